@@ -1,0 +1,76 @@
+# Two commands for a newcomer, neither of which asks for anything but Python 3.11 or later:
+#
+#   make demo    runs 656 programs, wild ones among them, and shows that none was lost
+#   make test    runs what CI runs
+#
+# Each makes .venv the first time and brings it up to date when the dependencies changed.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test format-check lint types imports tests format constraints torture bench clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: .venv/demo.stamp
+	$(BIN)/cicely demo
+
+test: format-check lint types imports tests
+
+# ------------------------------------------------------------------ the steps of `make test`
+
+# One after the other, also under `make -j`: the first that fails is the one to read.
+.NOTPARALLEL:
+
+format-check: .venv/dev.stamp
+	$(BIN)/ruff format --check .
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+
+types: .venv/dev.stamp
+	$(BIN)/mypy --strict src $(wildcard tests/typing)
+
+imports: .venv/dev.stamp
+	$(BIN)/lint-imports
+
+tests: .venv/dev.stamp
+	$(BIN)/python -m pytest
+
+# ------------------------------------------------------------------ the environment
+
+# The pins hold for the build backend, too; pip reads them for that from one of these two variables.
+.venv/%.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing cicely[$*] into .venv"
+	@PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }  # half an environment would pass for one
+
+# ------------------------------------------------------------------ for those who work on Cicely
+
+format: .venv/dev.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Write down what is installed now, after a dependency was added or raised by hand.
+constraints: $(BIN)/python
+	$(BIN)/python -m pip freeze --exclude-editable | LC_ALL=C sort -f > constraints.new
+	mv constraints.new constraints.txt
+
+# MINUTES and URL may be given: make torture MINUTES=10
+MINUTES ?= 2
+URL ?= sqlite:///.cicely/torture.db
+torture: .venv/dev.stamp
+	$(BIN)/cicely torture --url '$(URL)' --minutes $(MINUTES)
+
+bench: .venv/dev.stamp
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

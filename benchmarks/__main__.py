@@ -1,0 +1,85 @@
+"""`python -m benchmarks`: measure Cicely on SQLite at its defaults, beside the raw loops."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.bench import QUICK, Bench, Figure, Sizes, say
+from benchmarks.machine import Machine
+from benchmarks.measures.drain import Backlog, drain
+from benchmarks.measures.enqueue import enqueue
+from benchmarks.measures.idle import idle
+from benchmarks.measures.kill import kill
+from benchmarks.measures.latency import latency
+from benchmarks.page import write_page
+
+REPEATS = 3
+
+Measure = Callable[[Bench], list[Figure]]
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    options = _parser().parse_args()
+    measures: dict[str, Measure] = {
+        "drain": drain,
+        "enqueue": enqueue,
+        "latency": latency,
+        "idle": idle,
+        "kill": kill,
+        "backlog": Backlog(),
+    }
+    chosen = {name: measures[name] for name in options.only or measures}
+    sizes = QUICK if options.quick else Sizes()
+    # Not /tmp, which may be memory: what is measured is a disk that keeps what it was given.
+    with tempfile.TemporaryDirectory(prefix="cicely-bench-", dir=options.folder) as name:
+        folder = Path(name)
+        machine = Machine.here(folder)
+        figures = _measure(chosen, Bench(folder, sizes), repeats=options.repeat)
+    result = report.Report(machine, sizes, report.rows_of(figures))
+    print(report.as_json(result) if options.json else report.as_text(result))
+    if options.page:
+        write_page(options.page, result)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a backlog of 100,000, fewer samples")
+    parser.add_argument("--json", action="store_true", help="print every measurement as JSON")
+    parser.add_argument("--repeat", type=int, default=REPEATS, help="repetitions (default 3)")
+    parser.add_argument("--page", type=Path, help="write the results into this page of the docs")
+    parser.add_argument("--folder", default="/var/tmp", help="where the files go: a local disk")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=("drain", "enqueue", "latency", "idle", "kill", "backlog"),
+        help="measure these alone",
+    )
+    return parser
+
+
+def _measure(measures: dict[str, Measure], bench: Bench, *, repeats: int) -> list[Figure]:
+    figures: list[Figure] = []
+    for repeat in range(repeats):
+        for name, measure in measures.items():
+            say(f"{name}, {repeat + 1} of {repeats}")
+            found = measure(bench)
+            figures += found
+            for figure in found:
+                say(f"  {_shown(figure)}")
+    return figures
+
+
+def _shown(figure: Figure) -> str:
+    text = f"{figure.line} {report.number(figure.value)}"
+    if figure.raw is None or figure.ratio is None:
+        return text
+    return f"{text}, raw {report.number(figure.raw)}, ratio {figure.ratio:.2f}"
+
+
+if __name__ == "__main__":
+    main()

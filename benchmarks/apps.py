@@ -1,0 +1,38 @@
+"""The app that is measured: tasks that do nothing, and tasks that say when they ran."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from benchmarks import counting
+from benchmarks.clock import boottime
+from cicely import Cicely, current
+
+app = Cicely("bench")
+
+# Children get the app from here; their supervisor installs the counter itself.
+counting.install_if_asked()
+
+
+@app.task
+def noop() -> None:
+    """Do nothing."""
+
+
+@app.task
+def stamp() -> float:
+    """Return when it started."""
+    return boottime()
+
+
+@app.task
+def hold(fifo: str) -> None:
+    """Say where and when it started; the first attempt then waits for its end."""
+    started_at = boottime()
+    context = current()
+    assert context is not None
+    with open(fifo, "w") as meter:
+        meter.write(f"{os.getpid()} {started_at}\n")
+    if context.attempt == 1:
+        time.sleep(60)

@@ -1,0 +1,1 @@
+"""The measurements, one file per question; each returns the figures of one repetition."""

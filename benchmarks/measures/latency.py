@@ -1,0 +1,38 @@
+"""How soon an idle worker starts a job, and its producer has the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from benchmarks.bench import Bench, Figure
+from benchmarks.producer import Latency
+from benchmarks.raw.sqlite import loops
+from benchmarks.worker import Worker
+
+PROCESSES = 2
+SHARES = (50, 95, 99)
+
+
+def latency(bench: Bench) -> list[Figure]:
+    """Measure it for single jobs with pauses in between."""
+    count = bench.sizes.latencies
+    raw = loops.latencies_s(loops.new_file(bench.folder), count=count)
+    bench.clear()
+    with Worker(bench.url, processes=PROCESSES):
+        bench.produce("warm", 200)
+        seen = msgspec.convert(bench.produce("latency", count), list[Latency])
+    starts = [one.start_s for one in seen]
+    ends = [one.result_s for one in seen]
+    figures = [
+        Figure(f"start_p{share}", percentile(starts, share) * 1000, percentile(raw, share) * 1000)
+        for share in SHARES
+    ]
+    return figures + [Figure(f"result_p{share}", percentile(ends, share) * 1000) for share in SHARES]
+
+
+def percentile(values: Sequence[float], share: int) -> float:
+    """Return the value that `share` per cent of `values` do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, len(ordered) * share // 100)]

@@ -1,0 +1,122 @@
+"""Whoever asks for jobs: `python -m benchmarks.producer WORK COUNT LIMIT_S`, engine by CICELY_URL.
+
+Each work waits for its start, ends after LIMIT_S seconds at the latest and prints its answer.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from benchmarks.apps import app, noop, stamp
+from benchmarks.clock import boottime
+from benchmarks.runs import Moved, answer, timed, wait_for_go
+from cicely import State
+
+PAGE = 10_000
+LOOK_S = 0.01
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Seconds from before an enqueue to its job's start, and to its result in the producer's hands."""
+
+    start_s: float
+    result_s: float
+
+
+def main() -> None:
+    """Do one piece of work."""
+    name, count, limit_s = sys.argv[1:]
+    app.engine.open()
+    wait_for_go()
+    answer(WORKS[name](int(count), boottime() + float(limit_s)))
+
+
+def single(count: int, until: float) -> Moved:
+    """Enqueue one job per call."""
+    delay = noop.delay
+
+    def work() -> int:
+        for moved in range(count):
+            if boottime() >= until:
+                return moved
+            delay()
+        return count
+
+    return timed(work)
+
+
+def bulk(count: int, until: float) -> Moved:
+    """Enqueue by `delay_many`."""
+
+    def work() -> int:
+        for moved in range(0, count, PAGE):
+            if boottime() >= until:
+                return moved
+            noop.delay_many(() for _ in range(min(PAGE, count - moved)))
+        return count
+
+    return timed(work)
+
+
+def schedule(count: int, until: float) -> Moved:
+    """Enqueue jobs that are due in an hour."""
+    later = noop.options(countdown=3600)
+
+    def work() -> int:
+        for moved in range(0, count, PAGE):
+            if boottime() >= until:
+                return moved
+            later.delay_many(() for _ in range(min(PAGE, count - moved)))
+        return count
+
+    return timed(work)
+
+
+def watch(count: int, until: float) -> Moved:
+    """Look on from the first job that ends until `count` more have."""
+    before = done = _succeeded()
+    began_at = now = boottime()
+    began = before
+    while done - before < count and now < until:
+        time.sleep(LOOK_S)
+        done, now = _succeeded(), boottime()
+        if began == before:
+            began, began_at = done, now
+    return Moved(done - began, began_at, now)
+
+
+def _succeeded() -> int:
+    return sum(queue.counts.get(State.SUCCEEDED, 0) for queue in app.engine.queues())
+
+
+def latency(count: int, until: float) -> list[Latency]:
+    """Enqueue one job at a time for an idle worker, and wait for its result."""
+    seen: list[Latency] = []
+    while len(seen) < count and boottime() < until:
+        time.sleep(random.uniform(0.002, 0.012))
+        sent_at = boottime()
+        started_at = stamp.delay().get(timeout=10)
+        seen.append(Latency(started_at - sent_at, boottime() - sent_at))
+    return seen
+
+
+def warm(count: int, until: float) -> int:
+    """Have every child run a few jobs."""
+    jobs = noop.delay_many(() for _ in range(count))
+    for job in jobs:
+        job.get(timeout=max(0.1, until - boottime()))
+    return count
+
+
+WORKS: dict[str, Callable[[int, float], Any]] = {
+    work.__name__: work for work in (single, bulk, schedule, watch, latency, warm)
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""Where each microsecond of a no-op job goes: `python -m benchmarks.profile [--page FILE]`.
+
+Runs a drain by two processes, samples one of them with py-spy (`pip install py-spy`), and divides
+what a job costs by what the samples show. Python code is sampled while it holds the interpreter's
+lock; the thread that talks to the engine by the clock, because there the disk and the other
+writers count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from benchmarks.bench import Bench, Sizes, say
+from benchmarks.clock import boottime
+from benchmarks.machine import Machine
+from benchmarks.page import write_between
+from benchmarks.processes import cpu_s, thread_cpu_s
+from benchmarks.report import number
+from benchmarks.runs import Moved, Run
+from benchmarks.stages import DELAY, ENGINE, RUN, stage_of
+from benchmarks.worker import Worker
+
+PROCESSES: Final = 2
+JOBS: Final = 400_000
+SINGLES: Final = 1_000_000
+WARM_UP_S: Final = 1.5
+SAMPLE_S: Final = 3
+SAMPLES_PER_S: Final = 500
+LIMIT_S: Final = 60.0
+LEAST_SHARE: Final = 0.004
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """A stack that was seen so often, outermost frame first, without line numbers."""
+
+    thread_id: int
+    thread: str
+    frames: tuple[str, ...]
+    count: int
+
+
+class Table(msgspec.Struct, frozen=True):
+    """Microseconds per job, and what for, the largest part first."""
+
+    title: str
+    parts: tuple[tuple[str, float], ...]
+
+    @property
+    def total_us(self) -> float:
+        """All parts together."""
+        return sum(us for _, us in self.parts)
+
+
+def main() -> None:
+    """Measure, and print the tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
+    parser.add_argument("--page", type=Path, help="write the tables into this page of the docs")
+    parser.add_argument("--folder", default="/var/tmp", help="where the file goes: a local disk")
+    parser.add_argument("--py-spy", default=shutil.which("py-spy"), help="the sampler's program")
+    options = parser.parse_args()
+    if options.py_spy is None:
+        sys.exit("py-spy is not on the path: pip install py-spy, or name it with --py-spy")
+    with tempfile.TemporaryDirectory(prefix="cicely-profile-", dir=options.folder) as name:
+        bench = Bench(Path(name), Sizes())
+        sampler = Sampler(options.py_spy, bench.folder / "samples")
+        machine = Machine.here(bench.folder)
+        tables = [*tables_of_running(bench, sampler), table_of_delay(bench, sampler)]
+    circumstances = "\n".join(f"- {line}" for line in machine.lines())
+    text = "\n\n".join([circumstances, *map(as_markdown, tables)])
+    print(text)
+    if options.page:
+        write_between(options.page, text)
+
+
+def as_markdown(table: Table) -> str:
+    """Return a table for a page of the docs."""
+    lines = [f"**{table.title}: {number(table.total_us)} µs**", "", "| µs | |", "|---:|---|"]
+    lines += [f"| {number(us)} | {what} |" for what, us in table.parts]
+    return "\n".join(lines)
+
+
+class Sampler:
+    """py-spy, and the file that it leaves its samples in."""
+
+    def __init__(self, program: str, path: Path) -> None:
+        self._program = program
+        self._path = path
+
+    def look_at(self, pid: int, *words: str) -> list[Sample]:
+        """Return what a process's threads did during `SAMPLE_S` seconds."""
+        command = [self._program, "record", "--pid", str(pid), "--duration", str(SAMPLE_S)]
+        command += ["--rate", str(SAMPLES_PER_S), "--format", "raw", "--threads", "--output"]
+        subprocess.run(
+            [*command, str(self._path), *words],
+            check=True,
+            timeout=SAMPLE_S + LIMIT_S,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        return [_sample(line) for line in self._path.read_text().splitlines()]
+
+
+def _sample(line: str) -> Sample:
+    stack, _, count = line.rpartition(" ")
+    head, *frames = stack.split(";")
+    thread_id, _, name = head.removeprefix("thread (").partition(")")
+    bare = tuple(frame.rpartition(":")[0].replace(" (", "\t").rstrip(")") for frame in frames)
+    return Sample(int(thread_id), name.removeprefix(": "), bare, int(count))
+
+
+# --- running a job --------------------------------------------------------------------------------
+def tables_of_running(bench: Bench, sampler: Sampler) -> list[Table]:
+    """Sample one of two children in the middle of a drain."""
+    bench.clear()
+    bench.moved("bulk", JOBS, limit_s=LIMIT_S)
+    with Worker(bench.url, processes=PROCESSES) as worker:
+        look = Run("benchmarks.producer", "watch", JOBS, LIMIT_S, environment=bench.environment)
+        look.wait_until_ready()
+        look.go()
+        time.sleep(WARM_UP_S)
+        child = worker.children[0]
+        others = [pid for pid in worker.pids if pid not in worker.children]
+        began_at, cpu, others_cpu_s = boottime(), thread_cpu_s(child), cpu_s(others)
+        holding = sampler.look_at(child, "--gil")
+        seconds = boottime() - began_at
+        cpu = {thread: spent - cpu.get(thread, 0.0) for thread, spent in thread_cpu_s(child).items()}
+        others_cpu_s = cpu_s(others) - others_cpu_s
+        by_clock = sampler.look_at(child)
+        rate = msgspec.convert(look.result(LIMIT_S), Moved).per_s
+    jobs = rate / PROCESSES * seconds
+    say(f"{rate:,.0f} jobs/s while being sampled")
+    runs = [sample for sample in holding if sample.thread == "MainThread"]
+    talks = [sample for sample in by_clock if sample.thread == "cicely-engine"]
+    main_us = cpu[runs[0].thread_id] / jobs * 1e6
+    return [
+        divided("The thread that runs jobs, CPU per job", main_us, runs, RUN),
+        divided("The thread that talks to the engine, time per job", seconds / jobs * 1e6, talks, ENGINE),
+        Table(
+            "All threads, CPU per job",
+            (
+                ("the thread that runs jobs", main_us),
+                ("the thread that talks to the engine", cpu[talks[0].thread_id] / jobs * 1e6),
+                ("supervisor and zygote", others_cpu_s / (rate * seconds) * 1e6),
+            ),
+        ),
+    ]
+
+
+# --- asking for one -------------------------------------------------------------------------------
+def table_of_delay(bench: Bench, sampler: Sampler) -> Table:
+    """Sample a producer that calls `delay` as fast as it can."""
+    bench.clear()
+    limit_s = SAMPLE_S + WARM_UP_S + 2
+    run = Run("benchmarks.producer", "single", SINGLES, limit_s, environment=bench.environment)
+    run.wait_until_ready()
+    run.go()
+    time.sleep(WARM_UP_S)
+    samples = sampler.look_at(run.pid)
+    moved = msgspec.convert(run.result(limit_s), Moved)
+    mine = [sample for sample in samples if sample.thread == "MainThread"]
+    return divided("One `delay`, time", 1e6 / moved.per_s, mine, DELAY)
+
+
+def divided(title: str, total_us: float, samples: Sequence[Sample], stages: dict[str, str]) -> Table:
+    """Divide `total_us` by the share of the samples that each stage has."""
+    counts: Counter[str] = Counter()
+    for sample in samples:
+        counts[stage_of(sample.frames, stages)] += sample.count
+    total = counts.total()
+    return Table(
+        title,
+        tuple(
+            (what, total_us * count / total)
+            for what, count in counts.most_common()
+            if count / total >= LEAST_SHARE
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()

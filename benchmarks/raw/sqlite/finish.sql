@@ -1,0 +1,1 @@
+INSERT INTO done (id, result, ended_at) VALUES (?1, ?2, ?3)

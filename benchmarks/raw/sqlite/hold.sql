@@ -1,0 +1,1 @@
+INSERT INTO run (id, token, session) VALUES (?1, ?2, ?3)

@@ -1,0 +1,92 @@
+"""A raw queue in one SQLite file: the fixed statements, and the lock that writers queue on."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+_HERE = Path(__file__).parent
+_PRAGMAS = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=4000"
+
+Held = tuple[int, bytes]
+Row = tuple[int, bytes]
+
+
+def statement(name: str) -> str:
+    """Return one of the fixed statement files."""
+    return (_HERE / f"{name}.sql").read_text()
+
+
+ENQUEUE, SCHEDULE = statement("enqueue"), statement("schedule")
+CLAIM, HOLD = statement("claim"), statement("hold")
+RELEASE, FINISH = statement("release"), statement("finish")
+
+
+class Store:
+    """One connection to one file. Every write is one transaction, durable when it returns."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = apsw.Connection(str(path))
+        self._db.set_busy_timeout(10_000)
+        self._db.execute(_PRAGMAS)
+        self._lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR)
+        self._session = os.getpid()
+
+    def create(self) -> None:
+        """Make the tables."""
+        self._db.execute(statement("schema"))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+        os.close(self._lock)
+
+    def enqueue(self, bodies: Iterable[bytes]) -> None:
+        """Store one ready job per body."""
+        with self._writing():
+            self._db.executemany(ENQUEUE, ((body,) for body in bodies))
+
+    def schedule(self, count: int, *, body: bytes, first: int) -> None:
+        """Store `count` jobs that are due in an hour."""
+        due_at = time.time() + 3600
+        with self._writing():
+            self._db.executemany(SCHEDULE, ((due_at, first + number, body) for number in range(count)))
+
+    def exchange(self, ended: Sequence[Held], batch: int) -> list[tuple[Held, bytes]]:
+        """Settle what ended and claim the next `batch`, in one transaction."""
+        token = os.urandom(16)
+        with self._writing():
+            released = self._db.executemany(RELEASE, ended).fetchall() if ended else []
+            if len(released) != len(ended):
+                raise RuntimeError("a token did not hold")
+            now = time.time()
+            self._db.executemany(FINISH, ((job_id, b"\xc0", now) for job_id, _ in ended))
+            rows: list[Row] = self._db.execute(CLAIM, (batch,)).fetchall()
+            self._db.executemany(HOLD, ((job_id, token, self._session) for job_id, _ in rows))
+        return [((job_id, token), body) for job_id, body in rows]
+
+    def count_done(self) -> int:
+        """Return how many jobs have ended."""
+        [(count,)] = self._db.execute("SELECT count(*) FROM done").fetchall()
+        return int(count)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        # The kernel queues the writers; SQLite's own busy handler lets them starve.
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)

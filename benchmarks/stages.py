@@ -1,0 +1,62 @@
+"""The stages of a job by the functions that carry them out, for those who count samples.
+
+A sample belongs to the innermost of its frames that is named here; in an engine, and in what is
+named nowhere, to the frame itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+RUN: Final = {
+    "Handover.take": "take it from the hand-over",
+    "Exchange.begin": "is it still ours to start?",
+    "arguments": "decode and check the arguments",
+    "limits_of": "its limits",
+    "context_of": "make its context",
+    "enter": "enter and leave its context",
+    "leave": "enter and leave its context",
+    "noop": "the function itself",
+    "succeeded": "encode the result",
+    "Board.start": "the board: it runs, it ended",
+    "Board.clear": "the board: it runs, it ended",
+    "Exchange.finish": "pass the outcome to the engine's thread",
+    "Exchange.must_flush_before": "must outcomes leave first?",
+    "Paces.ran": "note how long it took",
+    "run_attempt": "call it, and catch what it raises",
+    "Slot._close_to_interrupts": "close it to interrupts",
+    "Slot._attempt": "the slot's own steps",
+    "Slot._attempt_here": "the slot's own steps",
+    "Slot._run": "the slot's own steps",
+    "Slot.serve": "the slot's own steps",
+}
+
+ENGINE: Final = {
+    "Exchange._sleep": "wait for work or company",
+    "Exchange._exchange": "the exchange's own steps",
+    "Exchange._demand": "what to ask for",
+    "Exchange._take_in": "take claims in and hand them over",
+    "Exchange._rest": "the exchange's own steps",
+    "Exchange.run": "the exchange's own steps",
+}
+
+DELAY: Final = {
+    "Order.new_job": "the call becomes a job",
+    "Connection.send": "hand it to the engine",
+    "Requests.delay": "the call itself",
+    "single": "the producer's loop",
+}
+
+_ENGINES: Final = "cicely/engines/"
+
+
+def stage_of(frames: Sequence[str], stages: dict[str, str]) -> str:
+    """Return the words for what a stack was doing; frames are "function<tab>file"."""
+    for frame in reversed(frames):
+        function, _, file = frame.partition("\t")
+        if function in stages:
+            return stages[function]
+        if _ENGINES in file:
+            return f"engine: `{function}`"
+    return "elsewhere"

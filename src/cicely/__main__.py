@@ -1,0 +1,6 @@
+"""`python -m cicely`: the command line."""
+
+from cicely.cli.main import main
+
+if __name__ == "__main__":
+    main()

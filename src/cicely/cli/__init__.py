@@ -1,0 +1,1 @@
+"""For hands: one file per command. Commands format and call; they decide nothing."""

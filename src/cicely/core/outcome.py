@@ -1,0 +1,195 @@
+"""How an attempt ended, and what that does to its job: decisions that every engine carries out.
+
+The three cut-offs live here. `errors` is judged by the task's Retry before the outcome is made;
+`crashes` and `lost` are judged by `decide`, because they are settled by others than the attempt.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from cicely.core.job import Tallies
+from cicely.core.states import State
+
+MAX_CRASHES: Final = 3
+MAX_LOST: Final = 10
+
+CAUSE_ERROR: Final = "error"
+CAUSE_TIMEOUT: Final = "timeout"
+CAUSE_STALLED: Final = "stalled"
+CAUSE_MEMORY: Final = "out of memory"
+CAUSE_MALFORMED: Final = "malformed"
+
+
+class ErrorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A failure as text: nothing in it is ever imported or executed again."""
+
+    type_name: str
+    message: str
+    traceback: str = ""
+    module: str = ""
+
+    def encoded(self) -> bytes:
+        """Return the bytes that engines keep."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def decoded(cls, data: bytes) -> ErrorRecord:
+        """Read what `encoded` wrote; bytes edited by hand become a record that says so."""
+        try:
+            return msgspec.msgpack.decode(data, type=cls)
+        except (msgspec.DecodeError, msgspec.ValidationError):
+            return cls("Malformed", "the stored error record cannot be read")
+
+
+class Succeeded(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The attempt returned; `result` is its encoded value."""
+
+    token: bytes
+    result: bytes = b""
+
+
+class Failed(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The attempt ended in an error or over a limit.
+
+    `retry_in_s` is the wait before the next attempt; None gives the job up.
+    """
+
+    token: bytes
+    cause: str
+    error: bytes = b""
+    retry_in_s: float | None = None
+
+
+class Crashed(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Its process died while only this attempt could be the cause; `reason` says how it died."""
+
+    token: bytes
+    reason: str
+
+
+class HandedBack(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The attempt did not start, or was stopped through no fault of its own: ready again, free.
+
+    `alone` marks a suspect: one of several jobs that ran in a process that died. It next runs in
+    a process of its own.
+    """
+
+    token: bytes
+    reason: str = ""
+    alone: bool = False
+
+
+class Deferred(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The attempt asks to run again after `delay_s`, at no cost."""
+
+    token: bytes
+    delay_s: float
+    reason: str = ""
+
+
+class Stopped(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The attempt ended because the job was asked to cancel."""
+
+    token: bytes
+    reason: str = ""
+
+
+Outcome = Succeeded | Failed | Crashed | HandedBack | Deferred | Stopped
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """The job ends in `state`, with these tallies, for this reason."""
+
+    state: State
+    tallies: Tallies
+    reason: str
+    result: bytes = b""
+    error: bytes = b""
+
+
+class Again(msgspec.Struct, frozen=True):
+    """The job runs again: after `delay_s`, or at once in its old place when that is None."""
+
+    tallies: Tallies
+    reason: str
+    delay_s: float | None = None
+    alone: bool = False
+    error: bytes = b""
+
+
+def reason_of(outcome: Outcome) -> str:
+    """Return the word under which an attempt that ended so is recorded."""
+    match outcome:
+        case Succeeded():
+            return "succeeded"
+        case Failed(cause=cause):
+            return cause
+        case Crashed():
+            return "crashed"
+        case HandedBack():
+            return "handed back"
+        case Deferred():
+            return "deferred"
+        case Stopped():
+            return "cancelled"
+
+
+def decide(outcome: Outcome, tallies: Tallies, *, cancelling: bool) -> Finish | Again:
+    """Return what `outcome` makes of a running job.
+
+    A job that was asked to cancel ends as cancelled, whatever its attempt reports.
+    """
+    if cancelling:
+        return Finish(State.CANCELLED, tallies, f"cancelled while running ({reason_of(outcome)})")
+    match outcome:
+        case Succeeded(result=result):
+            return Finish(State.SUCCEEDED, tallies, "", result=result)
+        case Failed():
+            return _after_failure(outcome, tallies)
+        case Crashed(reason=reason):
+            return after_crash(tallies, reason)
+        case HandedBack(reason=reason, alone=alone):
+            return Again(tallies, reason, alone=alone)
+        case Deferred(delay_s=delay_s, reason=reason):
+            return Again(tallies, reason, delay_s=delay_s)
+        case Stopped(reason=reason):
+            return Finish(State.CANCELLED, tallies, reason)
+
+
+def _after_failure(outcome: Failed, tallies: Tallies) -> Finish | Again:
+    charged = msgspec.structs.replace(tallies, errors=tallies.errors + 1)
+    if outcome.retry_in_s is None:
+        return Finish(State.FAILED, charged, outcome.cause, error=outcome.error)
+    return Again(charged, outcome.cause, delay_s=outcome.retry_in_s, error=outcome.error)
+
+
+def after_crash(tallies: Tallies, reason: str) -> Finish | Again:
+    """Return what becomes of a job whose process died while only it could be the cause."""
+    charged = msgspec.structs.replace(tallies, crashes=tallies.crashes + 1)
+    if charged.crashes < MAX_CRASHES:
+        return Again(charged, f"crashed: {reason}")
+    error = ErrorRecord("Poison", f"its process died {charged.crashes} times; the last: {reason}")
+    return Finish(State.FAILED, charged, "poison", error=error.encoded())
+
+
+def after_loss(tallies: Tallies, *, cancelling: bool) -> Finish | Again:
+    """Return what becomes of a job whose session fell silent."""
+    if cancelling:
+        return Finish(State.CANCELLED, tallies, "cancelled while its worker was lost")
+    charged = msgspec.structs.replace(tallies, lost=tallies.lost + 1)
+    if charged.lost < MAX_LOST:
+        return Again(charged, "its worker was lost")
+    error = ErrorRecord("Lost", f"its worker was lost {charged.lost} times")
+    return Finish(State.FAILED, charged, "lost", error=error.encoded())
+
+
+def after_visibility(tallies: Tallies, *, max_receives: int) -> Finish | Again:
+    """Return what becomes of a message whose deadline passed before it was acknowledged."""
+    charged = msgspec.structs.replace(tallies, errors=tallies.errors + 1)
+    if charged.errors < max_receives:
+        return Again(charged, "not acknowledged in time")
+    error = ErrorRecord("TooManyReceives", f"received {charged.errors} times, never acknowledged")
+    return Finish(State.FAILED, charged, "max_receives", error=error.encoded())

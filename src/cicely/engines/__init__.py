@@ -1,0 +1,1 @@
+"""Where jobs live: one folder per technology; its words stay inside."""

@@ -1,0 +1,306 @@
+"""What every engine promises: the verbs, the records they speak in, and the rules of repetition.
+
+One verb is one transaction. Times are the engine's own clock; durations are seconds; no caller
+sends "now". Every verb may raise `EngineUnavailable` and may then be called again as it was: an
+enqueue is known by its job ids, a claim by its request, an outcome by its token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from enum import StrEnum
+from typing import Final, Protocol
+
+import msgspec
+
+from cicely.core.job import Claim, Enqueued, Filter, Job, Kind, NewJob, Page
+from cicely.core.outcome import Outcome
+from cicely.core.states import State
+
+#: A non-final outcome is remembered for so many leases, so that repeating it is answered `already`.
+RECEIPT_LEASES: Final = 10
+
+#: What is left of a job whose stored row an engine cannot read.
+MALFORMED_REASON: Final = "malformed"
+
+
+class Host(msgspec.Struct, frozen=True):
+    """Where a process lives: only processes that agree on all three can judge each other's pids."""
+
+    boot_id: str = ""
+    pid_ns: int = 0
+    uid: int = -1
+
+    def sees(self, other: Host) -> bool:
+        """Return whether a pid noted on `other` can be judged here."""
+        return self.boot_id != "" and self == other
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that claims jobs, as it registers.
+
+    `worker` is the session id of its supervisor (its own id for a supervisor): cancellations ring
+    there. `tasks` are the names it can run; "" stands for plain messages, and a name that ends in
+    ".*" for every function below that package. `mark` is the random
+    word that its descendants carry in their environment.
+    """
+
+    id: str
+    worker: str
+    tasks: frozenset[str] = frozenset()
+    lease_s: float = 30.0
+    host: Host = Host()
+    pid: int = 0
+    start_time: int = 0
+    mark: str = ""
+    name: str = ""
+    queues: tuple[str, ...] = ()
+
+    def runs(self, task: str) -> bool:
+        """Return whether this session can run jobs of `task`."""
+        if task in self.tasks:
+            return True
+        packages = (name[:-1] for name in self.tasks if name.endswith(".*"))
+        return any(task.startswith(package) for package in packages)
+
+
+class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A session as the engine keeps it: `beat` counts its heartbeats, `held` its claims."""
+
+    session: Session
+    beat: int
+    joined_at: float
+    beat_at: float
+    held: int
+
+
+class Beat(msgspec.Struct, frozen=True):
+    """The answer to one session's heartbeat.
+
+    `alive` is False for an unknown or retired session. `cancelled`: claims that were asked to end.
+    `lost`: tokens that the session names and no longer holds.
+    """
+
+    session_id: str
+    alive: bool
+    cancelled: tuple[bytes, ...] = ()
+    lost: tuple[bytes, ...] = ()
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """Jobs of some kinds that a session can take.
+
+    `slots` jobs of any task may be taken at once. Beyond them, jobs whose task is a key of `pace`
+    (expected seconds per run) may be taken while the sum of their paces stays within `buffer_s`
+    and the number of all within `limit`.
+    """
+
+    kinds: tuple[Kind, ...]
+    slots: int
+    pace: Mapping[str, float] = {}
+    buffer_s: float = 0.0
+    limit: int = 0
+
+
+class Demand(msgspec.Struct, frozen=True):
+    """What a session wants from a claim.
+
+    `request` is 8 random bytes that name this claim: repeating it returns the same claims and
+    takes nothing new while any of them is still held. `queues` are tried in their order; a job
+    of the second is taken only when the first has none that fits. `visibility_s` gives each claim
+    a deadline of its own (messages).
+    """
+
+    request: bytes
+    queues: tuple[str, ...]
+    asks: tuple[Ask, ...]
+    visibility_s: float | None = None
+
+
+class Intake(msgspec.Struct, frozen=True):
+    """The answer to a demand: the claims, and in how many seconds the next job is due (or None)."""
+
+    claims: tuple[Claim, ...] = ()
+    next_due_in_s: float | None = None
+
+
+class Verdict(StrEnum):
+    """What became of an outcome: recorded now, recorded before, or refused for its token."""
+
+    ACCEPTED = "accepted"
+    ALREADY = "already"
+    STALE = "stale"
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """The answer to a settle: a verdict per outcome, in order, and the next claims."""
+
+    verdicts: tuple[Verdict, ...]
+    intake: Intake = Intake()
+
+
+class Save(msgspec.Struct, frozen=True):
+    """Something a running attempt leaves with the engine; fields that are None stay as they are.
+
+    `visibility_s` moves the claim's own deadline to so many seconds from now.
+    """
+
+    token: bytes
+    progress: bytes | None = None
+    checkpoint: bytes | None = None
+    visibility_s: float | None = None
+
+
+class Silent(msgspec.Struct, frozen=True):
+    """A session that a rescuer watched for a whole lease, and the beat that did not change."""
+
+    session_id: str
+    beat: int
+
+
+class Swept(msgspec.Struct, frozen=True):
+    """What one sweep did. `more` says that another call would find work at once."""
+
+    promoted: int = 0
+    rescued: int = 0
+    expired: int = 0
+    deleted: int = 0
+    next_due_in_s: float | None = None
+    more: bool = False
+
+
+class QueueRecord(msgspec.Struct, frozen=True):
+    """A queue that the engine has seen."""
+
+    name: str
+    paused: bool
+    counts: Mapping[State, int]
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What an engine says of itself: for a worker's first lines and for `doctor`."""
+
+    engine: str
+    address: str
+    version: str
+    durability: str
+    warnings: tuple[str, ...] = ()
+
+
+class Bell(Protocol):
+    """Something to wait on. A ring is a hint: there may be news, look for yourself."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable after a ring; -1 where there is none (poll)."""
+
+    def arm(self) -> None:
+        """Say that the owner is about to wait; only armed bells are rung. Look once more then."""
+
+    def disarm(self) -> None:
+        """Say that the owner is awake, and forget the rings so far."""
+
+    def close(self) -> None:
+        """Let go of it. Idempotent."""
+
+
+class Engine(Protocol):
+    """Durable home of jobs."""
+
+    # --- connection -----------------------------------------------------------------------
+    def open(self) -> None:
+        """Connect, and create or check the schema. Idempotent; needed after a fork as well."""
+
+    def close(self) -> None:
+        """Let go of every connection. Idempotent; claims stay with their sessions."""
+
+    def facts(self) -> Facts:
+        """Describe the engine, its place and what an accepted call survives."""
+
+    # --- sessions -------------------------------------------------------------------------
+    def join(self, session: Session) -> None:
+        """Register a session. Joining again with the same id is the same session."""
+
+    def beat(self, held: Mapping[str, Collection[bytes]]) -> list[Beat]:
+        """Count a heartbeat for each session, given the tokens that it holds.
+
+        A claim that its session does not name, and that is older than two thirds of the lease,
+        is handed back: the reply that carried it was lost.
+        """
+
+    def retire(self, session_id: str, outcomes: Sequence[Outcome] = ()) -> None:
+        """Settle `outcomes`, hand back all else that it holds and close it for ever. Idempotent."""
+
+    def sessions(self) -> list[SessionRecord]:
+        """Return the sessions that are neither retired nor rescued, oldest first."""
+
+    # --- the life of a job ----------------------------------------------------------------
+    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        """Store all of `jobs`, or none.
+
+        A job whose id is known, or whose `unique` key a live job holds, is not stored again: the
+        answer names the job that stands for it.
+        """
+
+    def claim(self, session_id: str, demand: Demand) -> Intake:
+        """Hand out ready jobs to a session, each to it alone. Raises SessionClosed.
+
+        Due jobs are promoted first; jobs past their `expires` end as expired and are not handed
+        out; paused queues are passed over.
+        """
+
+    def settle(self, session_id: str, outcomes: Sequence[Outcome], demand: Demand | None = None) -> Settled:
+        """Record how attempts ended, then claim for `demand`, in one transaction.
+
+        Outcomes are judged by their tokens, also for a retired session (then as stale, since its
+        claims were handed back); only a demand raises SessionClosed.
+        """
+
+    # --- running jobs ---------------------------------------------------------------------
+    def save(self, session_id: str, saves: Sequence[Save]) -> list[bool]:
+        """Keep progress, checkpoints and deadlines; False where the token no longer holds."""
+
+    # --- upkeep ---------------------------------------------------------------------------
+    def sweep(self, batch: int, silent: Sequence[Silent] = ()) -> Swept:
+        """Carry out at most `batch` steps of each duty; any worker may call it at any time.
+
+        Duties: promote due jobs, expire, take back messages past their deadline, rescue `silent`
+        sessions (only those whose beat is still the one seen), delete what is past its retention.
+        """
+
+    # --- waking up ------------------------------------------------------------------------
+    def doorbell(self, session_id: str) -> Bell:
+        """Return the session's bell, rung for new work and for cancellations of its children."""
+
+    def result_bell(self, job_ids: Collection[str]) -> Bell:
+        """Return a bell that is rung when one of the jobs ends."""
+
+    # --- reading --------------------------------------------------------------------------
+    def get(self, job_ids: Sequence[str]) -> list[Job | None]:
+        """Return each job in full, or None where it is unknown."""
+
+    def find(self, where: Filter, *, limit: int = 100, cursor: str | None = None) -> Page:
+        """Return one page of the jobs that match, newest first."""
+
+    def queues(self) -> list[QueueRecord]:
+        """Return every queue that has or had jobs, by name, with its count per state."""
+
+    # --- steering -------------------------------------------------------------------------
+    def steer(self, move: str, job_ids: Sequence[str], *, reason: str = "") -> list[str]:
+        """Move jobs on a person's behalf: `cancel`, `revive` or `discard`. Returns those moved.
+
+        Cancelling a running job marks it and rings its worker. Revive resets the tallies; a job
+        whose `unique` key another live job holds stays as it is.
+        """
+
+    def pause(self, queue: str) -> None:
+        """Hand out no more jobs of `queue`; running ones go on."""
+
+    def resume(self, queue: str) -> None:
+        """Hand out the jobs of `queue` again."""
+
+    # --- blobs ----------------------------------------------------------------------------
+    def put_blob(self, job_id: str, digest: str, data: bytes) -> None:
+        """Keep bytes that are too large for a job's row; written before the row that names them."""
+
+    def get_blob(self, job_id: str, digest: str) -> bytes | None:
+        """Return what `put_blob` kept, or None. Blobs go with their job, orphans after 7 days."""

@@ -1,0 +1,316 @@
+"""The verb `claim`: hands ready jobs to a session, in the order of their rank.
+
+Of each queue, the pairs of lane and class that this session can take are found by a seek each; their
+heads are merged. What is taken of a pair is always its beginning, so one range leaves the index.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from cicely.core.job import Claim, Kind, Tallies
+from cicely.core.outcome import ErrorRecord, Finish
+from cicely.core.states import State
+from cicely.engines.contract import MALFORMED_REASON, Ask, Demand, Intake
+from cicely.engines.sqlite.endings import Endings, expire, rows_of
+from cicely.engines.sqlite.member import Member
+from cicely.engines.sqlite.statements import statements
+from cicely.engines.sqlite.sweeping import promote, take_back_messages
+from cicely.engines.sqlite.transaction import READY, RUNNING, Transaction, Values, token_of
+
+_SQL: Final = statements("claim")
+_QUEUE: Final = _SQL["queue"]
+_NEXT_PAIR: Final = _SQL["next_pair"]
+_HEADS: Final = _SQL["heads"]
+_TAKE: Final = _SQL["take"]
+_RUN: Final = _SQL["run"]
+_REPEATED: Final = _SQL["repeated"]
+_NEXT_DUE: Final = _SQL["next_due"]
+_STEER: Final = statements("steer")
+
+PROMOTED_PER_CLAIM: Final = 256
+_LARGEST_CHUNK: Final = 256
+_SMALLEST_CHUNK: Final = 4
+_FIRST_KEY: Final = (-(1 << 63), -1)
+_FRESH: Final = Tallies()
+
+#: What reading a row that was damaged by hand may raise.
+UNREADABLE: Final = (UnicodeDecodeError, TypeError, ValueError, OverflowError)
+
+
+def claim(txn: Transaction, member: Member, demand: Demand) -> Intake:
+    """Hand out ready jobs to `member`."""
+    if demand.visibility_s is not None:
+        take_back_messages(txn, PROMOTED_PER_CLAIM)
+    promote(txn, PROMOTED_PER_CLAIM)
+    claims = _repeated(txn, member, demand)
+    if not claims:
+        taking = _Taking(txn, member, demand)
+        for ask in demand.asks:
+            taking.answer(ask)
+        claims = taking.claims
+    txn.is_stirred = True
+    txn.claimer = member.session.id
+    txn.passed_on = not claims
+    return Intake(tuple(claims), next_due_in_s(txn))
+
+
+def next_due_in_s(txn: Transaction) -> float | None:
+    """Return in how many seconds the next job is due."""
+    row = txn.row(_NEXT_DUE)
+    return max(0.0, row[0] - txn.now) if row else None
+
+
+def _repeated(txn: Transaction, member: Member, demand: Demand) -> list[Claim]:
+    """Return what this very request was given before and is still held."""
+    claims = []
+    for *values, job_class, queue in txn.rows(_REPEATED, (member.number, demand.request)):
+        task, kind = txn.names.class_of(job_class)
+        fence = values[0]
+        values[8] = fence - 1
+        claims.append(
+            _claim_of(values, demand.request, task=task, kind=kind, queue=txn.names.queue_name(queue))
+        )
+    return claims
+
+
+def _claim_of(values: Sequence[Any], request: bytes, *, task: str, kind: Kind, queue: str) -> Claim:
+    """Make a claim of a row of `heads`; raises one of UNREADABLE where it was damaged."""
+    _, n, job_id, created_at, _, errors, crashes, lost, fence, options, body, checkpoint = values
+    tallies = Tallies(errors, crashes, lost) if errors or crashes or lost else _FRESH
+    return Claim(
+        token_of(request, n, fence + 1),
+        job_id,
+        task,
+        kind,
+        queue,
+        fence + 1,
+        body,
+        options,
+        tallies,
+        checkpoint,
+        created_at,
+    )
+
+
+class _Stream:
+    """The ready jobs of one lane and class, in order, read in chunks."""
+
+    __slots__ = ("_at", "_chunk", "_txn", "_wanted", "key", "kind", "lane_key", "taken_to", "task")
+
+    def __init__(self, txn: Transaction, lane_key: Values, *, wanted: int) -> None:
+        self._txn = txn
+        self.lane_key = lane_key
+        self.task, self.kind = txn.names.class_of(lane_key[2])
+        self.key: Values = _FIRST_KEY
+        self.taken_to: Values | None = None
+        self._wanted = wanted
+        self._chunk: list[Values] = []
+        self._at = 0
+
+    def head(self) -> Values | None:
+        """Return the first job that was not taken yet."""
+        if self._at == len(self._chunk):
+            self._read()
+        return self._chunk[self._at] if self._chunk else None
+
+    def take(self) -> None:
+        """Go on to the next one."""
+        self.taken_to = self._chunk[self._at][:2]
+        self._at += 1
+
+    def _read(self) -> None:
+        size = min(max(self._wanted, _SMALLEST_CHUNK), _LARGEST_CHUNK)
+        try:
+            chunk = self._txn.rows(_HEADS, (*self.lane_key, *self.key, size))
+        except UNREADABLE:
+            chunk = list(self._sifted(size))
+        self._chunk = chunk
+        self._at = 0
+        self._wanted = 2 * size
+        if chunk:
+            self.key = chunk[-1][:2]
+
+    def _sifted(self, size: int) -> Iterator[Values]:
+        """Read the jobs one by one; in place of an unreadable one, its keys alone."""
+        for key in self._txn.rows(_SQL["head_keys"], (*self.lane_key, *self.key, size)):
+            try:
+                row = self._txn.row(_SQL["head"], key)
+            except UNREADABLE:
+                row = None
+            yield row or (*key, *([None] * 10))
+
+
+class _Taking:
+    """One claim being filled."""
+
+    def __init__(self, txn: Transaction, member: Member, demand: Demand) -> None:
+        self._txn = txn
+        self.now = txn.now
+        self._member = member
+        self._demand = demand
+        self._late: list[int] = []
+        self._damaged: list[int] = []
+        self._runs: list[Values] = []
+        self._started: list[Values] = []
+        self.claims: list[Claim] = []
+
+    def answer(self, ask: Ask) -> None:
+        """Take what one ask wants, and write it down, so that the next ask does not see it."""
+        _Filling(self, ask).fill_from(self._streams(ask))
+
+    def _streams(self, ask: Ask) -> Iterator[tuple[int, str, list[_Stream]]]:
+        """Yield the queues that may be taken from, each with its fitting streams."""
+        wanted = _most(ask)
+        for name in self._demand.queues:
+            row = self._txn.row(_QUEUE, (name,))
+            if row is None or row[1]:
+                continue
+            pairs = [pair for pair in self._pairs(row[0]) if self._fits(pair[2], ask)]
+            share = wanted if len(pairs) < 2 else 1 + 2 * wanted // len(pairs)  # noqa: PLR2004
+            yield row[0], name, [_Stream(self._txn, pair, wanted=share) for pair in pairs]
+
+    def _pairs(self, queue: int) -> Iterator[Values]:
+        """Yield (queue, lane, class) for each pair that has ready jobs."""
+        pair = self._txn.row(_NEXT_PAIR, (queue, "", -1))
+        while pair is not None:
+            yield queue, *pair
+            pair = self._txn.row(_NEXT_PAIR, (queue, *pair))
+
+    def _fits(self, job_class: int, ask: Ask) -> bool:
+        task, kind = self._txn.names.class_of(job_class)
+        return kind in ask.kinds and self._member.runs(task)
+
+    def take(self, row: Values, stream: _Stream, queue: str) -> bool:
+        """Add a claim for a job; False where its row cannot be read."""
+        demand, now = self._demand, self.now
+        try:
+            taken = _claim_of(row, demand.request, task=stream.task, kind=stream.kind, queue=queue)
+        except UNREADABLE:
+            self._damaged.append(row[1])
+            return False
+        deadline_at = None if demand.visibility_s is None else now + demand.visibility_s
+        self.claims.append(taken)
+        self._runs.append((row[1], self._member.number, demand.request, taken.fence, now, deadline_at))
+        if row[4] is not None:
+            self._started.append((row[4], row[1]))
+        return True
+
+    def expire(self, row: Values) -> None:
+        """Note a job that was to start before now."""
+        self._late.append(row[1])
+
+    def write(self, queue: int, streams: list[_Stream]) -> None:
+        """Write what was taken from one queue."""
+        txn = self._txn
+        self._end_late()
+        self._park_damaged()
+        for stream in streams:
+            if stream.taken_to is not None:
+                txn.execute(_TAKE, (*stream.lane_key, *stream.taken_to))
+        txn.many(_RUN, self._runs)
+        txn.many(_SQL["started"], self._started)
+        txn.count(queue, READY, -len(self._runs))
+        txn.count(queue, RUNNING, len(self._runs))
+        self._runs, self._started = [], []
+
+    def _end_late(self) -> None:
+        if not self._late:
+            return
+        expire(self._txn, self._late)
+        self._late = []
+
+    def _park_damaged(self) -> None:
+        for n in self._damaged:
+            _park(self._txn, n)
+        self._damaged = []
+
+
+class _Filling:
+    """One ask being filled: slots of any task first, then the short ones."""
+
+    def __init__(self, taking: _Taking, ask: Ask) -> None:
+        self._taking = taking
+        self._ask = ask
+        self._now = taking.now
+        self._taken = 0
+        self._spent_s = 0.0
+        self._is_over = False
+
+    def fill_from(self, queues: Iterator[tuple[int, str, list[_Stream]]]) -> None:
+        """Take from the queues in their order until the ask is full."""
+        for queue, name, streams in queues:
+            self._merge(name, streams)
+            self._taking.write(queue, streams)
+            if self._is_over or self._is_full():
+                return
+
+    def _is_full(self) -> bool:
+        ask = self._ask
+        return self._taken >= ask.slots and (not ask.pace or self._taken >= ask.limit)
+
+    def _merge(self, queue: str, streams: list[_Stream]) -> None:
+        heap = [(head[0], head[1], i) for i, s in enumerate(streams) if (head := s.head())]
+        heapq.heapify(heap)
+        while heap and not self._is_full():
+            i = heap[0][2]
+            stream = streams[i]
+            if not self._consider(stream, queue):
+                if self._is_over:
+                    return
+                # Nothing more of this task fits: the rest of its stream is left alone.
+                heapq.heappop(heap)
+                continue
+            head = stream.head()
+            if head is None:
+                heapq.heappop(heap)
+            else:
+                heapq.heapreplace(heap, (head[0], head[1], i))
+
+    def _consider(self, stream: _Stream, queue: str) -> bool:
+        """Take the head of a stream if it may be; return whether the next one may be looked at."""
+        row = stream.head()
+        assert row is not None
+        expires_at = row[4]
+        if expires_at is not None and expires_at <= self._now:
+            self._taking.expire(row)
+            stream.take()
+            return True
+        if self._taken >= self._ask.slots and not self._may_take_beyond(stream.task):
+            return False
+        self._taken += self._taking.take(row, stream, queue)
+        stream.take()
+        return True
+
+    def _may_take_beyond(self, task: str) -> bool:
+        pace_s = self._ask.pace.get(task)
+        if pace_s is None:
+            return False
+        self._spent_s += pace_s
+        self._is_over = self._taken >= self._ask.limit or self._spent_s > self._ask.buffer_s
+        return not self._is_over
+
+
+def _most(ask: Ask) -> int:
+    """Return the largest number of jobs that an ask can take."""
+    if not ask.pace:
+        return ask.slots
+    shortest_s = max(min(ask.pace.values()), 1e-6)
+    return ask.slots + min(max(0, ask.limit - ask.slots), int(ask.buffer_s / shortest_s))
+
+
+def _park(txn: Transaction, n: int) -> None:
+    """End a job whose row somebody damaged, so that it stays visible and stands in nobody's way."""
+    raw = txn.row(_STEER["raw"], (n,))
+    if raw is None:
+        return
+    texts = [bytes(text).decode(errors="replace") for text in raw]
+    txn.execute(_STEER["mend"], (n, *texts))
+    error = ErrorRecord("Malformed", "its stored row cannot be read; it was edited by hand?")
+    endings = Endings(txn)
+    for row in rows_of(txn, (n,)):
+        step = Finish(State.FAILED, row.tallies, MALFORMED_REASON, error=error.encoded())
+        endings.finish(row, step)
+    endings.write()

@@ -1,0 +1,223 @@
+"""Group commit: threads that write at the same time share one transaction and one fsync.
+
+Whoever gets the connection carries out all that is pending, in one transaction with a savepoint per
+call; the others find their answers when it lets go.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar, cast
+
+import apsw
+
+from cicely.core.failpoints import failpoint
+from cicely.engines.sqlite.bells import Bells
+from cicely.engines.sqlite.faults import translated
+from cicely.engines.sqlite.member import Member
+from cicely.engines.sqlite.names import Names
+from cicely.engines.sqlite.news import Ring, rings
+from cicely.engines.sqlite.place import Place
+from cicely.engines.sqlite.transaction import Transaction
+from cicely.engines.sqlite.turnstile import Turnstile
+from cicely.errors import EngineUnavailable
+
+T = TypeVar("T")
+
+Work = Callable[[Transaction], T]
+
+_LARGEST_GROUP: Final = 64
+_DRIVER_ERRORS: Final = (apsw.Error, UnicodeDecodeError)
+
+
+class _Call(Generic[T]):
+    """A verb that somebody waits for."""
+
+    __slots__ = ("_error", "_result", "is_done", "verb", "work")
+
+    def __init__(self, verb: str, work: Work[T]) -> None:
+        self.verb = verb
+        self.work = work
+        self.is_done = False
+        self._result: T | None = None
+        self._error: BaseException | None = None
+
+    def succeed(self, result: T) -> None:
+        """Answer with a result."""
+        self._result = result
+        self.is_done = True
+
+    def fail(self, error: BaseException) -> None:
+        """Answer with an error."""
+        self._error = error
+        self.is_done = True
+
+    def answer(self) -> T:
+        """Return the result, or raise the error."""
+        if self._error is not None:
+            raise self._error
+        return cast(T, self._result)
+
+
+class Commits:
+    """The writing connection of one process."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        *,
+        place: Place,
+        turnstile: Turnstile,
+        bells: Bells,
+        now: Callable[[], float],
+        busy_timeout_s: float,
+    ) -> None:
+        self._connection = connection
+        self._place = place
+        self._turnstile = turnstile
+        self._bells = bells
+        self._now = now
+        self._busy_timeout_s = busy_timeout_s
+        self._mutex = threading.Lock()
+        self._pending: deque[_Call[Any]] = deque()
+        self._names = Names(connection)
+        self._members: dict[str, Member] = {}
+
+    def close(self) -> None:
+        """Close the connection, when nobody uses it."""
+        with self._mutex:
+            self._connection.close()
+
+    def run(self, verb: str, work: Work[T]) -> T:
+        """Carry out one verb in a transaction, and return its answer once it is committed."""
+        call = _Call(verb, work)
+        self._pending.append(call)
+        give_up_at = time.monotonic() + 2 * self._busy_timeout_s
+        while not call.is_done:
+            if not self._mutex.acquire(timeout=max(0.0, give_up_at - time.monotonic())):
+                self._withdraw(call)
+                break
+            try:
+                if not call.is_done:
+                    self._commit_pending()
+            finally:
+                self._mutex.release()
+        return call.answer()
+
+    def _withdraw(self, call: _Call[Any]) -> None:
+        try:
+            self._pending.remove(call)
+        except ValueError:
+            # It is being carried out just now: its end is worth waiting for.
+            with self._mutex:
+                return
+        call.fail(
+            EngineUnavailable(
+                f"{self._place.path}: other threads of this process kept the connection for "
+                f"{2 * self._busy_timeout_s:g} s; the call may be repeated"
+            )
+        )
+
+    def _commit_pending(self) -> None:
+        calls = [self._pending.popleft() for _ in range(min(len(self._pending), _LARGEST_GROUP))]
+        try:
+            self._place.check()
+            self._turnstile.acquire(self._busy_timeout_s)
+        except BaseException as error:
+            for call in calls:
+                call.fail(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        try:
+            committed = self._carry_out(calls)
+        finally:
+            self._turnstile.release()
+        for txn, ready in committed:
+            self._ring(txn, ready)
+
+    def _carry_out(self, calls: list[_Call[Any]]) -> list[tuple[Transaction, list[Ring]]]:
+        if len(calls) == 1:
+            return self._alone(calls[0])
+        try:
+            return [self._together(calls)]
+        except _DRIVER_ERRORS:
+            self._roll_back()
+        return [done for call in calls for done in self._alone(call)]
+
+    def _alone(self, call: _Call[Any]) -> list[tuple[Transaction, list[Ring]]]:
+        try:
+            txn = self._begin()
+            result = call.work(txn)
+            ready = self._commit(txn, [call])
+        except _DRIVER_ERRORS as error:
+            self._roll_back()
+            refusal = translated(error, self._place.path)
+            refusal.__cause__ = error
+            call.fail(refusal)
+            return []
+        except BaseException as error:
+            self._roll_back()
+            call.fail(error)
+            if not isinstance(error, Exception):
+                raise
+            return []
+        call.succeed(result)
+        return [(txn, ready)]
+
+    def _together(self, calls: list[_Call[Any]]) -> tuple[Transaction, list[Ring]]:
+        """Carry out several calls; one that is refused leaves nothing, the others stay."""
+        txn = self._begin()
+        answers: list[tuple[_Call[Any], Any]] = []
+        refusals: list[tuple[_Call[Any], Exception]] = []
+        for call in calls:
+            txn.execute("SAVEPOINT call")
+            mark = txn.mark()
+            try:
+                answers.append((call, call.work(txn)))
+            except _DRIVER_ERRORS:
+                raise
+            except Exception as refusal:  # noqa: BLE001  (it is the caller's, and is raised there)
+                refusals.append((call, refusal))
+                txn.execute("ROLLBACK TO call")
+                txn.go_back(mark)
+                self._names.forget()
+            txn.execute("RELEASE call")
+        ready = self._commit(txn, calls)
+        for call, answer in answers:
+            call.succeed(answer)
+        for call, error in refusals:
+            call.fail(error)
+        return txn, ready
+
+    def _begin(self) -> Transaction:
+        self._connection.execute("BEGIN IMMEDIATE")
+        return Transaction(self._connection, self._names, self._members, now=self._now())
+
+    def _commit(self, txn: Transaction, calls: list[_Call[Any]]) -> list[Ring]:
+        txn.write_counts()
+        ready = rings(txn, self._bells)
+        for call in calls:
+            failpoint(f"sqlite.{call.verb}.before_commit")
+        txn.execute("COMMIT")
+        for call in calls:
+            failpoint(f"sqlite.{call.verb}.after_commit")
+        return ready
+
+    def _roll_back(self) -> None:
+        self._names.forget()
+        self._members.clear()
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def _ring(self, txn: Transaction, ready: list[Ring]) -> None:
+        for index, slot in ready:
+            if self._bells.ring(index, slot):
+                break
+        if txn.ended:
+            self._bells.ring_results(txn.ended)
+        if txn.called:
+            self._bells.ring_owners(txn.called)

@@ -1,0 +1,216 @@
+"""The SQLite engine: each verb is one transaction on one file.
+
+The verbs read top to bottom as in the contract; what they do lies beside this file, by duty.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final, TypeVar
+
+import apsw
+
+from cicely.core.job import Enqueued, Filter, Job, NewJob, Page
+from cicely.core.outcome import Outcome
+from cicely.engines.contract import (
+    Beat,
+    Demand,
+    Facts,
+    Intake,
+    QueueRecord,
+    Save,
+    Session,
+    SessionRecord,
+    Settled,
+    Silent,
+    Swept,
+)
+from cicely.engines.sqlite import (
+    blobs,
+    claiming,
+    enqueueing,
+    reading,
+    sessions,
+    settling,
+    steering,
+    sweeping,
+)
+from cicely.engines.sqlite.bells import SqliteBell
+from cicely.engines.sqlite.commits import Work
+from cicely.engines.sqlite.holder import LEASE_PART
+from cicely.engines.sqlite.home import Home
+from cicely.engines.sqlite.place import SURVIVES, Place
+from cicely.engines.sqlite.statements import statements
+from cicely.engines.sqlite.transaction import Transaction
+
+T = TypeVar("T")
+
+_SESSIONS: Final = statements("sessions")
+
+
+class SqliteEngine:
+    """Jobs in one file, shared by every process that opens it."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        durability: str = "power",
+        busy_timeout_s: float = 5.0,
+        role: str = "producer",
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._place = Place(path, durability=durability)
+        self._busy_timeout_s = busy_timeout_s
+        self._role = role
+        self._now = now
+        self._lease_s = 0.0
+        self._home: Home | None = None
+        self._opening = threading.Lock()
+        self._pid = os.getpid()
+
+    # --- connection -----------------------------------------------------------------------
+    def open(self) -> None:
+        self._opened()
+
+    def close(self) -> None:
+        home, self._home = self._home, None
+        if home is not None and home.pid == os.getpid():
+            home.close()
+
+    def facts(self) -> Facts:
+        return Facts(
+            engine="sqlite",
+            address=self._place.path,
+            version=apsw.sqlite_lib_version(),
+            durability=SURVIVES[self._place.durability],
+            warnings=self._place.warnings(),
+        )
+
+    def _opened(self) -> Home:
+        home = self._home
+        if home is not None and home.pid == os.getpid():
+            return home
+        if self._pid != os.getpid():
+            # A thread of the parent may have held it at the fork.
+            self._opening = threading.Lock()
+            self._pid = os.getpid()
+        with self._opening:
+            if self._home is None or self._home.pid != os.getpid():
+                self._home = Home(
+                    self._place,
+                    role=self._role,
+                    now=self._now,
+                    busy_timeout_s=self._busy_timeout_s,
+                )
+            return self._home
+
+    def _write(self, verb: str, work: Work[T]) -> T:
+        return self._opened().commits.run(verb, work)
+
+    def _read(self, work: Work[T]) -> T:
+        return self._opened().read(work)
+
+    # --- sessions -------------------------------------------------------------------------
+    def join(self, session: Session) -> None:
+        self._write("join", lambda txn: sessions.join(txn, session))
+        if session.lease_s > self._lease_s:
+            self._lease_s = session.lease_s
+            self._opened().turnstile.be_patient(session.lease_s * LEASE_PART)
+
+    def beat(self, held: Mapping[str, Collection[bytes]]) -> list[Beat]:
+        return self._write("beat", lambda txn: sessions.beat(txn, held))
+
+    def retire(self, session_id: str, outcomes: Sequence[Outcome] = ()) -> None:
+        self._write("retire", lambda txn: sessions.retire(txn, session_id, outcomes))
+
+    def sessions(self) -> list[SessionRecord]:
+        return self._read(lambda txn: sessions.sessions(txn.rows(_SESSIONS["open_sessions"])))
+
+    # --- the life of a job ----------------------------------------------------------------
+    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        if not jobs:
+            return []
+        return self._write("enqueue", lambda txn: enqueueing.enqueue(txn, jobs))
+
+    def claim(self, session_id: str, demand: Demand) -> Intake:
+        return self._write("claim", lambda txn: _claim(txn, session_id, demand))
+
+    def settle(self, session_id: str, outcomes: Sequence[Outcome], demand: Demand | None = None) -> Settled:
+        return self._write("settle", lambda txn: _settle(txn, session_id, outcomes, demand))
+
+    # --- running jobs ---------------------------------------------------------------------
+    def save(self, session_id: str, saves: Sequence[Save]) -> list[bool]:
+        return self._write("save", lambda txn: settling.save(txn, saves))
+
+    # --- upkeep ---------------------------------------------------------------------------
+    def sweep(self, batch: int, silent: Sequence[Silent] = ()) -> Swept:
+        return self._write("sweep", lambda txn: _sweep(txn, batch, silent))
+
+    # --- waking up ------------------------------------------------------------------------
+    def doorbell(self, session_id: str) -> SqliteBell:
+        return SqliteBell(self._opened().bells, session_id)
+
+    def result_bell(self, job_ids: Collection[str]) -> SqliteBell:
+        return SqliteBell(self._opened().bells, "", job_ids)
+
+    # --- reading --------------------------------------------------------------------------
+    def get(self, job_ids: Sequence[str]) -> list[Job | None]:
+        return self._read(lambda txn: reading.get(txn, job_ids))
+
+    def find(self, where: Filter, *, limit: int = 100, cursor: str | None = None) -> Page:
+        return self._read(lambda txn: reading.find(txn, where, limit, cursor))
+
+    def queues(self) -> list[QueueRecord]:
+        return self._read(reading.queues)
+
+    # --- steering -------------------------------------------------------------------------
+    def steer(self, move: str, job_ids: Sequence[str], *, reason: str = "") -> list[str]:
+        return self._write("steer", lambda txn: steering.steer(txn, move, job_ids, reason))
+
+    def pause(self, queue: str) -> None:
+        self._write("pause", lambda txn: steering.pause(txn, queue))
+
+    def resume(self, queue: str) -> None:
+        self._write("resume", lambda txn: steering.resume(txn, queue))
+
+    # --- blobs ----------------------------------------------------------------------------
+    def put_blob(self, job_id: str, digest: str, data: bytes) -> None:
+        self._write("put_blob", lambda txn: blobs.put_blob(txn, job_id, digest, data))
+
+    def get_blob(self, job_id: str, digest: str) -> bytes | None:
+        return self._read(lambda txn: blobs.get_blob(txn, job_id, digest))
+
+
+def _claim(txn: Transaction, session_id: str, demand: Demand) -> Intake:
+    return claiming.claim(txn, sessions.member_of(txn, session_id), demand)
+
+
+def _settle(txn: Transaction, session_id: str, outcomes: Sequence[Outcome], demand: Demand | None) -> Settled:
+    # Judged first: a settle with a demand of a closed session records nothing.
+    member = sessions.member_of(txn, session_id) if demand is not None else None
+    verdicts = settling.settle(txn, outcomes)
+    if member is None or demand is None:
+        return Settled(verdicts)
+    return Settled(verdicts, claiming.claim(txn, member, demand))
+
+
+def _sweep(txn: Transaction, batch: int, silent: Sequence[Silent]) -> Swept:
+    rescued = sum(sweeping.rescue(txn, one) for one in silent)
+    taken_back = sweeping.take_back_messages(txn, batch)
+    promoted = sweeping.promote(txn, batch)
+    expired = sweeping.expire_late(txn, batch)
+    deleted = sweeping.delete_old(txn, batch)
+    sweeping.forget(txn, batch)
+    txn.is_stirred = True
+    return Swept(
+        promoted=promoted,
+        rescued=rescued,
+        expired=expired,
+        deleted=deleted,
+        next_due_in_s=claiming.next_due_in_s(txn),
+        more=batch in (promoted, expired, deleted, taken_back),
+    )

@@ -1,0 +1,72 @@
+"""Decides which waiting session a commit wakes: one that can take what is ready, and no other."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Final
+
+from cicely.engines.sqlite.bells import SESSION_ARMED, Bells, Slot, owner_key
+from cicely.engines.sqlite.member import Member
+from cicely.engines.sqlite.sessions import known_member
+from cicely.engines.sqlite.statements import statements
+from cicely.engines.sqlite.transaction import Transaction
+
+_SQL: Final = statements("news")
+
+#: A session is woken for a job that is due so soon, and then waits for it by its own clock.
+_SOON_S: Final = 2.0
+
+#: So many kinds of ready work are looked at; a ring is a hint.
+_KINDS_LOOKED_AT: Final = 64
+
+Ring = tuple[int, Slot]
+
+
+def rings(txn: Transaction, bells: Bells) -> list[Ring]:
+    """Return the slots to ring for ready work, best first: the first that answers is enough."""
+    if not txn.is_stirred or not bells.are_here:
+        return []
+    armed = bells.armed(SESSION_ARMED)
+    if not armed:
+        return []
+    slots = [(index, slot) for index in armed if (slot := bells.slot(index)) is not None]
+    candidates = _after_claimer(slots, txn, bells)
+    if not candidates:
+        return []
+    work = list(itertools.islice(_work(txn), _KINDS_LOOKED_AT))
+    return [ring for ring in candidates if _is_for(txn, ring[1], work)] if work else []
+
+
+def _after_claimer(slots: list[Ring], txn: Transaction, bells: Bells) -> list[Ring]:
+    """Leave out the session that has just looked.
+
+    Where it took nothing, it passes the ring on to the slots behind its own only: so a job that
+    nobody can take now wakes each session once, and not for ever.
+    """
+    if not txn.claimer:
+        return slots
+    own = owner_key(txn.claimer)
+    others = [ring for ring in slots if ring[1].owner != own]
+    if not txn.passed_on:
+        return others
+    at = bells.index_of(own)
+    return [ring for ring in others if ring[0] > at]
+
+
+def _work(txn: Transaction) -> Iterator[tuple[str, str]]:
+    """Yield (queue, task) of what is ready in queues that are not paused, or due soon."""
+    queues: dict[int, str] = dict(txn.rows(_SQL["queues"]))
+    for number, class_id in txn.rows(_SQL["soon"], (txn.now + _SOON_S,)):
+        if number in queues:
+            yield queues[number], txn.names.class_of(class_id)[0]
+    for number, name in queues.items():
+        pair = txn.row(_SQL["next_pair"], (number, "", -1))
+        while pair is not None:
+            yield name, txn.names.class_of(pair[1])[0]
+            pair = txn.row(_SQL["next_pair"], (number, *pair))
+
+
+def _is_for(txn: Transaction, slot: Slot, work: list[tuple[str, str]]) -> bool:
+    member: Member | None = known_member(txn, slot.owner)
+    return member is not None and any(member.serves(queue) and member.runs(task) for queue, task in work)

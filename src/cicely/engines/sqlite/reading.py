@@ -1,0 +1,156 @@
+"""The verbs of reading: get, find and queues. They see one snapshot and take no lock."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from cicely.core.job import AttemptRecord, Filter, Job, Page, Tallies
+from cicely.core.states import LIVE, State
+from cicely.engines.contract import QueueRecord
+from cicely.engines.sqlite.statements import statements
+from cicely.engines.sqlite.transaction import (
+    CODES,
+    STATES,
+    Transaction,
+    Values,
+    numbers,
+)
+
+_SQL: Final = statements("read")
+
+#: A search looks at so many jobs per call at most, and goes on from there at the next.
+LOOKED_AT: Final = 2_000
+_CHUNK: Final = 100
+_END: Final = 1 << 62
+
+
+def get(txn: Transaction, job_ids: Sequence[str]) -> list[Job | None]:
+    """Return each job in full, or None."""
+    return [_get_one(txn, job_id) for job_id in job_ids]
+
+
+def _get_one(txn: Transaction, job_id: str) -> Job | None:
+    found = txn.row(_SQL["get"], (job_id,))
+    if found is None:
+        return _tomb(txn, job_id)
+    [(_, outline)] = _outlines(txn, found)
+    [(body, options, result)] = txn.rows(_SQL["body"], found)
+    attempts = [AttemptRecord(*values) for values in txn.rows(_SQL["attempts"], found)]
+    return msgspec.structs.replace(
+        outline, body=body, options=options, result=result or b"", attempts=tuple(attempts)
+    )
+
+
+def _tomb(txn: Transaction, job_id: str) -> Job | None:
+    found = txn.row(_SQL["tomb"], (job_id,))
+    if found is None:
+        return None
+    task, kind = txn.names.class_of(found[0])
+    queue = txn.names.queue_name(found[1])
+    return Job(id=job_id, task=task, kind=kind, queue=queue, state=STATES[found[2]], swept=True)
+
+
+def _outlines(txn: Transaction, ns: Iterable[int]) -> list[tuple[int, Job]]:
+    """Return jobs by their numbers, newest first, without what only `get` fills."""
+    wanted = numbers(ns)
+    if wanted is None:
+        return []
+    return [(values[0], _outline(txn, values)) for values in txn.rows(_SQL["outline"], (wanted,))]
+
+
+def _outline(txn: Transaction, values: Values) -> Job:
+    (
+        _, job_id, job_class, queue, lane, priority, tags, unique, errors, crashes, lost, attempt,
+        fence, created_at, due_at, expires_at, started_at, reason, claimed_at, run_fence, cancelling,
+        session, end, end_started_at, ended_at, end_fence, end_attempt, end_reason, end_error,
+        progress, error,
+    ) = values  # fmt: skip
+    task, kind = txn.names.class_of(job_class)
+    tallies = Tallies(errors, crashes, lost)
+    if end is not None:
+        state = STATES[end]
+        started_at, fence, attempt, reason = end_started_at, end_fence, end_attempt, end_reason
+        due_at, error = None, end_error
+    elif claimed_at is not None:
+        state = State.RUNNING
+        started_at, fence, attempt = claimed_at, run_fence, tallies.attempt
+    else:
+        state = State.READY if due_at is None else State.SCHEDULED
+    return Job(
+        id=job_id,
+        task=task,
+        kind=kind,
+        queue=txn.names.queue_name(queue),
+        state=state,
+        lane=lane,
+        priority=priority,
+        tags=tuple(msgspec.json.decode(tags)) if tags else (),
+        unique=unique or "",
+        tallies=tallies,
+        attempt=attempt,
+        fence=fence,
+        created_at=created_at,
+        due_at=due_at,
+        expires_at=expires_at,
+        started_at=started_at,
+        ended_at=ended_at,
+        session=session or "",
+        cancelling=bool(cancelling),
+        reason=reason,
+        progress=progress or b"",
+        error=error or b"",
+    )
+
+
+def find(txn: Transaction, where: Filter, limit: int, cursor: str | None) -> Page:
+    """Return one page of the jobs that match, newest first."""
+    before = int(cursor) if cursor else _END
+    found: list[tuple[int, Job]] = []
+    looked_at = 0
+    candidates = _candidates(txn, where, before)
+    while chunk := list(itertools.islice(candidates, _CHUNK)):
+        looked_at += len(chunk)
+        found += [(n, job) for n, job in _outlines(txn, chunk) if where.matches(job)]
+        if len(found) > limit:
+            return Page(tuple(job for _, job in found[:limit]), str(found[limit - 1][0]))
+        if looked_at >= LOOKED_AT:
+            return Page(tuple(job for _, job in found), str(chunk[-1]))
+    return Page(tuple(job for _, job in found), None)
+
+
+def _candidates(txn: Transaction, where: Filter, before: int) -> Iterator[int]:
+    """Yield the numbers of jobs that may match, newest first, from the narrowest index there is."""
+    states = set(where.states)
+    if where.tag:
+        return _newest(txn, "newest_tagged", before, where.tag)
+    narrow = states and not states & {State.READY, State.SCHEDULED, State.SUCCEEDED}
+    if not narrow:
+        return _newest(txn, "newest", before)
+    by_state = [
+        _newest(txn, "newest_running", before)
+        if state in LIVE
+        else _newest(txn, "newest_ended", before, CODES[state])
+        for state in states
+    ]
+    return heapq.merge(*by_state, reverse=True)
+
+
+def _newest(txn: Transaction, index: str, before: int, *key: object) -> Iterator[int]:
+    while rows := txn.rows(_SQL[index], (before, _CHUNK, *key)):
+        for (n,) in rows:
+            yield n
+        before = rows[-1][0]
+
+
+def queues(txn: Transaction) -> list[QueueRecord]:
+    """Return every queue, by name, with its count per state."""
+    records = []
+    for (name, paused), rows in itertools.groupby(txn.rows(_SQL["counts"]), lambda row: row[:2]):
+        counts = {STATES[code]: jobs for _, _, code, jobs in rows if jobs}
+        records.append(QueueRecord(name, bool(paused), counts))
+    return records

@@ -1,0 +1,120 @@
+"""The verbs of sessions: join, beat, retire, and their list."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from cicely.core.outcome import Outcome
+from cicely.engines.contract import Beat, Session, SessionRecord
+from cicely.engines.sqlite.endings import Endings, held_by, rows_of
+from cicely.engines.sqlite.member import Member
+from cicely.engines.sqlite.settling import settle
+from cicely.engines.sqlite.statements import statements
+from cicely.engines.sqlite.transaction import Transaction, Values, token_of
+from cicely.errors import SessionClosed
+
+_SQL: Final = statements("sessions")
+_MEMBER: Final = _SQL["member"]
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+_decode = msgspec.json.Decoder(Session).decode
+
+
+def member_of(txn: Transaction, session_id: str) -> Member:
+    """Return an open session. Raises SessionClosed."""
+    row = txn.row(_MEMBER, (session_id,))
+    if row is None or row[3] is not None:
+        raise SessionClosed(f"session {session_id} was retired or never joined")
+    return _remembered(txn, session_id, row)
+
+
+def known_member(txn: Transaction, session_id: str) -> Member | None:
+    """Return a session that is open, as far as this process remembers."""
+    member = txn.members.get(session_id)
+    if member is not None:
+        return member
+    row = txn.row(_MEMBER, (session_id,))
+    return None if row is None or row[3] is not None else _remembered(txn, session_id, row)
+
+
+def _remembered(txn: Transaction, session_id: str, row: Values) -> Member:
+    member = txn.members.get(session_id)
+    if member is None:
+        member = txn.members[session_id] = Member(row[0], _decode(row[1]))
+    return member
+
+
+def join(txn: Transaction, session: Session) -> None:
+    """Register a session."""
+    row = txn.row(_MEMBER, (session.id,))
+    if row is None:
+        txn.execute(_SQL["join"], (session.id, _encode(session), session.lease_s, txn.now))
+    elif row[3] is not None:
+        raise SessionClosed(f"session {session.id} was retired: join under another id")
+
+
+def beat(txn: Transaction, held: Mapping[str, Collection[bytes]]) -> list[Beat]:
+    """Count heartbeats; hand back what a session does not know to be its own."""
+    txn.is_stirred = True
+    return [_beat_one(txn, session_id, set(tokens)) for session_id, tokens in held.items()]
+
+
+def _beat_one(txn: Transaction, session_id: str, named: set[bytes]) -> Beat:
+    member = txn.row(_SQL["beat"], (session_id, txn.now))
+    if member is None:
+        return Beat(session_id, alive=False, lost=tuple(sorted(named)))
+    number, lease_s = member
+    claims = {
+        token_of(request, n, fence): (n, claimed_at, cancelling)
+        for n, request, fence, claimed_at, cancelling in txn.rows(_SQL["held_tokens"], (number,))
+    }
+    known_before = txn.now - lease_s * 2 / 3
+    unknown = {
+        token
+        for token, (_, claimed_at, _) in claims.items()
+        if token not in named and claimed_at < known_before
+    }
+    _release(txn, [claims[token][0] for token in unknown], "its claim's reply was lost")
+    return Beat(
+        session_id,
+        alive=True,
+        cancelled=tuple(sorted(t for t, claim in claims.items() if claim[2] and t not in unknown)),
+        lost=tuple(sorted(named - claims.keys())),
+    )
+
+
+def _release(txn: Transaction, ns: Collection[int], reason: str) -> None:
+    endings = Endings(txn)
+    for row in rows_of(txn, ns):
+        endings.release(row, reason)
+    endings.write()
+
+
+def retire(txn: Transaction, session_id: str, outcomes: Sequence[Outcome]) -> None:
+    """Settle, hand back the rest and close the session."""
+    row = txn.row(_MEMBER, (session_id,))
+    if row is None or row[3] is not None:
+        return
+    settle(txn, outcomes)
+    endings = Endings(txn)
+    for held in held_by(txn, row[0]):
+        endings.release(held, "its session was retired")
+    endings.write()
+    close(txn, row[0])
+    txn.is_stirred = True
+
+
+def close(txn: Transaction, number: int) -> None:
+    """Close a session for ever."""
+    txn.execute(_SQL["close"], (number, txn.now))
+
+
+def sessions(rows: Sequence[Values]) -> list[SessionRecord]:
+    """Make records of the rows of `open_sessions`."""
+    return [
+        SessionRecord(session=_decode(facts), beat=beats, joined_at=joined_at, beat_at=beat_at, held=held)
+        for facts, beats, joined_at, beat_at, held in rows
+    ]

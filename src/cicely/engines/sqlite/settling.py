@@ -1,0 +1,127 @@
+"""The verb `settle`, and what else judges claims by their tokens: `save`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from cicely.core.outcome import Again, Outcome, Succeeded, decide, reason_of
+from cicely.engines.contract import RECEIPT_LEASES, Save, Verdict
+from cicely.engines.sqlite.endings import Endings, rows_of
+from cicely.engines.sqlite.statements import statements
+from cicely.engines.sqlite.transaction import (
+    FENCE_MASK,
+    REQUEST_BYTES,
+    RUNNING,
+    SUCCEEDED,
+    Transaction,
+    Values,
+    is_token_of,
+    number_in,
+    numbers,
+)
+
+_SQL: Final = statements("settle")
+_HELD: Final = _SQL["held"]
+_SAVE: Final = statements("save")
+
+#: A session that is gone leaves its receipts for ten of these.
+DEFAULT_LEASE_S: Final = 30.0
+
+
+def settle(txn: Transaction, outcomes: Sequence[Outcome]) -> tuple[Verdict, ...]:
+    """Record how attempts ended; return a verdict per outcome."""
+    if not outcomes:
+        return ()
+    settling = _Settling(txn, outcomes)
+    verdicts = tuple([settling.verdict(outcome) for outcome in outcomes])
+    settling.write()
+    txn.is_stirred = True
+    return verdicts
+
+
+class _Settling:
+    """One settle: the claims that its outcomes name, read at once."""
+
+    def __init__(self, txn: Transaction, outcomes: Sequence[Outcome]) -> None:
+        self._txn = txn
+        self._endings = Endings(txn)
+        self._recorded: dict[bytes, str] = {}
+        self._successes: dict[int, int] = {}
+        named = numbers(number_in(outcome.token) for outcome in outcomes)
+        self._held: dict[int, Values] = {row[0]: row for row in txn.execute(_HELD, (named,))}
+
+    def verdict(self, outcome: Outcome) -> Verdict:
+        """Record one outcome and return what became of it."""
+        token = outcome.token
+        held = self._held.get(number_in(token))
+        if held is None or not is_token_of(token, held[1], held[2]):
+            recorded = self._recorded_reason(token)
+            return Verdict.ALREADY if recorded == reason_of(outcome) else Verdict.STALE
+        del self._held[held[0]]
+        self._recorded[token] = reason_of(outcome)
+        if isinstance(outcome, Succeeded) and not held[5] and held[10] is None:
+            self._succeed(outcome, held)
+        else:
+            self._settle(outcome, held[0])
+        return Verdict.ACCEPTED
+
+    def _recorded_reason(self, token: bytes) -> str | None:
+        """Return the reason under which this token's attempt was settled before."""
+        if token in self._recorded:
+            return self._recorded[token]
+        n = number_in(token)
+        if n < 0:
+            return None
+        row = self._txn.row(_SQL["recorded"], (token,))
+        if row is None:
+            low = int.from_bytes(token[REQUEST_BYTES:], "big") & FENCE_MASK
+            row = self._txn.row(_SQL["recorded_end"], (n, token[:REQUEST_BYTES], low))
+        return row[0] if row else None
+
+    def _succeed(self, outcome: Succeeded, held: Values) -> None:
+        n, request, fence, session, claimed_at, _, job_id, queue, keep_s, attempt, _ = held
+        done = (
+            n, SUCCEEDED, self._txn.now, claimed_at, session, request, fence, attempt, "",
+            "succeeded", None, outcome.result or None,
+        )  # fmt: skip
+        self._successes[queue] = self._successes.get(queue, 0) + 1
+        self._endings.succeed(n, job_id, queue=queue, keep_s=keep_s, done=done)
+
+    def _settle(self, outcome: Outcome, n: int) -> None:
+        [row] = rows_of(self._txn, (n,))
+        step = decide(outcome, row.tallies, cancelling=bool(row.cancelling))
+        if isinstance(step, Again):
+            self._keep_receipt(outcome, row.session)
+        self._endings.carry_out(row, step, reason_of(outcome), outcome.token[:REQUEST_BYTES])
+
+    def _keep_receipt(self, outcome: Outcome, session: int | None) -> None:
+        lease: Any = self._txn.row(_SQL["lease"], (session,)) or (DEFAULT_LEASE_S,)
+        until_at = self._txn.now + RECEIPT_LEASES * lease[0]
+        self._txn.execute(_SQL["receipt"], (outcome.token, reason_of(outcome), until_at))
+
+    def write(self) -> None:
+        """Write all of it."""
+        self._endings.write()
+        for queue, jobs in self._successes.items():
+            self._txn.count(queue, RUNNING, -jobs)
+            self._txn.count(queue, SUCCEEDED, jobs)
+
+
+def save(txn: Transaction, saves: Sequence[Save]) -> list[bool]:
+    """Keep what running attempts leave."""
+    return [_save_one(txn, one) for one in saves]
+
+
+def _save_one(txn: Transaction, one: Save) -> bool:
+    n = number_in(one.token)
+    held = txn.row(_SAVE["holds"], (n,))
+    if held is None or not is_token_of(one.token, held[0], held[1]):
+        return False
+    if one.progress is not None:
+        txn.execute(_SAVE["progress"], (n, one.progress))
+    if one.checkpoint is not None:
+        txn.execute(_SAVE["checkpoint"], (n, one.checkpoint))
+    if one.visibility_s is not None:
+        txn.execute(_SAVE["deadline"], (n, txn.now + one.visibility_s))
+    return True

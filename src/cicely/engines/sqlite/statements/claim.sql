@@ -1,0 +1,53 @@
+-- Handing out ready jobs. The primary key of ready is (queue, lane, class, rank, n): pairs of lane and
+-- class are found by one seek each, and what cannot be taken is never scanned.
+-- Runs under the write lock.
+
+-- :name queue
+SELECT id, paused FROM queue WHERE name = ?1
+
+-- :name next_pair
+SELECT lane, class FROM ready WHERE queue = ?1 AND (lane, class) > (?2, ?3)
+ORDER BY lane, class LIMIT 1
+
+-- :name heads
+SELECT r.rank, r.n, j.id, j.created_at, j.expires_at, j.errors, j.crashes, j.lost, j.fence, j.options,
+       CASE WHEN j.body IS NULL THEN (SELECT body FROM payload WHERE n = r.n) ELSE j.body END,
+       CASE WHEN j.fence > 0 THEN (SELECT checkpoint FROM live WHERE n = r.n) END
+FROM ready r LEFT JOIN job j ON j.n = r.n
+WHERE r.queue = ?1 AND r.lane = ?2 AND r.class = ?3 AND (r.rank, r.n) > (?4, ?5)
+ORDER BY r.rank, r.n LIMIT ?6
+
+-- :name head_keys
+SELECT rank, n FROM ready
+WHERE queue = ?1 AND lane = ?2 AND class = ?3 AND (rank, n) > (?4, ?5)
+ORDER BY rank, n LIMIT ?6
+
+-- :name head
+SELECT ?1, ?2, j.id, j.created_at, j.expires_at, j.errors, j.crashes, j.lost, j.fence, j.options,
+       CASE WHEN j.body IS NULL THEN (SELECT body FROM payload WHERE n = ?2) ELSE j.body END,
+       CASE WHEN j.fence > 0 THEN (SELECT checkpoint FROM live WHERE n = ?2) END
+FROM job j WHERE j.n = ?2
+
+-- :name take
+DELETE FROM ready
+WHERE queue = ?1 AND lane = ?2 AND class = ?3 AND (rank, n) <= (?4, ?5)
+
+-- :name run
+INSERT INTO run (n, session, request, fence, claimed_at, deadline_at) VALUES (?, ?, ?, ?, ?, ?)
+
+-- :name started
+DELETE FROM expiring WHERE expires_at = ? AND n = ?
+
+-- :name repeated
+SELECT r.fence, r.n, j.id, j.created_at, j.expires_at, j.errors, j.crashes, j.lost, j.fence, j.options,
+       CASE WHEN j.body IS NULL THEN (SELECT body FROM payload WHERE n = r.n) ELSE j.body END,
+       CASE WHEN j.fence > 0 THEN (SELECT checkpoint FROM live WHERE n = r.n) END,
+       j.class, j.queue
+FROM run r JOIN job j ON j.n = r.n
+WHERE r.session = ?1 AND r.request = ?2 ORDER BY r.n
+
+-- :name next_due
+SELECT due_at FROM deferred ORDER BY due_at LIMIT 1
+
+-- :name class_of
+SELECT class FROM job WHERE n = ?1

@@ -1,0 +1,12 @@
+-- Whether there is something to wake a waiting session for. One seek per queue, lane and class.
+
+-- :name queues
+SELECT id, name FROM queue WHERE paused = 0
+
+-- :name next_pair
+SELECT lane, class FROM ready WHERE queue = ?1 AND (lane, class) > (?2, ?3)
+ORDER BY lane, class LIMIT 1
+
+-- :name soon
+SELECT j.queue, j.class FROM deferred d JOIN job j ON j.n = d.n
+WHERE d.due_at <= ?1 ORDER BY d.due_at LIMIT 1

@@ -1,0 +1,125 @@
+"""One open transaction: what its verbs share, and what is to be done when it has been committed."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection, Iterable
+from typing import Any, Final
+
+import apsw
+
+from cicely.core.states import State
+from cicely.engines.sqlite.member import Member
+from cicely.engines.sqlite.names import Names
+from cicely.engines.sqlite.statements import statements
+
+#: How a state is stored.
+CODES: Final = {state: code for code, state in enumerate(State)}
+STATES: Final = tuple(State)
+SCHEDULED, READY, RUNNING, SUCCEEDED, FAILED, CANCELLED, EXPIRED = range(7)
+
+#: Token = the claim's request + n and the low bits of the fence, so that no index is needed.
+REQUEST_BYTES: Final = 8
+_FENCE_BITS: Final = 24
+FENCE_MASK: Final = (1 << _FENCE_BITS) - 1
+
+_COUNT: Final = statements("enqueue")["count"]
+
+#: What `apsw.carray` makes: a table of values, bound as one.
+Array = Any
+
+#: What apsw hands out for a row; the statement beside each use says what it holds.
+Values = tuple[Any, ...]
+
+
+class Transaction:
+    """The statements of one commit run here; counters are written once, at its end."""
+
+    def __init__(
+        self, connection: apsw.Connection, names: Names, members: dict[str, Member], *, now: float
+    ) -> None:
+        self.execute = connection.execute
+        self.executemany = connection.executemany
+        self.names = names
+        self.members = members
+        self.now = now
+        #: Ids of jobs that ended, and keys of sessions whose children have cancellations.
+        self.ended: list[str] = []
+        self.called: list[str] = []
+        #: Whether there may be new work for a waiting session, and which one not to wake for it.
+        self.is_stirred = False
+        self.claimer = ""
+        self.passed_on = False
+        self._counts: dict[tuple[int, int], int] = {}
+
+    def rows(self, statement: str, bindings: Values = ()) -> list[Values]:
+        """Run a statement and return all its rows."""
+        return self.execute(statement, bindings).fetchall()
+
+    def row(self, statement: str, bindings: Values = ()) -> Values | None:
+        """Run a statement and return its first row."""
+        rows = self.execute(statement, bindings).fetchall()
+        return rows[0] if rows else None
+
+    def many(self, statement: str, bindings: Collection[Values]) -> None:
+        """Run a statement once for each of `bindings`."""
+        if bindings:
+            self.executemany(statement, bindings)
+
+    def mark(self) -> Values:
+        """Return what `go_back` needs to forget what a refused call left behind."""
+        return (
+            len(self.ended), len(self.called), self.is_stirred, self.claimer, self.passed_on,
+            dict(self._counts),
+        )  # fmt: skip
+
+    def go_back(self, mark: Values) -> None:
+        """Forget what came after `mark`."""
+        ended, called, self.is_stirred, self.claimer, self.passed_on, self._counts = mark
+        del self.ended[ended:], self.called[called:]
+
+    def count(self, queue: int, state: int, jobs: int) -> None:
+        """Note that so many jobs came to a state (or left it, if negative)."""
+        key = (queue, state)
+        self._counts[key] = self._counts.get(key, 0) + jobs
+
+    def move(self, queue: int, source: int, target: int) -> None:
+        """Note that a job went from one state to another."""
+        self.count(queue, source, -1)
+        self.count(queue, target, 1)
+
+    def write_counts(self) -> None:
+        """Fold what was noted into the counters."""
+        changed = [(*key, jobs) for key, jobs in self._counts.items() if jobs]
+        self.many(_COUNT, changed)
+        self._counts.clear()
+
+
+def numbers(values: Iterable[int]) -> Array | None:
+    """Return integers as one binding; None, an empty table to SQLite, where there are none."""
+    packed = array("q", values)
+    return apsw.carray(packed) if packed else None
+
+
+def texts(values: Iterable[str]) -> Array | None:
+    """Return texts as one binding."""
+    packed = tuple(values)
+    return apsw.carray(packed) if packed else None
+
+
+def token_of(request: bytes, n: int, fence: int) -> bytes:
+    """Return the token of a claim."""
+    return request + (n << _FENCE_BITS | fence & FENCE_MASK).to_bytes(8, "big")
+
+
+def number_in(token: bytes) -> int:
+    """Return the n that a token names; -1 for what is no token."""
+    if len(token) != 2 * REQUEST_BYTES:
+        return -1
+    return int.from_bytes(token[REQUEST_BYTES:], "big") >> _FENCE_BITS
+
+
+def is_token_of(token: bytes, request: bytes, fence: int) -> bool:
+    """Return whether `token`, which names this job already, is of this very claim."""
+    low = int.from_bytes(token[REQUEST_BYTES:], "big") & FENCE_MASK
+    return token[:REQUEST_BYTES] == request and low == fence & FENCE_MASK

@@ -1,0 +1,126 @@
+"""The write lock: a kernel lock beside the database, whose waiters are served one after the other.
+
+SQLite's own busy handler sleeps and tries again, which starves whoever is slow. Here two locks form
+a turnstile: a writer takes `-turn`, waits for `-lock`, and lets `-turn` go once it has both. So the
+one at the head waits in the kernel, and whoever has just released cannot overtake it.
+
+A wait in the kernel cannot be bounded, so under contention a thread of this process waits there,
+and the caller waits for that thread. The holder writes into `-lock` who it is: see `holder`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from typing import Final
+
+from cicely.engines.sqlite.holder import Holder, Watch
+from cicely.errors import EngineUnavailable
+
+log = logging.getLogger("cicely")
+
+#: A waiter looks so often whether the holder has been stopped.
+_LOOK_S: Final = 0.25
+
+_FREE, _WANTED, _GRANTED, _GIVEN_UP = range(4)
+
+
+class Turnstile:
+    """The lock of one process on one database. One thread at a time may acquire it."""
+
+    def __init__(self, path: str, *, role: str) -> None:
+        self._path = path
+        self._role = role
+        self._turn = _opened(f"{path}-turn")
+        self._lock = _opened(f"{path}-lock")
+        self._watch = Watch(self._lock)
+        self._changed = threading.Condition()
+        self._state = _FREE
+        self._thread: threading.Thread | None = None
+        self.be_patient(self._watch.patience_s)
+
+    def be_patient(self, lease_quarter_s: float) -> None:
+        """Let others wait so long, from now on, before they take this process for stuck."""
+        self._stamp = Holder.here(self._role, lease_quarter_s).packed()
+
+    def close(self) -> None:
+        """Let go of the files; a thread that waits in the kernel lets go when its turn comes."""
+        with self._changed:
+            if self._state != _FREE:
+                return
+            for file in (self._turn, self._lock):
+                if file >= 0:
+                    os.close(file)
+            self._turn = self._lock = -1
+
+    def abandon(self) -> None:
+        """Close the files in a forked child: the lock stays with the parent alone."""
+        for file in (self._turn, self._lock):
+            if file >= 0:
+                os.close(file)
+        self._turn = self._lock = -1
+
+    def acquire(self, timeout_s: float) -> None:
+        """Take the lock. Raises EngineUnavailable, which names the holder."""
+        if not self._taken_at_once():
+            self._wait(timeout_s)
+        os.pwrite(self._lock, self._stamp, 0)
+
+    def release(self) -> None:
+        """Let the next one in."""
+        self._state = _FREE
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def _taken_at_once(self) -> bool:
+        if self._state != _FREE:
+            return False  # Our thread is still in the queue, and keeps its place there.
+        try:
+            fcntl.flock(self._turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # Where `-turn` was ours already, the thread goes on waiting behind it.
+            return False
+        fcntl.flock(self._turn, fcntl.LOCK_UN)
+        return True
+
+    def _wait(self, timeout_s: float) -> None:
+        give_up_at = time.monotonic() + timeout_s
+        with self._changed:
+            self._state = _GRANTED if self._state == _GRANTED else _WANTED
+            self._start_thread()
+            self._changed.notify_all()
+            while self._state != _GRANTED:
+                left_s = give_up_at - time.monotonic()
+                if left_s <= 0:
+                    self._state = _GIVEN_UP
+                    raise EngineUnavailable(self._watch.complaint(self._path, timeout_s))
+                self._changed.wait(min(left_s, _LOOK_S))
+                self._watch.look(self._path)
+
+    def _start_thread(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._queue_up, name="cicely-sqlite-lock", daemon=True)
+            self._thread.start()
+
+    def _queue_up(self) -> None:
+        while True:
+            with self._changed:
+                while self._state != _WANTED:
+                    self._changed.wait()
+            fcntl.flock(self._turn, fcntl.LOCK_EX)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
+            with self._changed:
+                if self._state == _WANTED:
+                    self._state = _GRANTED
+                    self._changed.notify_all()
+                else:
+                    self._state = _FREE
+                    fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+
+def _opened(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)

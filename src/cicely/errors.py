@@ -1,0 +1,141 @@
+"""Every exception a user may meet, in one tree split by whose move is next.
+
+::
+
+    CicelyError
+    ├── UsageError                   the caller's: change the call
+    │   ├── ConfigError              a setting, URL, option or name is wrong
+    │   │   ├── UnknownQueue         no queue of this name is declared
+    │   │   └── UnknownTask          no task of this name is registered
+    │   ├── NotStorable              a value cannot be put on the wire (says what and where)
+    │   ├── JobNotFound              no job has this id
+    │   ├── WouldDeadlock            get() inside a running job
+    │   └── Unsupported              this engine made no such promise
+    ├── EngineError                  the operator's: repair the engine or its place
+    │   ├── EngineUnavailable        out of reach or busy; the call may be repeated
+    │   ├── EngineFull               no space left; the call may be repeated after making room
+    │   ├── EngineCorrupt            the stored data cannot be read
+    │   ├── SchemaTooNew             a newer Cicely wrote it
+    │   └── SessionClosed            the session was retired or never joined
+    └── JobEnded                     the job's: it has no value to give
+        ├── JobFailed                its attempts were given up
+        │   └── Malformed            its stored bytes are not what Cicely writes
+        ├── JobCancelled             it was cancelled; names the cause
+        ├── JobExpired               it did not start before its deadline
+        └── ResultGone               it succeeded, and its result was swept
+
+``SoftTimeout`` and ``Cancelled`` stand beside the tree: they derive from BaseException, so that a
+job's ``except Exception`` does not swallow them, and are raised only inside a running job.
+"""
+
+from __future__ import annotations
+
+
+class CicelyError(Exception):
+    """The root of every error that Cicely raises on purpose."""
+
+
+class UsageError(CicelyError):
+    """The caller's move: the call cannot succeed as it stands."""
+
+
+class ConfigError(UsageError):
+    """A setting, URL, option or name is wrong; the message names the remedy."""
+
+
+class UnknownQueue(ConfigError):
+    """No queue of this name is declared."""
+
+
+class UnknownTask(ConfigError):
+    """No task of this name is registered."""
+
+
+class NotStorable(UsageError):
+    """A value cannot be put on the wire; the message says which and where in the argument."""
+
+
+class JobNotFound(UsageError):
+    """No job has this id (or it was swept after its retention)."""
+
+
+class WouldDeadlock(UsageError):
+    """A running job waits for another job and might wait for its own slot."""
+
+
+class Unsupported(UsageError):
+    """The engine does not promise what this call needs."""
+
+
+class EngineError(CicelyError):
+    """The operator's move: the engine answered that it cannot do this."""
+
+
+class EngineUnavailable(EngineError):
+    """The engine is out of reach or busy; the call may be repeated as it is."""
+
+
+class EngineFull(EngineUnavailable):
+    """The engine has no space left; make room, then the call may be repeated."""
+
+
+class EngineCorrupt(EngineError):
+    """The stored data cannot be read."""
+
+
+class SchemaTooNew(EngineError):
+    """The stored data was written by a newer Cicely."""
+
+
+class SessionClosed(EngineError):
+    """The session was retired or never joined: it may claim, beat and save no more."""
+
+
+class JobEnded(CicelyError):
+    """The job's move: it ended without a value."""
+
+
+class JobFailed(JobEnded):
+    """The job was given up.
+
+    `type_name`, `message` and `traceback` describe the last attempt's error as text.
+    """
+
+    def __init__(self, job_id: str, *, type_name: str = "", message: str = "", traceback: str = "") -> None:
+        super().__init__(job_id, type_name, message)
+        self.job_id = job_id
+        self.type_name = type_name
+        self.message = message
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        cause = f"{self.type_name}: {self.message}" if self.type_name else self.message
+        remote = f"\n\n{self.traceback}" if self.traceback else ""
+        return f"job {self.job_id} failed: {cause}{remote}"
+
+
+class Malformed(JobFailed):
+    """The stored bytes are not what Cicely writes: never executed, kept for a person."""
+
+    def __init__(self, reason: str, *, job_id: str = "") -> None:
+        super().__init__(job_id, type_name="Malformed", message=reason)
+
+
+class JobCancelled(JobEnded):
+    """The job was cancelled; the message names the cause."""
+
+
+class JobExpired(JobEnded):
+    """The job did not start before its `expires`."""
+
+
+class ResultGone(JobEnded):
+    """The job succeeded, and its result was swept after its retention."""
+
+
+class SoftTimeout(BaseException):
+    """Raised in a job when its `soft_timeout` has passed; it may clean up and return."""
+
+
+class Cancelled(BaseException):
+    """Raised in a job that was cancelled, or whose claim was lost; it should clean up and end."""

@@ -1,0 +1,248 @@
+"""What people write beside a task and beside a call: the options, checked and put into records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any, Final, TypedDict
+
+import msgspec
+
+from cicely.core.identity import Stable
+from cicely.core.job import DAY_S, DEFAULT_PRIORITY
+from cicely.core.retry import Retry
+from cicely.core.states import State
+from cicely.core.task import Limits, TaskOptions
+from cicely.core.units import Duration, Size, duration_s, size_bytes
+from cicely.errors import ConfigError
+
+MAX_ID_CHARS: Final = 200
+MAX_PRIORITY: Final = 9
+MAX_QUEUE_PRIORITY: Final = 10
+
+States = State | str | Iterable[State | str]
+
+
+class LimitSettings(TypedDict, total=False):
+    """What an attempt may use."""
+
+    timeout: Duration
+    soft_timeout: Duration
+    stall_timeout: Duration
+    memory: Size
+    isolate: bool
+
+
+class TaskSettings(LimitSettings, total=False):
+    """The options of `@app.task`."""
+
+    name: str
+    queue: str
+    priority: int
+    retry: Retry | None
+    expires: Duration
+    lane: str | Callable[..., str]
+    unique: str | Callable[..., str]
+    tags: Sequence[str]
+    keep: Duration
+    keep_failed: Duration
+    remember_ids: Duration
+    raises: type[BaseException] | tuple[type[BaseException], ...]
+
+
+class JobSettings(LimitSettings, total=False):
+    """The options of one call: of `apply_async` and `options`."""
+
+    countdown: Duration
+    eta: datetime
+    expires: Duration | datetime
+    queue: str
+    priority: int
+    id: str | Stable
+    lane: str
+    tags: Sequence[str]
+
+
+class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """A call's options after parsing; None and "" leave it to the task."""
+
+    delay_s: float = 0.0
+    due_at: float | None = None
+    expires_s: float | None = None
+    expires_at: float | None = None
+    queue: str = ""
+    priority: int | None = None
+    id: str | Stable = ""
+    lane: str = ""
+    tags: tuple[str, ...] = ()
+    limits: Limits | None = None
+
+
+def task_options(given: TaskSettings, *, bind: bool) -> TaskOptions:
+    """Parse the options of `@app.task`. Raises ConfigError with the nearest name or the range."""
+    _refuse_unknown(given, TaskSettings, "@app.task")
+    retry = given.get("retry")
+    if retry is not None and not isinstance(retry, Retry):
+        raise ConfigError(f"retry={retry!r}: write retry=Retry(attempts=4, backoff=60)")
+    return TaskOptions(
+        queue=_name(given.get("queue", ""), "queue"),
+        priority=priority_of(given.get("priority", DEFAULT_PRIORITY)),
+        retry=retry,
+        limits=_limits(given) or Limits(),
+        expires_s=duration_s(given["expires"], name="expires") if "expires" in given else None,
+        lane=_text_or_function(given.get("lane", ""), "lane"),
+        unique=_text_or_function(given.get("unique", ""), "unique"),
+        tags=tags_of(given.get("tags", ())),
+        keep_s=duration_s(given.get("keep", DAY_S), name="keep"),
+        keep_failed_s=duration_s(given.get("keep_failed", 30 * DAY_S), name="keep_failed"),
+        remember_s=duration_s(given.get("remember_ids", 90 * DAY_S), name="remember_ids"),
+        raises=_error_types(given.get("raises", ())),
+        bind=bind,
+    )
+
+
+def job_options(given: JobSettings) -> JobOptions:
+    """Parse the options of one call. Raises ConfigError with the nearest name or the range."""
+    _refuse_unknown(given, JobSettings, "a job")
+    if "countdown" in given and "eta" in given:
+        raise ConfigError("countdown= and eta= both say when the job is due: give one of them")
+    expires = given.get("expires")
+    expires_at = _instant(expires, "expires") if isinstance(expires, datetime) else None
+    has_duration = expires is not None and expires_at is None
+    return JobOptions(
+        delay_s=duration_s(given.get("countdown", 0), name="countdown"),
+        due_at=_instant(given["eta"], "eta") if "eta" in given else None,
+        expires_s=duration_s(expires, name="expires") if has_duration else None,  # type: ignore[arg-type]
+        expires_at=expires_at,
+        queue=_name(given.get("queue", ""), "queue"),
+        priority=priority_of(given["priority"]) if "priority" in given else None,
+        id=id_of(given["id"]) if "id" in given else "",
+        lane=_name(given.get("lane", ""), "lane"),
+        tags=tags_of(given.get("tags", ())),
+        limits=_limits(given),
+    )
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: Any, what: str) -> None:
+    names = known.__annotations__
+    for name in given:
+        if name in names:
+            continue
+        matches = get_close_matches(name, names, n=1)
+        nearest = f"; did you mean {matches[0]}=?" if matches else f"; there are {', '.join(names)}"
+        raise ConfigError(f"{what} has no option {name}={nearest}")
+
+
+def _limits(given: LimitSettings) -> Limits | None:
+    limits = Limits(
+        timeout_s=_limit_s(given.get("timeout"), "timeout"),
+        soft_timeout_s=_limit_s(given.get("soft_timeout"), "soft_timeout"),
+        stall_timeout_s=_limit_s(given.get("stall_timeout"), "stall_timeout"),
+        memory_bytes=size_bytes(given["memory"], name="memory") if given.get("memory") else None,
+        # Memory can be measured, and taken away, only where a process has one job.
+        isolate=_flag(given.get("isolate", False), "isolate") or bool(given.get("memory")),
+    )
+    return None if limits == Limits() else limits
+
+
+def _limit_s(value: Duration | None, name: str) -> float | None:
+    if value is None:
+        return None
+    seconds = duration_s(value, name=name)
+    if seconds == 0:
+        raise ConfigError(f"{name}={value!r}: no attempt ends in no time; leave it out for no limit")
+    return seconds
+
+
+def _flag(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name}={value!r}: True or False")
+    return value
+
+
+def priority_of(value: object, *, most: int = MAX_PRIORITY) -> int:
+    """Return a priority from 0 to `most`, or raise ConfigError."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise ConfigError(f"priority={value!r}: a whole number from 0 to {most}, and {most} goes first")
+    return value
+
+
+def id_of(value: object) -> str | Stable:
+    """Return an id that a person chose, or raise ConfigError."""
+    if isinstance(value, Stable):
+        return value
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_CHARS or not value.isprintable():
+        raise ConfigError(
+            f'id={value!r}: a printable text of 1 to {MAX_ID_CHARS} characters, or stable("v1")'
+        )
+    return value
+
+
+def tags_of(value: Iterable[str]) -> tuple[str, ...]:
+    """Return tags, each once, or raise ConfigError."""
+    if isinstance(value, str):
+        raise ConfigError(f'tags={value!r}: a list of texts, as in tags=["{value}"]')
+    return tuple(dict.fromkeys(_name(tag, "tags") for tag in value))
+
+
+def _name(value: object, option: str) -> str:
+    if not isinstance(value, str) or len(value) > MAX_ID_CHARS or not (value.isprintable() or not value):
+        raise ConfigError(f"{option}={value!r}: a printable text of at most {MAX_ID_CHARS} characters")
+    return value
+
+
+def queue_name(value: object) -> str:
+    """Return the name of a queue, or raise ConfigError."""
+    name = _name(value, "queue")
+    if not name or set(name) & set(" ,=*"):
+        raise ConfigError(f"queue {value!r}: a name without spaces, ',', '=' and '*'")
+    return name
+
+
+def _text_or_function(value: object, option: str) -> str | Callable[..., str]:
+    return value if callable(value) else _name(value, option)
+
+
+def _error_types(value: object) -> tuple[type[BaseException], ...]:
+    types = value if isinstance(value, tuple) else (value,)
+    for one in types:
+        if not isinstance(one, type) or not issubclass(one, BaseException):
+            raise ConfigError(f"raises={one!r}: an exception class, or a tuple of them")
+    return types
+
+
+def _instant(value: object, name: str) -> float:
+    if not isinstance(value, datetime):
+        raise ConfigError(f"{name}={value!r}: a datetime with a time zone")
+    if value.utcoffset() is None:
+        raise ConfigError(
+            f"{name}={value.isoformat()} has no time zone, and producers and workers may have several: "
+            "write datetime.now(timezone.utc) + timedelta(...), or use countdown="
+        )
+    return value.timestamp()
+
+
+def instant_of(value: datetime | float, *, name: str) -> float:
+    """Return Unix seconds for a datetime with a time zone, or for seconds themselves."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    return _instant(value, name)
+
+
+def receives_of(count: int) -> int:
+    """Return how often a message is handed out, or raise ConfigError."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ConfigError(f"maxreceives_of={count!r}: a whole number from 1")
+    return count
+
+
+def states_of(given: States) -> tuple[State, ...]:
+    """Return one state or several, by name or not, or raise ConfigError."""
+    names = (given,) if isinstance(given, str) else tuple(given)
+    try:
+        return tuple(State(name) for name in names)
+    except ValueError:
+        raise ConfigError(
+            f"state={given!r}: one of {', '.join(State)}, or several of them in a list"
+        ) from None

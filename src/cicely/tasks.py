@@ -1,0 +1,201 @@
+"""Tasks as a user holds them: functions that can also be enqueued."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from functools import update_wrapper
+from itertools import islice
+from typing import (
+    Any,
+    Concatenate,
+    Final,
+    Generic,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
+
+from cicely.connection import Connection
+from cicely.core import task as core
+from cicely.core.identity import Stable
+from cicely.core.job import NewJob
+from cicely.core.retry import RetryLater
+from cicely.core.units import Duration, duration_s
+from cicely.errors import NotStorable
+from cicely.handles import Job
+from cicely.orders import Order
+from cicely.settings import JobSettings, id_of, job_options
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PAGE: Final = 500
+
+Row = tuple[Any, ...]
+Ids = Stable | Callable[[Row], str]
+
+
+class Requests(Generic[P, R]):
+    """Ways to ask for jobs of one task, with the options given so far."""
+
+    def __init__(self, connection: Connection, task: core.Task, given: JobSettings) -> None:
+        self._connection = connection
+        self._task = task
+        self._given = given
+        self._parsed: Order | None = None
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Enqueue a job and return its handle.
+
+        Raises TypeError for arguments that do not fit, NotStorable for values that cannot be kept,
+        and EngineUnavailable when the engine stays away for 5 s.
+        """
+        connection = self._connection
+        new = self._order.new_job(args, kwargs, connection.values)
+        job: Job[R] = Job(connection, new.id)
+        connection.send(new, job)
+        return job
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """As `delay`, without blocking the event loop."""
+        import asyncio
+
+        return await asyncio.to_thread(self.delay, *args, **kwargs)
+
+    def delay_many(self, rows: Iterable[Row], *, ids: Ids | None = None) -> list[Job[R]]:
+        """Enqueue a job per row, a tuple of arguments, in pages; return the handles in order.
+
+        Each page is enqueued whole or not at all. With `ids`, `stable("v1")` or a function of the
+        row, the call can be repeated after any failure: it adds what is missing.
+        """
+        numbered = enumerate(rows)
+        jobs: list[Job[R]] = []
+        while page := list(islice(numbered, PAGE)):
+            entries = [self._entry(number, row, ids) for number, row in page]
+            self._connection.send_all(entries)
+            jobs += [job for _, job in entries]
+        return jobs
+
+    def _entry(self, number: int, row: Row, ids: Ids | None) -> tuple[NewJob, Job[R]]:
+        if not isinstance(row, tuple):
+            raise TypeError(
+                f"row {number} is {type(row).__name__}, not a tuple of arguments; write (value,) for one"
+            )
+        try:
+            job_id = self._id_of(row, ids) if ids is not None else ""
+            new = self._order.new_job(row, {}, self._connection.values, job_id=job_id)
+        except TypeError as error:
+            raise TypeError(f"row {number}: {error}") from None
+        except NotStorable as error:
+            raise NotStorable(f"row {number}: {error}") from error
+        return new, Job(self._connection, new.id)
+
+    def _id_of(self, row: Row, ids: Ids) -> str:
+        chosen = ids if isinstance(ids, Stable) else id_of(ids(row))
+        if not isinstance(chosen, Stable):
+            return chosen
+        return self._order.stable_id(row, {}, version=chosen.version, values=self._connection.values)
+
+    def options(self, **given: Unpack[JobSettings]) -> Requests[P, R]:
+        """Return the same task with options for the jobs asked for through it."""
+        requests: Requests[P, R] = Requests(self._connection, self._task, self._given | given)
+        requests._parsed = requests._parse()
+        return requests
+
+    def apply_async(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **given: Unpack[JobSettings],
+    ) -> Job[R]:
+        """Enqueue a job with arguments and options apart, as in Celery."""
+        requests: Requests[..., R] = self.options(**given)
+        return requests.delay(*args, **(kwargs or {}))
+
+    @property
+    def _order(self) -> Order:
+        # Late: queues and routes may be declared after the task.
+        parsed = self._parsed
+        if parsed is None:
+            parsed = self._parsed = self._parse()
+        return parsed
+
+    def _parse(self) -> Order:
+        return Order(self._task, job_options(self._given), self._connection.registry)
+
+
+class _Registered(Requests[P, R]):
+    """What tasks of both kinds have beside their calls."""
+
+    def __init__(self, connection: Connection, task: core.Task) -> None:
+        super().__init__(connection, task, {})
+        self.name = task.name
+
+    def __repr__(self) -> str:
+        """Name the task."""
+        return f"<task {self.name}>"
+
+    def retry(self, exc: BaseException | None = None, countdown: Duration | None = None) -> NoReturn:
+        """End the running attempt and ask for another, from a task with `bind=True`.
+
+        Counts as an error: after the attempts of the task's Retry (else Celery's defaults, 4 with
+        180 s between them) the job fails, with `exc` as its error.
+        """
+        delay_s = None if countdown is None else duration_s(countdown, name="countdown")
+        raise RetryLater(delay_s, exc) from exc
+
+
+class Task(_Registered[P, R]):
+    """A function that can be called here, or enqueued to run elsewhere."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function, here and now."""
+        return cast(R, self._task.function(*_owner_of(self._task), *args, **kwargs))
+
+
+class AsyncTask(_Registered[P, R]):
+    """A coroutine function that can be awaited here, or enqueued to run elsewhere."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Call the coroutine function, here."""
+        function = self._task.function
+        return cast("Coroutine[Any, Any, R]", function(*_owner_of(self._task), *args, **kwargs))
+
+
+def _owner_of(task: core.Task) -> Iterator[object]:
+    return iter((task.owner,) if task.options.bind else ())
+
+
+def registered(connection: Connection, task: core.Task) -> Any:
+    """Return what a user holds of `task`."""
+    held: Any = AsyncTask(connection, task) if task.is_async else Task(connection, task)
+    update_wrapper(held, task.function, updated=())
+    if task.options.bind:
+        task.owner = held
+    return held
+
+
+class Decorator(Protocol):
+    """Makes a task of a function."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a coroutine function is the narrower case
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+class BoundDecorator(Protocol):
+    """Makes a task of a function whose first parameter is the task."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...

@@ -1,0 +1,122 @@
+"""A producer as a program: it asks for jobs without end, and writes down what was answered.
+
+An id stands in `attempted` before its enqueue is sent, and in `acknowledged` after it was answered;
+whoever is killed in between leaves the difference.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, Final
+
+import msgspec
+
+from cicely.errors import EngineError
+from cicely.testing.torture import app as jobs
+
+_PAGE: Final = 40
+_CANCEL_EVERY: Final = 25
+#: How often a page of jobs is sent, and how often an enqueue is repeated.
+_PAGES: Final = 0.05
+_REPEATS: Final = 0.05
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What a producer is to do: ids begin with `prefix`; with `count`, so many short jobs and no more."""
+
+    folder: str
+    prefix: str
+    seed: int
+    per_second: float = 120.0
+    count: int = 0
+
+
+Draw = Callable[[random.Random], tuple[Any, tuple[Any, ...]]]
+
+#: How often each kind of job is drawn, and its arguments.
+MIX: Final[list[tuple[int, Draw]]] = [
+    (40, lambda r: (jobs.naps, (r.uniform(0, 0.003),))),
+    (10, lambda r: (jobs.naps, (r.uniform(0.05, 0.4),))),
+    (14, lambda r: (jobs.naps_async, (r.uniform(0, 0.5),))),
+    (5, lambda r: (jobs.computes, (r.uniform(0, 0.1),))),
+    (2, lambda r: (jobs.holds_gil, (r.uniform(0.1, 0.8),))),
+    (6, lambda r: (jobs.naps_alone, (r.uniform(0, 0.1),))),
+    (8, lambda r: (jobs.fails_once, ())),
+    (5, lambda r: (jobs.walks, (r.randint(1, 10),))),
+    (2, lambda r: (jobs.leaves_a_daemon, (r.uniform(0, 0.1),))),
+    (8, lambda r: (jobs.naps.options(countdown=r.uniform(0.05, 2)), (0.001,))),
+]
+
+
+class Producer:
+    """Draws jobs and enqueues them, in ones and in pages."""
+
+    def __init__(self, order: Order) -> None:
+        self._random = random.Random(order.seed)  # noqa: S311  (repeatable by its seed)
+        self._order = order
+        self._number = 0
+        self._pause_s = 1 / order.per_second
+        folder = Path(order.folder)
+        self._attempted = (folder / "attempted").open("a", buffering=1)
+        self._acknowledged = (folder / "acknowledged").open("a", buffering=1)
+        self._recent: list[str] = []
+
+    def run(self) -> None:
+        """Produce what was ordered, or without end."""
+        if self._order.count:
+            self._page(self._order.count)
+            return
+        while True:
+            try:
+                asked = self._some()
+            except EngineError:
+                # Away for longer than a producer waits: whatever it was, it was not acknowledged.
+                asked = 1
+            time.sleep(self._pause_s * asked * self._random.uniform(0.5, 1.5))
+
+    def _some(self) -> int:
+        if self._random.random() < _PAGES:
+            return self._page(_PAGE)
+        task, args = self._draw()
+        job_id = self._new_id()
+        self._note(self._attempted, [job_id])
+        task.options(id=job_id).delay(*args)
+        self._note(self._acknowledged, [job_id])
+        self._meddle(job_id, task, args)
+        return 1
+
+    def _page(self, count: int) -> int:
+        ids = [self._new_id() for _ in range(count)]
+        unused = iter(ids)
+        self._note(self._attempted, ids)
+        jobs.naps.delay_many(((0.0,) for _ in ids), ids=lambda row: next(unused))
+        self._note(self._acknowledged, ids)
+        return count
+
+    def _meddle(self, job_id: str, task: Any, args: tuple[Any, ...]) -> None:
+        """Now and then repeat an enqueue, as after a lost reply, or cancel an earlier job."""
+        self._recent.append(job_id)
+        if self._random.random() < _REPEATS:
+            task.options(id=job_id).delay(*args)
+        if len(self._recent) == _CANCEL_EVERY:
+            jobs.app.cancel(self._random.choice(self._recent), reason="drawn")
+            self._recent.clear()
+
+    def _draw(self) -> tuple[Any, tuple[Any, ...]]:
+        [draw] = self._random.choices([draw for _, draw in MIX], [often for often, _ in MIX])
+        return draw(self._random)
+
+    def _new_id(self) -> str:
+        self._number += 1
+        return f"{self._order.prefix}-{self._number:06d}"
+
+    def _note(self, file: IO[str], ids: list[str]) -> None:
+        file.write("".join(f"{job_id}\n" for job_id in ids))
+
+
+if __name__ == "__main__":
+    Producer(msgspec.json.decode(sys.argv[1], type=Order)).run()

@@ -1,0 +1,1 @@
+"""Duties that any worker may carry out: sweeping and rescuing."""

@@ -1,0 +1,45 @@
+"""Finding sessions whose machine fell silent, by watching them for a whole lease.
+
+A rescuer trusts only its own eyes and its own clock: a session is silent when its beat did not
+change over a whole lease during which every look succeeded. After an outage of the engine nobody
+is rescued before everybody had time to beat again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from cicely.engines.contract import SessionRecord, Silent
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    beat: int
+    since: float
+
+
+class Watch:
+    """What one rescuer has seen of the others; `now` is its own monotonic clock."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, _Seen] = {}
+
+    def look(self, records: Iterable[SessionRecord], *, now: float) -> list[Silent]:
+        """Note one look at the sessions; return those that have been silent for a whole lease."""
+        seen: dict[str, _Seen] = {}
+        silent: list[Silent] = []
+        for record in records:
+            session = record.session
+            before = self._seen.get(session.id)
+            if before is None or before.beat != record.beat:
+                before = _Seen(record.beat, now)
+            seen[session.id] = before
+            if now - before.since >= session.lease_s:
+                silent.append(Silent(session.id, record.beat))
+        self._seen = seen
+        return silent
+
+    def blink(self) -> None:
+        """Note that a look failed: all observation starts anew."""
+        self._seen = {}

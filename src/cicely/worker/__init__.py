@@ -1,0 +1,1 @@
+"""Running jobs: the supervisor, its zygote, the children and the attempts."""

@@ -1,0 +1,226 @@
+"""Run one attempt: every way it can end becomes an Outcome.
+
+The claim's bytes are decoded and checked against the function's hints, the function is called, and
+its value or error is encoded. Nothing here knows engines, processes or limits.
+"""
+
+from __future__ import annotations
+
+import random
+import traceback
+from functools import lru_cache
+from inspect import Parameter
+from itertools import repeat
+from types import TracebackType
+from typing import Any, Final, Protocol
+
+from cicely.core.codec import convert
+from cicely.core.failpoints import failpoint
+from cicely.core.job import Claim
+from cicely.core.outcome import (
+    CAUSE_ERROR,
+    CAUSE_MALFORMED,
+    CAUSE_TIMEOUT,
+    Deferred,
+    ErrorRecord,
+    Failed,
+    Outcome,
+    Stopped,
+    Succeeded,
+)
+from cicely.core.retry import RetryLater, Timeout, retry_in_s
+from cicely.core.task import Task
+from cicely.errors import Cancelled, EngineUnavailable, Malformed, NotStorable, SoftTimeout
+from cicely.worker.context import Context, enter, leave
+
+MAX_TRACEBACK_CHARS = 16_000
+MAX_MESSAGE_CHARS = 4_000
+OUT_OF_REACH_AGAIN_S = 30.0
+
+_BY_POSITION: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class Values(Protocol):
+    """How arguments and results become bytes and back."""
+
+    def pack(self, job_id: str, value: object, *, where: str) -> bytes:
+        """Encode `value`. Raises NotStorable."""
+
+    def pack_result(self, job_id: str, value: object, *, where: str) -> bytes:
+        """Encode a result. Raises NotStorable."""
+
+    def unpack(self, job_id: str, data: bytes) -> object:
+        """Decode what `pack` made. Raises Malformed."""
+
+    def unpack_call(self, job_id: str, data: bytes) -> Call:
+        """Decode the arguments of a call. Raises Malformed."""
+
+    def at_hand(self, job_id: str, data: bytes) -> bytes:
+        """Return encoded bytes that need no engine to be read; fetch what was put elsewhere."""
+
+    def stow(self, job_id: str, data: bytes, *, where: str) -> bytes:
+        """Put encoded bytes elsewhere if they are large; return what to keep. Raises NotStorable."""
+
+    def stow_result(self, job_id: str, data: bytes, *, where: str) -> bytes:
+        """Do the same with an encoded result, which may have a place of its own."""
+
+
+def run_attempt(claim: Claim, task: Task, values: Values, context: Context) -> Outcome:
+    """Run a claim of a plain function, or of a coroutine function on a loop of its own."""
+    try:
+        args, kwargs = arguments(claim, task, values)
+    except Exception as error:  # noqa: BLE001  (whatever is wrong with the bytes is the job's end)
+        return refused(claim, error)
+    failpoint("worker.before-run")
+    entered = enter(context)
+    try:
+        context.is_inside = True
+        if context.cancelled:
+            raise Cancelled("cancelled as it started")  # noqa: TRY301  (ends as any other would)
+        value = task.function(*args, **kwargs)
+        if task.is_async:
+            value = _run_on_own_loop(value)
+        context.is_inside = False
+    except BaseException as error:  # noqa: BLE001  (a job may raise anything, SystemExit too)
+        context.is_inside = False
+        return failed(claim, task, error)
+    finally:
+        leave(entered)
+    failpoint("worker.after-run")
+    return succeeded(claim, task, values, value)
+
+
+async def run_attempt_async(claim: Claim, task: Task, values: Values, context: Context) -> Outcome:
+    """Run a claim of a coroutine function on the running loop."""
+    try:
+        args, kwargs = arguments(claim, task, values)
+    except Exception as error:  # noqa: BLE001
+        return refused(claim, error)
+    failpoint("worker.before-run")
+    entered = enter(context)
+    try:
+        value = await task.function(*args, **kwargs)
+    except BaseException as error:  # noqa: BLE001
+        # CancelledError is known by name: importing asyncio for it would cost every worker.
+        context.was_cut_short = type(error).__name__ == "CancelledError"
+        return failed(claim, task, error)
+    finally:
+        leave(entered)
+    failpoint("worker.after-run")
+    return succeeded(claim, task, values, value)
+
+
+def _run_on_own_loop(coroutine: Any) -> object:
+    import asyncio
+
+    return asyncio.run(coroutine)
+
+
+def arguments(claim: Claim, task: Task, values: Values) -> Call:
+    """Decode the arguments and convert them to the function's hints.
+
+    Raises Malformed for bytes that are no arguments, TypeError for values that do not fit.
+    """
+    args, kwargs = values.unpack_call(claim.job_id, claim.body)
+    first = (task.owner,) if task.options.bind else ()
+    if not task.hints:
+        return first + args, kwargs
+    names = None if kwargs else _names_by_position(task, len(args))
+    if names is not None:
+        return first + tuple(map(_converted, args, names, repeat(task))), kwargs
+    bound = task.bind_arguments(args, kwargs)
+    for name, value in bound.arguments.items():
+        bound.arguments[name] = _converted(value, name, task)
+    return first + bound.args, bound.kwargs
+
+
+@lru_cache(1024)
+def _names_by_position(task: Task, count: int) -> tuple[str, ...] | None:
+    """Return the names of the first parameters, where `count` arguments by position are a whole call."""
+    parameters = list(task.signature.parameters.values())
+    if any(parameter.kind not in _BY_POSITION for parameter in parameters):
+        return None
+    needed = sum(parameter.default is Parameter.empty for parameter in parameters)
+    if not needed <= count <= len(parameters):
+        return None
+    return tuple(parameter.name for parameter in parameters[:count])
+
+
+def _converted(value: Any, name: str, task: Task) -> object:
+    if name not in task.hints:
+        return value
+    hint = task.hints[name]
+    parameter = task.signature.parameters[name]
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return tuple(convert(item, hint) for item in value)
+    if parameter.kind is parameter.VAR_KEYWORD:
+        return {key: convert(item, hint) for key, item in value.items()}
+    try:
+        return convert(value, hint)
+    except TypeError as error:
+        raise TypeError(f"argument {name!r} of {task.name}: {error}") from None
+
+
+def succeeded(claim: Claim, task: Task, values: Values, value: object) -> Outcome:
+    """Return the outcome of an attempt that returned `value`."""
+    try:
+        where = f"the result of {task.name}"
+        return Succeeded(claim.token, values.pack_result(claim.job_id, value, where=where))
+    except NotStorable as error:
+        return failed(claim, task, error)
+
+
+def failed(claim: Claim, task: Task, error: BaseException) -> Outcome:
+    """Return the outcome of an attempt that raised `error`: another attempt, or the end."""
+    if isinstance(error, Cancelled):
+        return Stopped(claim.token, "the job ended itself when asked to")
+    cause = CAUSE_ERROR
+    judged = error
+    if isinstance(error, SoftTimeout):
+        cause = CAUSE_TIMEOUT
+        judged = Timeout(f"ran over its soft_timeout: {error}")
+    elif isinstance(error, RetryLater) and error.cause is not None:
+        judged = error.cause
+    wait_s = retry_in_s(
+        error if isinstance(error, RetryLater) else judged,
+        task.options.retry,
+        errors=claim.tallies.errors,
+        chance=random.random(),  # noqa: S311  (spreads retries, guards nothing)
+    )
+    return Failed(claim.token, cause, record_of(judged, error.__traceback__).encoded(), wait_s)
+
+
+def refused(claim: Claim, error: Exception) -> Outcome:
+    """Return the outcome of an attempt that could not start: its bytes do not fit the task.
+
+    Bytes that are out of reach are no fault of the job: it waits, at no cost.
+    """
+    if isinstance(error, EngineUnavailable):
+        return Deferred(claim.token, OUT_OF_REACH_AGAIN_S, str(error))
+    cause = CAUSE_MALFORMED if isinstance(error, Malformed) else CAUSE_ERROR
+    return Failed(claim.token, cause, record_of(error, error.__traceback__).encoded())
+
+
+def record_of(error: BaseException, trace: TracebackType | None) -> ErrorRecord:
+    """Put an error into words, without our own frames and without anybody's locals."""
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
+        trace = trace.tb_next
+    try:
+        message = str(error)
+    except Exception as broken:  # noqa: BLE001  (an error's own __str__ may be broken)
+        message = f"(its text cannot be shown: {type(broken).__name__})"
+    lines = "".join(traceback.format_exception(type(error), error, trace))
+    return ErrorRecord(
+        type_name=type(error).__qualname__,
+        message=_clean(message, MAX_MESSAGE_CHARS),
+        traceback=_clean(lines, MAX_TRACEBACK_CHARS),
+        module=type(error).__module__,
+    )
+
+
+def _clean(text: str, limit: int) -> str:
+    """Make text storable (no lone surrogates) and keep its end, which tells more than its start."""
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if len(text) <= limit else f"[{len(text) - limit} characters left out]{text[-limit:]}"

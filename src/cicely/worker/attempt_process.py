@@ -1,0 +1,126 @@
+"""The process of one isolated attempt, forked by the zygote: run the job, say how it ended, exit.
+
+It holds one pipe to its child and nothing else: no engine, no URL of one, no signing keys.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import msgspec
+
+from cicely.errors import Cancelled, SoftTimeout
+from cicely.worker import frames
+from cicely.worker.attempt import Values, failed, refused, run_attempt
+from cicely.worker.context import Context
+from cicely.worker.frames import Wire
+from cicely.worker.slots import INTERRUPT, encoded_progress
+
+_TOUCH_EVERY_S = 0.05
+
+
+class _Channel:
+    """The way from the job to its child; also hears when the child wants it to end."""
+
+    def __init__(self, wire: Wire, values: Values, job_id: str) -> None:
+        self._wire = wire
+        self._values = values
+        self._job_id = job_id
+        self._lock = threading.Lock()
+        self._touched_at = 0.0
+        self._kept = threading.Event()
+        self._is_held = True
+        self.pending: BaseException | None = None
+
+    def touch(self) -> None:
+        """Give a sign of life, not more often than anybody looks."""
+        now = time.monotonic()
+        if now - self._touched_at >= _TOUCH_EVERY_S:
+            self._touched_at = now
+            self._send(frames.Touched())
+
+    def progress(self, done: float, total: float | None, message: str) -> None:
+        """Pass progress on."""
+        self._send(frames.Progress(encoded_progress(done, total, message)))
+
+    def checkpoint(self, state: object) -> None:
+        """Keep `state` durably. Raises Cancelled when the claim no longer holds."""
+        data = self._values.pack(self._job_id, state, where="the checkpoint")
+        self._kept.clear()
+        self._send(frames.Checkpoint(data))
+        self._kept.wait()
+        if not self._is_held:
+            raise Cancelled("this attempt's claim was lost")
+
+    def ended(self, outcome: Any) -> None:
+        """Say how the attempt ended."""
+        self._send(frames.Ended(outcome))
+
+    def _send(self, frame: frames.Frame) -> None:
+        with self._lock:
+            self._wire.send(frame)
+
+    def listen(self) -> None:
+        """Hear the child, in a thread; without it the attempt ends."""
+        try:
+            while True:
+                select.select([self._wire], [], [])
+                for frame in self._wire.receive():
+                    self._hear(frame)
+        except (EOFError, OSError, frames.BadFrame):
+            os._exit(70)
+
+    def _hear(self, frame: frames.Frame) -> None:
+        if isinstance(frame, frames.Kept):
+            self._is_held = frame.is_held
+            self._kept.set()
+            return
+        if isinstance(frame, frames.OutOfTime):
+            self.pending = SoftTimeout("it ran for its soft_timeout")
+        else:
+            self.pending = Cancelled("it was asked to end")
+        signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT)
+
+
+def main(app: Any, spec: bytes, fds: Sequence[int], nursery: object) -> None:
+    """Run the job in `spec`, speaking over the first of `fds`."""
+    job = msgspec.msgpack.decode(spec, type=frames.Job)
+    claim = job.claim
+    values = app.values_without_engine()
+    os.environ.pop("CICELY_URL", None)
+    wire = Wire(socket.socket(fileno=fds[0]))
+    channel = _Channel(wire, values, claim.job_id)
+    task = app.resolve(claim.task)
+    if task is None:
+        unknown = LookupError(f"no task is called {claim.task} where it was to run")
+        channel.ended(refused(claim, unknown))
+        return
+    try:
+        restored = None
+        if claim.checkpoint is not None:
+            restored = values.unpack(claim.job_id, claim.checkpoint)
+        context = Context(claim, channel, restored=restored)
+
+        def on_signal(signum: int, frame: FrameType | None) -> None:
+            error, channel.pending = channel.pending, None
+            context.cancelled = context.cancelled or isinstance(error, Cancelled)
+            if error is not None and context.is_inside:
+                raise error  # noqa: TRY301  (lands in the job, not here)
+
+        signal.signal(INTERRUPT, on_signal)
+        # Only now: what it hears is raised by that handler.
+        threading.Thread(target=channel.listen, daemon=True).start()
+        outcome = run_attempt(claim, task, values, context)
+    except (Cancelled, SoftTimeout) as late:
+        outcome = failed(claim, task, late)
+    except Exception as error:  # noqa: BLE001  (a checkpoint that cannot be read, for one)
+        outcome = refused(claim, error)
+    channel.ended(outcome)

@@ -1,0 +1,275 @@
+"""The child's side of an isolated attempt: fork it, listen to it, and say how it ended.
+
+The supervisor watches its limits on the board and has it killed; the zygote reports when nothing of
+its tree is left. Only then is there an outcome.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from cicely.core.job import Claim
+from cicely.core.outcome import (
+    CAUSE_MEMORY,
+    CAUSE_STALLED,
+    CAUSE_TIMEOUT,
+    Crashed,
+    Failed,
+    HandedBack,
+    Outcome,
+    Stopped,
+    Succeeded,
+)
+from cicely.core.retry import OutOfMemory, StallTimeout, Timeout
+from cicely.core.task import Task
+from cicely.errors import NotStorable
+from cicely.worker import frames
+from cicely.worker.attempt import Values, failed, record_of
+from cicely.worker.board import Board, Running
+from cicely.worker.exchange import Exchange
+from cicely.worker.frames import BadFrame, Wire
+from cicely.worker.line import Gone
+from cicely.worker.nursery import ForkRefused, Nursery, ZygoteDied, ZygoteStalled
+from cicely.worker.processes import boottime
+from cicely.worker.slots import limits_of, on_board
+
+#: Why the supervisor killed an attempt, as it stands on the board.
+TIMED_OUT: Final = 1
+STALLED: Final = 2
+TOO_LARGE: Final = 3
+CANCELLED: Final = 4
+STOPPING: Final = 5
+
+_GONE_WITHIN_S: Final = 30.0
+_WAIT_S: Final = 1.0
+
+
+def limit_outcome(running: Running, verdict: int) -> Outcome:
+    """Return the outcome of an attempt that the supervisor ended, by its verdict."""
+    ran_s = boottime() - running.started_at
+    if verdict == CANCELLED:
+        return Stopped(running.token, "killed: it did not end within its grace")
+    if verdict == STOPPING:
+        return HandedBack(running.token, "its worker stopped")
+    if verdict == TOO_LARGE:
+        error: Exception = OutOfMemory(f"its processes held more than {running.memory_bytes:,} bytes")
+        return Failed(running.token, CAUSE_MEMORY, record_of(error, None).encoded(), running.memory_retry_s)
+    if verdict == STALLED:
+        error = StallTimeout(f"it gave no sign of life for {running.stall_s:g} s")
+        return Failed(running.token, CAUSE_STALLED, record_of(error, None).encoded(), running.stall_retry_s)
+    error = Timeout(f"it ran for {ran_s:.1f} s, over its timeout")
+    return Failed(running.token, CAUSE_TIMEOUT, record_of(error, None).encoded(), running.timeout_retry_s)
+
+
+def death_of(status: int) -> str:
+    """Say in words how a process ended: its exit code, or minus the signal that killed it."""
+    if status >= 0:
+        return f"exited with {status}"
+    name = signal.Signals(-status).name if -status in signal.valid_signals() else "unknown"
+    return f"killed by signal {-status} ({name})"
+
+
+class _Attempt:
+    """One isolated attempt while it runs."""
+
+    def __init__(self, slot: int, token: bytes) -> None:
+        self.slot = slot
+        self.token = token
+        self.pid = 0
+        self.outcome: Outcome | None = None
+        self.status: int | None = None
+        self.gone = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+
+class Isolated:
+    """Runs attempts in processes of their own, one per slot at a time."""
+
+    def __init__(
+        self, nursery: Nursery, board: Board, values: Values, exchange: Exchange, *, target: str
+    ) -> None:
+        self._nursery = nursery
+        self._board = board
+        self._values = values
+        self._exchange = exchange
+        self._target = target
+        self._lock = threading.Lock()
+        self._by_pid: dict[int, _Attempt] = {}
+        self._gone_early: dict[int, int] = {}
+        self._wires: dict[int, tuple[bytes, Wire]] = {}
+        #: Claims whose attempt was asked to end before it could hear.
+        self._early: set[bytes] = set()
+        self._listener: threading.Thread | None = None
+
+    # --- one attempt --------------------------------------------------------------------------
+    def run(self, claim: Claim, task: Task, slot: int, *, is_wrapping_up: Callable[[], bool]) -> Outcome:
+        """Run it, watched on the board's `slot`, and return when its whole tree is gone."""
+        self._listen()
+        running = on_board(claim, task, limits_of(claim, task), slot)
+        attempt = _Attempt(slot, claim.token)
+        try:
+            wire = self._fork(claim, attempt, running)
+        except (ForkRefused, ZygoteStalled, ZygoteDied, OSError) as error:
+            os.close(attempt.gone)
+            return HandedBack(claim.token, f"no process could be started: {error}")
+        try:
+            self._converse(claim, task, attempt, wire)
+            outcome = self._conclude(attempt, running)
+        finally:
+            self._board.clear(slot)
+            with self._lock:
+                self._wires.pop(slot, None)
+                self._early.discard(claim.token)
+            wire.close()
+            os.close(attempt.gone)
+        if isinstance(outcome, Succeeded):
+            return self._stowed(claim, task, outcome)
+        if is_wrapping_up() and isinstance(outcome, Stopped):
+            return HandedBack(claim.token, "its worker stopped")
+        return outcome
+
+    def _fork(self, claim: Claim, attempt: _Attempt, running: Running) -> Wire:
+        body = self._values.at_hand(claim.job_id, claim.body)
+        checkpoint = claim.checkpoint
+        if checkpoint is not None:
+            checkpoint = self._values.at_hand(claim.job_id, checkpoint)
+        job = frames.Job(msgspec.structs.replace(claim, body=body, checkpoint=checkpoint), self._target)
+        ours, theirs = socket.socketpair()
+        # On the board before it exists: the supervisor then knows of it, whatever happens next.
+        self._board.start_limited(msgspec.structs.replace(running, pid=os.getpid()))
+        with theirs:
+            try:
+                attempt.pid = self._nursery.fork(
+                    "attempt", msgspec.msgpack.encode(job), fds=[theirs.fileno()]
+                )
+            except BaseException:
+                self._board.clear(attempt.slot)
+                ours.close()
+                raise
+        self._board.set_pid(attempt.slot, attempt.pid)
+        wire = Wire(ours)
+        with self._lock:
+            self._wires[attempt.slot] = (claim.token, wire)
+            self._by_pid[attempt.pid] = attempt
+            status = self._gone_early.pop(attempt.pid, None)
+            must_end = claim.token in self._early
+        if must_end:
+            self._send(attempt.slot, frames.Interrupt())
+        if status is not None:
+            self._note_gone(Gone(attempt.pid, status))
+        return wire
+
+    def _converse(self, claim: Claim, task: Task, attempt: _Attempt, wire: Wire) -> None:
+        """Listen until the attempt has said how it ended, or is gone."""
+        soft_s = limits_of(claim, task).soft_timeout_s
+        soft_at = boottime() + soft_s if soft_s else float("inf")
+        poller = select.poll()
+        poller.register(wire, select.POLLIN)
+        poller.register(attempt.gone, select.POLLIN)
+        while attempt.outcome is None and attempt.status is None:
+            wait_s = min(_WAIT_S, max(0.0, soft_at - boottime()))
+            ready = {fd for fd, _ in poller.poll(wait_s * 1000)}
+            if boottime() >= soft_at:
+                soft_at = float("inf")
+                self._send(attempt.slot, frames.OutOfTime())
+            if wire.fileno() in ready:
+                try:
+                    self._hear(claim, task, attempt, wire)
+                except (EOFError, BadFrame):
+                    poller.unregister(wire)
+                    self._nursery.kill(attempt.pid)
+
+    def _hear(self, claim: Claim, task: Task, attempt: _Attempt, wire: Wire) -> None:
+        for frame in wire.receive():
+            match frame:
+                case frames.Touched():
+                    self._board.touch(attempt.slot, boottime())
+                case frames.Progress(data=data):
+                    self._board.touch(attempt.slot, boottime())
+                    self._exchange.report(claim.token, data)
+                case frames.Checkpoint(data=data):
+                    self._board.touch(attempt.slot, boottime())
+                    kept = self._exchange.keep(
+                        claim.token, self._values.stow(claim.job_id, data, where="the checkpoint")
+                    )
+                    self._send(attempt.slot, frames.Kept(kept))
+                case frames.Ended(outcome=outcome) if outcome.token == claim.token:
+                    attempt.outcome = outcome
+                case _:
+                    raise BadFrame(f"not expected from an attempt: {type(frame).__name__}")
+
+    def _conclude(self, attempt: _Attempt, running: Running) -> Outcome:
+        """Wait until nothing of the attempt is left, then say how it ended."""
+        if attempt.status is None:
+            self._nursery.kill(attempt.pid)
+            select.select([attempt.gone], [], [], _GONE_WITHIN_S)
+        with self._lock:
+            self._by_pid.pop(attempt.pid, None)
+        verdict = self._board.verdict(attempt.slot)
+        if attempt.outcome is not None:
+            return attempt.outcome
+        if verdict:
+            return limit_outcome(running, verdict)
+        return Crashed(running.token, death_of(attempt.status if attempt.status is not None else -9))
+
+    def _stowed(self, claim: Claim, task: Task, outcome: Succeeded) -> Outcome:
+        where = f"the result of {task.name}"
+        try:
+            return Succeeded(
+                outcome.token, self._values.stow_result(claim.job_id, outcome.result, where=where)
+            )
+        except NotStorable as error:
+            return failed(claim, task, error)
+
+    # --- called from the control thread -------------------------------------------------------
+    def interrupt(self, slot: int, token: bytes) -> None:
+        """Ask the attempt of this claim, in `slot`, to end."""
+        with self._lock:
+            held, _ = self._wires.get(slot, (token, None))
+            if slot not in self._wires:
+                self._early.add(token)
+        if held == token:
+            self._send(slot, frames.Interrupt())
+
+    def _send(self, slot: int, frame: frames.Frame) -> None:
+        _, wire = self._wires.get(slot, (b"", None))
+        if wire is None:
+            return
+        try:
+            wire.send(frame)
+        except OSError:
+            return
+
+    # --- the zygote's news --------------------------------------------------------------------
+    def _listen(self) -> None:
+        with self._lock:
+            if self._listener is None:
+                self._listener = threading.Thread(target=self._hear_zygote, daemon=True)
+                self._listener.start()
+
+    def _hear_zygote(self) -> None:
+        while True:
+            select.select([self._nursery], [], [])
+            try:
+                events = self._nursery.events()
+            except ZygoteDied:
+                return
+            for event in events:
+                if isinstance(event, Gone):
+                    self._note_gone(event)
+
+    def _note_gone(self, event: Gone) -> None:
+        with self._lock:
+            attempt = self._by_pid.get(event.pid)
+            if attempt is None:
+                self._gone_early[event.pid] = event.status
+                return
+            attempt.status = event.status
+            os.eventfd_write(attempt.gone, 1)

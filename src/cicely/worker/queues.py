@@ -1,0 +1,29 @@
+"""Which queues a worker serves, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from cicely.errors import UnknownQueue
+
+Groups = tuple[tuple[tuple[str, float], ...], ...]
+
+
+def groups_to_serve(asked: Groups, declared: Sequence[Sequence[str]]) -> Groups:
+    """Return what was asked for, or else all that the app declares, equal priorities in turn.
+
+    Raises UnknownQueue for a queue that nothing declares: its worker would wait for ever.
+    """
+    known = [name for group in declared for name in group]
+    for group in asked:
+        for name, _ in group:
+            if name not in known:
+                raise UnknownQueue(_sentence(name, known))
+    return asked or tuple(tuple((name, 1.0) for name in group) for group in declared)
+
+
+def _sentence(name: str, known: Sequence[str]) -> str:
+    matches = get_close_matches(name, known, n=1)
+    nearest = f"did you mean {matches[0]}?" if matches else f"there are {', '.join(known)}"
+    return f'the app declares no queue {name}; {nearest} (app.queue("{name}") declares it)'

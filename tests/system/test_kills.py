@@ -1,0 +1,64 @@
+"""Random kills, judged by the ledger. `cicely torture` does the same for longer, and worse."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+
+import pytest
+
+from cicely.testing import torture
+from cicely.testing.torture import Campaign
+
+SEED = int(os.environ.get("CICELY_SEED", "0")) or random.SystemRandom().randrange(1 << 31)
+CHILD_KILLS = 20
+SUPERVISOR_KILLS = 2
+
+
+@pytest.mark.timeout(110)
+def test_killed_children_and_supervisors_lose_nothing_and_overlap_nowhere(tmp_path):
+    draw = random.Random(SEED)
+    with Campaign(f"sqlite:///{tmp_path}/jobs.db", seed=SEED) as campaign:
+        campaign.start_producer(per_second=100)
+        for number in range(CHILD_KILLS + SUPERVISOR_KILLS):
+            time.sleep(draw.uniform(0.05, 0.5))
+            if number % (CHILD_KILLS // SUPERVISOR_KILLS + 1) == CHILD_KILLS // SUPERVISOR_KILLS:
+                campaign.saboteur.kill_supervisor()
+            else:
+                campaign.saboteur.kill_child()
+        campaign.end_producers()
+        still_moving = campaign.await_rest(within_s=60)
+        campaign.stop_workers()
+        report = campaign.report(still_moving=still_moving)
+
+    print("\n".join(report.lines()))
+    assert report.is_clean, report.lines()
+    assert report.faults == {"child killed": CHILD_KILLS, "supervisor killed": SUPERVISOR_KILLS}
+    # Each kill may cost what had been started in the killed processes: their threads and coroutines.
+    assert report.re_runs_per_fault < 20
+
+
+@pytest.mark.timeout(110)
+def test_of_10_000_jobs_none_runs_again_while_nothing_is_done_to_anybody(tmp_path):
+    with Campaign(f"sqlite:///{tmp_path}/jobs.db", seed=SEED) as campaign:
+        campaign.run_idle(10_000, within_s=90)
+        campaign.stop_workers()
+        report = campaign.report(still_moving=0)
+
+    assert report.is_clean, report.lines()
+    assert report.idle_re_runs == 0
+    assert report.judgement.started == 10_000
+
+
+@pytest.mark.timeout(110)
+def test_a_short_torture_keeps_every_promise(tmp_path):
+    said = []
+
+    report = torture.run(
+        f"sqlite:///{tmp_path}/jobs.db", minutes=0.2, seed=SEED, idle_jobs=200, announce=said.append
+    )
+
+    assert report.is_clean, [*said, *report.lines()]
+    assert sum(report.faults.values()) > 10
+    assert report.as_dict()["is_clean"] is True

@@ -1,0 +1,129 @@
+"""`cicely worker`: how its command line is read, and which queues it will serve."""
+
+from __future__ import annotations
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from cicely.cli.demand import flags, groups_of
+from cicely.cli.main import cli
+from cicely.cli.whereabouts import whereabouts
+from cicely.errors import ConfigError, UnknownQueue
+from cicely.worker.preload import CannotImport, load
+from cicely.worker.queues import groups_to_serve
+
+
+def test_queues_without_weights_are_served_strictly_as_written():
+    assert groups_of("high, evaluation") == ((("high", 1.0),), (("evaluation", 1.0),))
+
+
+def test_queues_with_weights_take_turns():
+    assert groups_of("high=3,batch=1") == ((("high", 3.0), ("batch", 1.0)),)
+
+
+@pytest.mark.parametrize("written", ["a=1,b", "a,,b", "a,a", "a=zero", "a=0", "a=-1", "a=nan", "=2"])
+def test_a_list_of_queues_that_makes_no_sense_is_refused(written):
+    with pytest.raises(click.UsageError):
+        groups_of(written)
+
+
+def test_without_a_list_all_declared_queues_are_served_equal_priorities_in_turn():
+    assert groups_to_serve((), [["high"], ["a", "b"]]) == ((("high", 1.0),), (("a", 1.0), ("b", 1.0)))
+
+
+def test_a_queue_that_nothing_declares_is_refused_with_the_nearest():
+    with pytest.raises(UnknownQueue, match="did you mean evaluation"):
+        groups_to_serve(groups_of("evalution"), [["default", "evaluation"]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--lease", "soon"], "write seconds, or"),
+        (["--lease", "100ms"], "at least 1s"),
+        (["--max-rss", "much"], "512M"),
+        (["--processes", "0"], "--processes"),
+        (["-Q", "a=1,b"], "mixes order and weights"),
+    ],
+)
+def test_an_option_out_of_range_is_refused_before_anything_starts(arguments, sentence):
+    result = CliRunner().invoke(cli, ["worker", "nowhere:app", *arguments])
+
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+
+
+def test_a_missing_app_file_is_one_line(tmp_path):
+    result = CliRunner().invoke(cli, ["worker", f"{tmp_path}/none.py"])
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: there is no file")
+
+
+def test_an_app_in_a_file_is_imported_as_producers_import_it(tmp_path):
+    package = tmp_path / "shop"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "tasks.py").touch()
+
+    found = whereabouts(f"{package}/tasks.py:app")
+
+    assert found.target == "shop.tasks:app"
+    assert found.python_path[0] == str(tmp_path)
+    assert found.folder == package
+
+
+def test_a_module_is_looked_for_in_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "orders.py").touch()
+    monkeypatch.chdir(tmp_path)
+
+    found = whereabouts("orders")
+
+    assert found.target == "orders"
+    assert found.python_path == (str(tmp_path),)
+    assert found.folder == tmp_path
+
+
+@pytest.mark.parametrize("written", ["", ":app"])
+def test_no_app_at_all_is_refused(written):
+    with pytest.raises(ConfigError):
+        whereabouts(written)
+
+
+def test_the_only_app_of_a_module_is_found(tmp_path, monkeypatch):
+    (tmp_path / "one_app.py").write_text("from cicely import Cicely\nshop = Cicely('shop')\nsame = shop\n")
+    (tmp_path / "two_apps.py").write_text("from cicely import Cicely\na = Cicely('a')\nb = Cicely('b')\n")
+    (tmp_path / "no_app.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    assert load("one_app").name == "shop"
+    with pytest.raises(CannotImport, match="two_apps:a or two_apps:b"):
+        load("two_apps")
+    with pytest.raises(CannotImport, match="holds no app"):
+        load("no_app")
+
+
+def test_dev_passes_a_workers_options_on():
+    given = {
+        "url": "",
+        "queues": "a,b",
+        "processes": 4,
+        "threads": 1,
+        "coroutines": 100,
+        "max_jobs": 0,
+        "max_rss": None,
+        "lease": 1.5,
+        "grace": 8.0,
+        "name": "",
+    }
+
+    assert flags(given) == [
+        "--queues=a,b",
+        "--processes=4",
+        "--threads=1",
+        "--coroutines=100",
+        "--max-jobs=0",
+        "--lease=1.5",
+        "--grace=8.0",
+    ]

@@ -1,0 +1,143 @@
+"""The ledger sees what fencing hides: attempts that overlap, repeat, or follow an accepted end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from cicely.core.job import AttemptRecord, Job, Kind
+from cicely.core.states import State
+from cicely.testing.ledger import Ledger, judge
+
+JOB = "job-1"
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger(tmp_path)
+
+
+def job(state, *attempts):
+    records = tuple(
+        AttemptRecord(number, fence, reason, 0.0, 1.0, "session")
+        for number, (fence, reason) in enumerate(attempts, 1)
+    )
+    return Job(id=JOB, task="t", kind=Kind.SYNC, queue="q", state=state, attempts=records)
+
+
+def judged(ledger, record):
+    return judge(ledger, attempted=1, acknowledged=[JOB], jobs={JOB: record})
+
+
+def run(ledger, fence):
+    with ledger.attempt(JOB, fence):
+        pass
+
+
+def in_a_fork(function):
+    pid = os.fork()
+    if pid == 0:
+        function()
+        os._exit(0)
+    return pid
+
+
+def test_a_job_that_ran_once_and_was_accepted_once_is_clean(ledger):
+    run(ledger, fence=1)
+
+    found = judged(ledger, job(State.SUCCEEDED, (1, "succeeded")))
+
+    assert found.is_clean
+    assert (found.started, found.re_runs) == (1, 0)
+
+
+def test_an_accepted_job_that_is_not_there_or_never_ends_is_lost(ledger):
+    assert judged(ledger, None).lost == 1
+    assert judged(ledger, job(State.READY)).lost == 1
+    assert not judged(ledger, None).is_clean
+
+
+def test_an_attempt_that_is_killed_leaves_a_start_and_its_successor_is_a_re_run(ledger):
+    def dies():
+        with ledger.attempt(JOB, 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.waitpid(in_a_fork(dies), 0)
+    run(ledger, fence=2)
+
+    assert [line.what for line in ledger.lines()] == ["start", "start", "end"]
+    found = judged(ledger, job(State.SUCCEEDED, (1, "crashed"), (2, "succeeded")))
+    assert found.is_clean
+    assert found.re_runs == 1
+
+
+def test_two_attempts_alive_at_once_overlap_even_where_only_one_is_accepted(ledger):
+    with ledger.attempt(JOB, 1):
+        os.waitpid(in_a_fork(lambda: run(ledger, fence=2)), 0)
+
+    found = judged(ledger, job(State.SUCCEEDED, (1, "handed back"), (2, "succeeded")))
+
+    assert found.overlapped == 1
+    assert not found.is_clean
+
+
+def test_a_descendant_that_outlives_its_attempt_overlaps_with_the_next(ledger):
+    def leaves_a_daemon():
+        with ledger.attempt(JOB, 1):
+            if os.fork() == 0:
+                time.sleep(1)
+                os._exit(0)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.waitpid(in_a_fork(leaves_a_daemon), 0)
+    run(ledger, fence=2)
+
+    assert judged(ledger, job(State.SUCCEEDED, (2, "succeeded"))).overlapped == 1
+
+
+def test_a_start_after_an_accepted_end_is_reported(ledger):
+    run(ledger, fence=1)
+    run(ledger, fence=2)
+
+    found = judged(ledger, job(State.SUCCEEDED, (1, "succeeded"), (2, "error")))
+
+    assert found.run_again_after_accepted_end == 1
+    assert not found.is_clean
+
+
+def test_two_accepted_ends_are_reported(ledger):
+    run(ledger, fence=1)
+
+    found = judged(ledger, job(State.SUCCEEDED, (1, "succeeded"), (2, "succeeded")))
+
+    assert found.accepted_twice == 1
+    assert not found.is_clean
+
+
+def test_a_job_that_succeeded_without_an_end_in_the_ledger_is_reported(ledger):
+    found = judged(ledger, job(State.SUCCEEDED, (1, "succeeded")))
+
+    assert found.never_ended == 1
+    assert not found.is_clean
+
+
+def test_two_starts_under_one_fence_are_reported(ledger):
+    run(ledger, fence=1)
+    run(ledger, fence=1)
+
+    assert judged(ledger, job(State.SUCCEEDED, (1, "succeeded"))).started_twice_under_one_fence == 1
+
+
+def test_lines_of_many_processes_never_mix(ledger):
+    def run_many():
+        for number in range(200):
+            with ledger.attempt(f"job-{os.getpid()}-{number}", 1):
+                pass
+
+    for pid in [in_a_fork(run_many) for _ in range(4)]:
+        os.waitpid(pid, 0)
+
+    assert len(ledger.lines()) == 4 * 200 * 2
