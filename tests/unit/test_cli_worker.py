@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import apsw
 import click
 import pytest
 from click.testing import CliRunner
@@ -127,3 +131,57 @@ def test_dev_passes_a_workers_options_on():
         "--lease=1.5",
         "--grace=8.0",
     ]
+
+
+_APP = """
+from cicely import Cicely
+app = Cicely("mill")
+
+@app.task(queue="flour")
+def grind(grain):
+    return grain * 2
+"""
+
+
+def cicely(*arguments, folder):
+    command = [sys.executable, "-P", "-m", "cicely", *arguments]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_worker_says_where_it_works_and_ends_well_when_told(tmp_path):
+    (tmp_path / "mill.py").write_text(_APP)
+    worker = cicely("worker", "mill", "-Q", "flour", "--processes", "1", "--grace", "1s", folder=tmp_path)
+
+    try:
+        first = [worker.stdout.readline() for _ in range(3)]
+        worker.terminate()
+        code = worker.wait(15)
+    finally:
+        worker.kill()
+        worker.communicate()
+
+    assert f"sqlite {apsw.sqlite_lib_version()} at {tmp_path}/.cicely/mill.db" in first[0]
+    assert first[1].startswith("durability: power")
+    assert "1 processes" in first[2]
+    assert "queues flour" in first[2]
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["mill:app", "-Q", "flower"], "did you mean flour?"),
+        (["mill:ap"], "module 'mill' has no 'ap'"),
+        (["mil"], "there is no module 'mil'"),
+    ],
+)
+def test_a_worker_that_cannot_start_says_so_in_one_line(tmp_path, arguments, sentence):
+    (tmp_path / "mill.py").write_text(_APP)
+    worker = cicely("worker", *arguments, folder=tmp_path)
+
+    _, stderr = worker.communicate(timeout=15)
+
+    assert worker.returncode == 2
+    assert stderr.startswith("Error: ")
+    assert sentence in stderr
+    assert len(stderr.splitlines()) == 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from cicely.engines.contract import Session, SessionRecord, Silent
-from cicely.upkeep.rescue import Watch
+import pytest
+
+from cicely.engines.contract import Host, Session, SessionRecord, Silent
+from cicely.upkeep.rescue import Watch, gone
 
 
 def record(beat: int) -> SessionRecord:
@@ -41,3 +43,47 @@ def test_a_session_that_is_no_longer_listed_is_forgotten():
     watch.look([], now=105.0)
 
     assert watch.look([record(7)], now=111.0) == []
+
+
+HERE = Host(boot_id="boot", pid_ns=1, uid=1000)
+
+
+def on(host: Host, name: str, *, worker: str, pid: int) -> SessionRecord:
+    session = Session(id=name, worker=worker, host=host, pid=pid, start_time=pid)
+    return SessionRecord(session=session, beat=0, joined_at=0.0, beat_at=0.0, held=0)
+
+
+def names_of_gone(records, *, alive_pids):
+    found = gone(records, host=HERE, is_alive=lambda pid, start: pid in alive_pids)
+    return [record.session.id for record in found]
+
+
+def test_a_dead_supervisor_takes_its_children_with_it_even_those_that_still_run():
+    records = [on(HERE, "w", worker="w", pid=1), on(HERE, "c", worker="w", pid=2)]
+
+    assert names_of_gone(records, alive_pids={2}) == ["w", "c"]
+
+
+def test_a_dead_child_of_a_living_supervisor_is_left_to_it():
+    records = [on(HERE, "w", worker="w", pid=1), on(HERE, "c", worker="w", pid=2)]
+
+    assert names_of_gone(records, alive_pids={1}) == []
+
+
+def test_a_child_whose_supervisor_is_no_longer_registered_is_judged_by_its_own_process():
+    records = [on(HERE, "c1", worker="w", pid=2), on(HERE, "c2", worker="w", pid=3)]
+
+    assert names_of_gone(records, alive_pids={3}) == ["c1"]
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        Host(boot_id="another boot", pid_ns=1, uid=1000),
+        Host(boot_id="boot", pid_ns=2, uid=1000),
+        Host(boot_id="boot", pid_ns=1, uid=1001),
+        Host(),
+    ],
+)
+def test_a_process_in_another_container_or_of_another_user_is_never_judged(elsewhere):
+    assert names_of_gone([on(elsewhere, "w", worker="w", pid=1)], alive_pids=set()) == []

@@ -7,11 +7,11 @@ is rescued before everybody had time to beat again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from cicely.engines.contract import SessionRecord, Silent
+from cicely.engines.contract import Host, SessionRecord, Silent
 
 
 class _Seen(msgspec.Struct, frozen=True):
@@ -43,3 +43,21 @@ class Watch:
     def blink(self) -> None:
         """Note that a look failed: all observation starts anew."""
         self._seen = {}
+
+
+def gone(
+    records: Sequence[SessionRecord], *, host: Host, is_alive: Callable[[int, int], bool]
+) -> list[SessionRecord]:
+    """Return the sessions on this host whose worker is known to be dead.
+
+    A child is judged by its supervisor while that is registered: a living supervisor buries its
+    own dead, and knows better why they died. `is_alive` takes a pid and its start time.
+    """
+    here = [record for record in records if record.session.pid and host.sees(record.session.host)]
+    alive = {r.session.id for r in here if is_alive(r.session.pid, r.session.start_time)}
+    registered = {record.session.id for record in records}
+    return [
+        record
+        for record in here
+        if (record.session.worker if record.session.worker in registered else record.session.id) not in alive
+    ]

@@ -164,6 +164,8 @@ class Exchange:
         """
         if outcome is not None:
             self._add(outcome)
+        else:
+            self._is_hungry = True
         pool.started_at[place] = 0.0
         self._wake_if_resting()
 
@@ -248,8 +250,12 @@ class Exchange:
 
     def _exchange(self) -> None:
         demand = self._demand()
-        if demand is None and not self._outcomes_due():
-            return
+        if demand is None:
+            if not self._outcomes_due():
+                return
+            # Places got free: what did not fit before may fit now, and only a demand arms the bell.
+            self._is_hungry = True
+            demand = self._demand()
         outcomes = [self._outcomes[i] for i in range(len(self._outcomes))]
         failpoint("worker.before-exchange")
         sent_at = boottime()

@@ -21,7 +21,7 @@ import msgspec
 from cicely.core.failpoints import failpoint
 from cicely.engines.contract import Beat, Engine, SessionRecord, Silent
 from cicely.errors import EngineError
-from cicely.upkeep.rescue import Watch
+from cicely.upkeep.rescue import Watch, gone
 from cicely.worker.board import Board
 from cicely.worker.processes import boottime, is_alive, kill_marked, this_host
 
@@ -200,9 +200,8 @@ class Keeper:
         others = [r for r in self._engine.sessions() if r.session.id not in own]
         others = [record for record in others if record.session.worker != self._worker_id]
         silent = {silent.session_id: silent for silent in self._watch.look(others, now=boottime())}
-        for record in others:
-            if self._is_dead(record):
-                silent[record.session.id] = Silent(record.session.id, record.beat)
+        for record in gone(others, host=self._host, is_alive=is_alive):
+            silent[record.session.id] = Silent(record.session.id, record.beat)
         if silent and self._has_killed([r for r in others if r.session.id in silent]):
             log.warning("rescuing %d silent sessions", len(silent))
             self._sweep(tuple(silent.values()))
@@ -220,9 +219,3 @@ class Keeper:
             log.warning("a rescue has to wait: %s", error)
             return False
         return True
-
-    def _is_dead(self, record: SessionRecord) -> bool:
-        session = record.session
-        if not session.pid or not self._host.sees(session.host):
-            return False
-        return not is_alive(session.pid, session.start_time)

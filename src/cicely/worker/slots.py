@@ -144,7 +144,7 @@ class Slot:
         self._is_isolated = False
         self._thread = threading.main_thread()
         self._soft_at = 0.0
-        self._pending: tuple[bytes, BaseException] | None = None
+        self._pending: tuple[Context, BaseException] | None = None
         self._landing = threading.Lock()
         self._is_lost = False
         self.is_wrapping_up = False

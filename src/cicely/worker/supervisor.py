@@ -142,9 +142,9 @@ class Supervisor:
         try:
             self._engine = self._open_engine()
             self._keeper = Keeper(self._engine, self.id, lease_s=self._options.lease_s)
+            self._listen_to_signals()
             self._say_hello()
             self._keeper.start()
-            self._listen_to_signals()
             while not self._is_over():
                 self._turn()
             return self._end()

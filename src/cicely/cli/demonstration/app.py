@@ -25,12 +25,14 @@ def grade(source: str, test: str, entry_point: str) -> str:
     if context is None:
         return verdict(source, test, entry_point)
     with Ledger(os.environ[LEDGER_VARIABLE]).attempt(context.job_id, context.fence):
-        _silence()
+        _step_back()
         return verdict(source, test, entry_point)
 
 
-def _silence() -> None:
-    """Send what the program writes to nowhere; this process is its own."""
+def _step_back() -> None:
+    """Let the program write to nowhere, and come after the workers: this process is its own."""
+    # Eight endless loops want every core; who ends them must not have to wait for them.
+    os.nice(10)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)

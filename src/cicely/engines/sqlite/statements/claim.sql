@@ -41,7 +41,7 @@ DELETE FROM expiring WHERE expires_at = ? AND n = ?
 -- :name repeated
 SELECT r.fence, r.n, j.id, j.created_at, j.expires_at, j.errors, j.crashes, j.lost, j.fence, j.options,
        CASE WHEN j.body IS NULL THEN (SELECT body FROM payload WHERE n = r.n) ELSE j.body END,
-       CASE WHEN j.fence > 0 THEN (SELECT checkpoint FROM live WHERE n = r.n) END,
+       (SELECT checkpoint FROM live WHERE n = r.n),
        j.class, j.queue
 FROM run r JOIN job j ON j.n = r.n
 WHERE r.session = ?1 AND r.request = ?2 ORDER BY r.n
