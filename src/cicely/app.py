@@ -353,7 +353,8 @@ class Cicely:
         return self._connection.values_in(engine, patience_s=math.inf)
 
     def values_without_engine(self) -> Values:
-        """Return how values are packed where no engine is at hand: whole."""
+        """Return how values are packed in an isolated attempt: whole, and from here on without keys."""
+        self._connection.codec.forget_keys()
         return self._connection.values_in(None, patience_s=0.0)
 
     def resolve(self, task_name: str) -> core.Task | None:

@@ -222,6 +222,21 @@ class Values:
             )
         return found
 
+    def bare(self, job_id: str, data: bytes) -> bytes:
+        """Return the encoded value for a process that has neither the engine nor the keys."""
+        return self.codec.unsigned(self.at_hand(job_id, data))
+
+    def keep_bare(self, job_id: str, data: bytes, *, where: str) -> bytes:
+        """Return what goes into the row for what such a process encoded.
+
+        Raises Malformed for bytes that no codec wrote, NotStorable for too many of them.
+        """
+        return self.stow(job_id, self.codec.signed(data), where=where)
+
+    def keep_bare_result(self, job_id: str, data: bytes, *, where: str) -> bytes:
+        """Do the same with a result."""
+        return self.stow_result(job_id, self.codec.signed(data), where=where)
+
     def _put(self, place: Place, job_id: str, data: bytes) -> bytes:
         digest = _digest(data)
         put = self._store(place).put if place is not Place.ENGINE else self._with_engine().put_blob

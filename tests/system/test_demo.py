@@ -66,7 +66,7 @@ def test_a_small_demo_ends_with_every_program_where_it_belongs(tmp_path, small):
         "wrong answer": {"off by one": 4},
         "timeout": {"endless loop": 4},
         "out of memory": {"memory hog": 2},
-        "exited with 3 (3 attempts)": {"os._exit": 2},
+        "exited with 3, 3 times": {"os._exit": 2},
     }
     assert report["right_passed"] == report["right"] == 4
     assert report["kill"]["done"] >= 8

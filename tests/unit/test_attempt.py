@@ -31,7 +31,11 @@ class Silent:
         pass
 
 
-def run(function, *args, options=TaskOptions(), body=None, tallies=Tallies(), **kwargs):
+NO_OPTIONS = TaskOptions()
+FIRST = Tallies()
+
+
+def run(function, *args, options=NO_OPTIONS, body=None, tallies=FIRST, **kwargs):
     if body is None:
         body = VALUES.pack_call("job", args, kwargs=kwargs, where="test")
     claim = Claim(
@@ -153,7 +157,7 @@ def test_bytes_that_no_codec_wrote_are_malformed_and_nothing_is_called(body):
 
 
 def test_a_result_that_cannot_be_stored_fails_the_job():
-    outcome = run(lambda: object())
+    outcome = run(object)
 
     assert isinstance(outcome, Failed)
     assert "the result of test" in error_of(outcome).message

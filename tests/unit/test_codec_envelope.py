@@ -1,5 +1,6 @@
 """The bytes around a value: versions, signatures, pickle, compression."""
 
+import datetime as dt
 import threading
 import zlib
 
@@ -172,3 +173,32 @@ def test_more_than_64_mb_are_not_decompressed():
 )
 def test_a_length_that_lies_and_damaged_streams_are_refused(data):
     malformed(CODEC, data)
+
+
+def test_a_signed_value_can_be_given_to_a_process_without_keys_and_back():
+    signing, bare = Codec(keys=[NEW]), Codec()
+    for value in (1, {"when": dt.date(2026, 1, 2)}, "x" * 100_000):
+        signed = signing.encode(value)
+
+        whole = signing.unsigned(signed)
+
+        assert bare.decode(whole) == value
+        assert signing.decode(signing.signed(bare.encode(value))) == value
+
+
+def test_the_arguments_of_a_call_stay_arguments_without_their_signature():
+    signing, bare = Codec(keys=[NEW]), Codec()
+    signed = signing.encode_call((1, {2}), {"x": b"y"}, where="task")
+
+    assert bare.decode_call(signing.unsigned(signed)) == ((1, {2}), {"x": b"y"})
+
+
+def test_a_process_that_forgot_its_keys_can_neither_sign_nor_verify():
+    codec = Codec(keys=[NEW])
+    signed = codec.encode(1)
+
+    codec.forget_keys()
+
+    assert Codec().decode(codec.encode(1)) == 1
+    with pytest.raises(Malformed, match="no keys"):
+        codec.decode(signed)

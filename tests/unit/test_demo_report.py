@@ -59,7 +59,7 @@ def test_a_program_that_ends_its_process_is_named_by_how_it_did():
 
     outcome = outcome_of(job(end.state, reason=end.reason, error=end.error, crashes=3), None)
 
-    assert outcome == "exited with 3 (3 attempts)"
+    assert outcome == "exited with 3, 3 times"
 
 
 def test_the_table_counts_by_outcome_and_variant():

@@ -46,7 +46,7 @@ def demo(ctx: click.Context, *, problems: Path | None, keep: Path | None, as_jso
 
     Each of HumanEval's 164 problems comes as its right solution, off by one, with an endless loop,
     and as a memory hog or with a call of os._exit: 656 programs, each in a process of its own with
-    3 s and 256 MB, on two workers, of which one is killed half-way. It takes about 75 s.
+    3 s and 256 MB, on two workers, of which one is killed half-way. It takes about 80 s.
 
     Exits with 0 if every right solution passed, nothing else did, and nothing was lost, overlapped
     or run again after its end; otherwise with 1 and the reason.

@@ -15,7 +15,7 @@ import msgspec
 from cicely.core import envelope
 from cicely.core.canonical import canonical
 from cicely.core.conversion import convert
-from cicely.core.envelope import CALL, EXTENDED, PICKLED, VERSION, Ring, seal, unseal
+from cicely.core.envelope import CALL, ENVELOPE_FLAGS, EXTENDED, PICKLED, VERSION, Ring, seal, unseal
 from cicely.core.values.nesting import LEAVES, MAX_DEPTH, STR, check_depth, is_plain
 from cicely.core.values.own import OwnType, OwnTypes
 from cicely.core.values.reader import Reader
@@ -136,6 +136,20 @@ class Codec:
             # Hostile bytes reach the constructors of a dozen types; what they raise is all one here.
             raise Malformed(f"its bytes cannot be read: {type(error).__name__}: {error}") from error
         return value
+
+    def unsigned(self, data: bytes) -> bytes:
+        """Return the same value in an envelope that can be read without keys. Raises Malformed."""
+        flags, body = unseal(data, self._ring)
+        return seal(bytes(body), flags & ~ENVELOPE_FLAGS, None)
+
+    def signed(self, data: bytes) -> bytes:
+        """Return what `unsigned` made in an envelope as `encode` makes it. Raises Malformed."""
+        flags, body = unseal(data, None)
+        return seal(bytes(body), flags & ~ENVELOPE_FLAGS, self._ring)
+
+    def forget_keys(self) -> None:
+        """Read and write unsigned envelopes from here on: in a process that must not hold keys."""
+        self._ring = None
 
     def _encode_rich_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: str) -> bytes:
         writer = self._writer()

@@ -32,6 +32,8 @@ COMPRESS_ABOVE_BYTES: Final = 16 * 1024
 MAX_RATIO: Final = 100
 MAX_DECOMPRESSED_BYTES: Final = 64 * 1024 * 1024
 
+#: Flags that speak of the envelope and not of the value in it.
+ENVELOPE_FLAGS: Final = SIGNED | COMPRESSED
 _KNOWN_FLAGS: Final = SIGNED | COMPRESSED | EXTENDED | PICKLED | CALL
 _HEADER_BYTES: Final = 2
 _KEY_ID_BYTES: Final = 4

@@ -57,14 +57,14 @@ class Values(Protocol):
     def unpack_call(self, job_id: str, data: bytes) -> Call:
         """Decode the arguments of a call. Raises Malformed."""
 
-    def at_hand(self, job_id: str, data: bytes) -> bytes:
-        """Return encoded bytes that need no engine to be read; fetch what was put elsewhere."""
+    def bare(self, job_id: str, data: bytes) -> bytes:
+        """Return encoded bytes that can be read without an engine and without keys."""
 
-    def stow(self, job_id: str, data: bytes, *, where: str) -> bytes:
-        """Put encoded bytes elsewhere if they are large; return what to keep. Raises NotStorable."""
+    def keep_bare(self, job_id: str, data: bytes, *, where: str) -> bytes:
+        """Return what to keep for such bytes. Raises Malformed and NotStorable."""
 
-    def stow_result(self, job_id: str, data: bytes, *, where: str) -> bytes:
-        """Do the same with an encoded result, which may have a place of its own."""
+    def keep_bare_result(self, job_id: str, data: bytes, *, where: str) -> bytes:
+        """Do the same with a result, which may have a place of its own."""
 
 
 def run_attempt(claim: Claim, task: Task, values: Values, context: Context) -> Outcome:

@@ -17,11 +17,12 @@ from typing import Any
 
 import msgspec
 
-from cicely.errors import Cancelled, SoftTimeout
+from cicely.errors import Cancelled, NotStorable, SoftTimeout
 from cicely.worker import frames
 from cicely.worker.attempt import Values, failed, refused, run_attempt
 from cicely.worker.context import Context
 from cicely.worker.frames import Wire
+from cicely.worker.logs import show_logs
 from cicely.worker.slots import INTERRUPT, encoded_progress
 
 _TOUCH_EVERY_S = 0.05
@@ -37,7 +38,7 @@ class _Channel:
         self._lock = threading.Lock()
         self._touched_at = 0.0
         self._kept = threading.Event()
-        self._is_held = True
+        self._answer = frames.Kept(is_held=True)
         self.pending: BaseException | None = None
 
     def touch(self) -> None:
@@ -57,7 +58,9 @@ class _Channel:
         self._kept.clear()
         self._send(frames.Checkpoint(data))
         self._kept.wait()
-        if not self._is_held:
+        if self._answer.refusal:
+            raise NotStorable(self._answer.refusal)
+        if not self._answer.is_held:
             raise Cancelled("this attempt's claim was lost")
 
     def ended(self, outcome: Any) -> None:
@@ -68,8 +71,20 @@ class _Channel:
         with self._lock:
             self._wire.send(frame)
 
-    def listen(self) -> None:
-        """Hear the child, in a thread; without it the attempt ends."""
+    def serve(self, context: Context) -> None:
+        """Hear the child from now on, and raise in the job what it wants to be raised there."""
+
+        def on_signal(signum: int, frame: FrameType | None) -> None:
+            error, self.pending = self.pending, None
+            context.cancelled = context.cancelled or isinstance(error, Cancelled)
+            if error is not None and context.is_inside:
+                raise error
+
+        signal.signal(INTERRUPT, on_signal)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        """Without its child the attempt ends."""
         try:
             while True:
                 select.select([self._wire], [], [])
@@ -80,7 +95,7 @@ class _Channel:
 
     def _hear(self, frame: frames.Frame) -> None:
         if isinstance(frame, frames.Kept):
-            self._is_held = frame.is_held
+            self._answer = frame
             self._kept.set()
             return
         if isinstance(frame, frames.OutOfTime):
@@ -92,6 +107,7 @@ class _Channel:
 
 def main(app: Any, spec: bytes, fds: Sequence[int], nursery: object) -> None:
     """Run the job in `spec`, speaking over the first of `fds`."""
+    show_logs()
     job = msgspec.msgpack.decode(spec, type=frames.Job)
     claim = job.claim
     values = app.values_without_engine()
@@ -108,16 +124,7 @@ def main(app: Any, spec: bytes, fds: Sequence[int], nursery: object) -> None:
         if claim.checkpoint is not None:
             restored = values.unpack(claim.job_id, claim.checkpoint)
         context = Context(claim, channel, restored=restored)
-
-        def on_signal(signum: int, frame: FrameType | None) -> None:
-            error, channel.pending = channel.pending, None
-            context.cancelled = context.cancelled or isinstance(error, Cancelled)
-            if error is not None and context.is_inside:
-                raise error  # noqa: TRY301  (lands in the job, not here)
-
-        signal.signal(INTERRUPT, on_signal)
-        # Only now: what it hears is raised by that handler.
-        threading.Thread(target=channel.listen, daemon=True).start()
+        channel.serve(context)
         outcome = run_attempt(claim, task, values, context)
     except (Cancelled, SoftTimeout) as late:
         outcome = failed(claim, task, late)

@@ -39,6 +39,7 @@ from cicely.worker.control import (
 from cicely.worker.exchange import Exchange, Pool
 from cicely.worker.handover import STOP, Handover
 from cicely.worker.isolation import Isolated
+from cicely.worker.logs import show_logs
 from cicely.worker.nursery import Nursery
 from cicely.worker.processes import boottime, start_time, this_host
 from cicely.worker.slots import INTERRUPT, Loop, Slot, Workshop
@@ -51,6 +52,7 @@ BEATS_PER_LEASE: Final = 3
 
 def main(app: Any, spec: bytes, fds: Sequence[int], nursery: Nursery) -> None:
     """Work until drained, then return. `fds`: board, two hand-overs of two ends each, control."""
+    show_logs()
     begin = msgspec.msgpack.decode(spec, type=Begin)
     board_fd, sync_read, sync_write, loop_read, loop_write, control_fd = fds
     control = Control(socket.socket(fileno=control_fd))

@@ -112,6 +112,10 @@ class Exchange:
         self._done = 0
         self._is_over = False
         self._is_hungry = True
+        self._is_armed = False
+        #: Per pool, the free places that the running claim offers, and those of the last one.
+        self._offered: tuple[int, ...] = (0,) * len(pools)
+        self._refused = self._offered
         self._next_due_at = float("inf")
         self._mode = _AWAKE
         self._flushed = threading.Condition()
@@ -284,6 +288,7 @@ class Exchange:
         self._remaining -= len(claims)
         if demand is not None:
             self._is_hungry = bool(claims)
+            self._refused = self._offered
             due_in_s = settled.intake.next_due_in_s
             self._next_due_at = float("inf") if due_in_s is None else time.monotonic() + due_in_s
         self._hand_over(claims)
@@ -312,16 +317,34 @@ class Exchange:
 
     # --- what to ask for ----------------------------------------------------------------------
     def _demand(self) -> Demand | None:
-        if self.is_draining or not self._is_hungry or self._is_overdue():
+        if self.is_draining or not self._wants_more() or self._is_overdue():
             return None
+        # Before it is asked for: a place that gets free meanwhile has then not been offered.
+        self._offered = self._free_places()
         pace = self.paces.short()
         asks = [ask for pool in self._pools if (ask := self._ask(pool, pace)) is not None]
         if not asks or self._remaining <= 0:
             return None
-        if self._bell is not None and not any(p.active or p.waiting for p in self._pools):
+        if self._bell is not None and any(ask.slots for ask in asks) and not self._has_waiting():
             # Armed before looking: a job that comes after the look rings.
             self._bell.arm()
+            self._is_armed = True
         return Demand(os.urandom(8), self._turns.next(), tuple(asks))
+
+    def _wants_more(self) -> bool:
+        """Whether a claim may find something: more than was refused, or a ring to wait for."""
+        if self._is_hungry:
+            return True
+        free = self._free_places()
+        if any(now > then for now, then in zip(free, self._refused, strict=True)):
+            return True
+        return not self._is_armed and any(free) and not self._has_waiting()
+
+    def _free_places(self) -> tuple[int, ...]:
+        return tuple(max(0, p.width - p.active - len(p.waiting)) for p in self._pools)
+
+    def _has_waiting(self) -> bool:
+        return any(pool.waiting for pool in self._pools)
 
     def _is_overdue(self) -> bool:
         """Whether no beat was acknowledged for so long that nothing may be started."""
@@ -436,7 +459,7 @@ class Exchange:
             waits.append(self._first_outcome_at + GROUP_S - now)
         if self._progress:
             waits.append(self._progress_at + PROGRESS_S - now)
-        if self._is_hungry and self._demand_possible():
+        if self._wants_more() and self._demand_possible():
             return 0.0
         if self._is_overdue():
             waits.append(OVERDUE_S)
@@ -463,6 +486,7 @@ class Exchange:
             os.read(self._wake_read, 4096)
         if bell_fd in ready and self._bell is not None:
             self._bell.disarm()
+            self._is_armed = False
             self._is_hungry = True
         elif not ready and not self._outcomes and not self._progress:
             # Nothing rang for a whole poll, or a job is due.

@@ -36,9 +36,10 @@ class OutOfTime(msgspec.Struct, tag=True, frozen=True):
 
 
 class Kept(msgspec.Struct, tag=True, frozen=True):
-    """Child to attempt: the checkpoint is durable, or the claim was lost."""
+    """Child to attempt: the checkpoint is durable, or the claim was lost, or it cannot be kept."""
 
     is_held: bool
+    refusal: str = ""
 
 
 class Touched(msgspec.Struct, tag=True, frozen=True):

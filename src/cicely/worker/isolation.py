@@ -30,9 +30,9 @@ from cicely.core.outcome import (
 )
 from cicely.core.retry import OutOfMemory, StallTimeout, Timeout
 from cicely.core.task import Task
-from cicely.errors import NotStorable
+from cicely.errors import Malformed, NotStorable
 from cicely.worker import frames
-from cicely.worker.attempt import Values, failed, record_of
+from cicely.worker.attempt import Values, failed, record_of, refused
 from cicely.worker.board import Board, Running
 from cicely.worker.exchange import Exchange
 from cicely.worker.frames import BadFrame, Wire
@@ -111,11 +111,15 @@ class Isolated:
     # --- one attempt --------------------------------------------------------------------------
     def run(self, claim: Claim, task: Task, slot: int, *, is_wrapping_up: Callable[[], bool]) -> Outcome:
         """Run it, watched on the board's `slot`, and return when its whole tree is gone."""
+        try:
+            bare = self._bare(claim)
+        except Exception as error:  # noqa: BLE001  (whatever is wrong with the bytes is the job's end)
+            return refused(claim, error)
         self._listen()
         running = on_board(claim, task, limits_of(claim, task), slot)
         attempt = _Attempt(slot, claim.token)
         try:
-            wire = self._fork(claim, attempt, running)
+            wire = self._fork(frames.Job(bare, self._target), attempt, running)
         except (ForkRefused, ZygoteStalled, ZygoteDied, OSError) as error:
             os.close(attempt.gone)
             return HandedBack(claim.token, f"no process could be started: {error}")
@@ -135,12 +139,15 @@ class Isolated:
             return HandedBack(claim.token, "its worker stopped")
         return outcome
 
-    def _fork(self, claim: Claim, attempt: _Attempt, running: Running) -> Wire:
-        body = self._values.at_hand(claim.job_id, claim.body)
+    def _bare(self, claim: Claim) -> Claim:
+        """Return the claim with values that can be read without an engine and without keys."""
+        body = self._values.bare(claim.job_id, claim.body)
         checkpoint = claim.checkpoint
         if checkpoint is not None:
-            checkpoint = self._values.at_hand(claim.job_id, checkpoint)
-        job = frames.Job(msgspec.structs.replace(claim, body=body, checkpoint=checkpoint), self._target)
+            checkpoint = self._values.bare(claim.job_id, checkpoint)
+        return msgspec.structs.replace(claim, body=body, checkpoint=checkpoint)
+
+    def _fork(self, job: frames.Job, attempt: _Attempt, running: Running) -> Wire:
         ours, theirs = socket.socketpair()
         # On the board before it exists: the supervisor then knows of it, whatever happens next.
         self._board.start_limited(msgspec.structs.replace(running, pid=os.getpid()))
@@ -156,10 +163,10 @@ class Isolated:
         self._board.set_pid(attempt.slot, attempt.pid)
         wire = Wire(ours)
         with self._lock:
-            self._wires[attempt.slot] = (claim.token, wire)
+            self._wires[attempt.slot] = (attempt.token, wire)
             self._by_pid[attempt.pid] = attempt
             status = self._gone_early.pop(attempt.pid, None)
-            must_end = claim.token in self._early
+            must_end = attempt.token in self._early
         if must_end:
             self._send(attempt.slot, frames.Interrupt())
         if status is not None:
@@ -182,7 +189,7 @@ class Isolated:
             if wire.fileno() in ready:
                 try:
                     self._hear(claim, task, attempt, wire)
-                except (EOFError, BadFrame):
+                except (EOFError, BadFrame, Malformed):
                     poller.unregister(wire)
                     self._nursery.kill(attempt.pid)
 
@@ -196,14 +203,19 @@ class Isolated:
                     self._exchange.report(claim.token, data)
                 case frames.Checkpoint(data=data):
                     self._board.touch(attempt.slot, boottime())
-                    kept = self._exchange.keep(
-                        claim.token, self._values.stow(claim.job_id, data, where="the checkpoint")
-                    )
-                    self._send(attempt.slot, frames.Kept(kept))
+                    self._send(attempt.slot, self._kept(claim, data))
                 case frames.Ended(outcome=outcome) if outcome.token == claim.token:
                     attempt.outcome = outcome
                 case _:
                     raise BadFrame(f"not expected from an attempt: {type(frame).__name__}")
+
+    def _kept(self, claim: Claim, data: bytes) -> frames.Kept:
+        where = f"the checkpoint of {claim.task}"
+        try:
+            to_keep = self._values.keep_bare(claim.job_id, data, where=where)
+        except NotStorable as error:
+            return frames.Kept(is_held=True, refusal=str(error))
+        return frames.Kept(self._exchange.keep(claim.token, to_keep))
 
     def _conclude(self, attempt: _Attempt, running: Running) -> Outcome:
         """Wait until nothing of the attempt is left, then say how it ended."""
@@ -223,10 +235,12 @@ class Isolated:
         where = f"the result of {task.name}"
         try:
             return Succeeded(
-                outcome.token, self._values.stow_result(claim.job_id, outcome.result, where=where)
+                outcome.token, self._values.keep_bare_result(claim.job_id, outcome.result, where=where)
             )
         except NotStorable as error:
             return failed(claim, task, error)
+        except Malformed as error:
+            return refused(claim, error)
 
     # --- called from the control thread -------------------------------------------------------
     def interrupt(self, slot: int, token: bytes) -> None:

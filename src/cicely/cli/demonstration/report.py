@@ -55,7 +55,7 @@ def outcome_of(job: Job | None, verdict: object) -> str:
         return PASSED if verdict == PASSED else WRONG
     if job.state is State.FAILED and job.reason == _POISON:
         death = ErrorRecord.decoded(job.error).message.rpartition(_BEFORE_THE_DEATH)[2]
-        return f"{death} ({MAX_CRASHES} attempts)"
+        return f"{death}, {MAX_CRASHES} times"
     return job.reason or str(job.state)
 
 

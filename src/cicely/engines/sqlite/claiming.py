@@ -241,6 +241,8 @@ class _Filling:
 
     def fill_from(self, queues: Iterator[tuple[int, str, list[_Stream]]]) -> None:
         """Take from the queues in their order until the ask is full."""
+        if self._is_full():
+            return
         for queue, name, streams in queues:
             self._merge(name, streams)
             self._taking.write(queue, streams)
@@ -254,7 +256,7 @@ class _Filling:
     def _merge(self, queue: str, streams: list[_Stream]) -> None:
         heap = [(head[0], head[1], i) for i, s in enumerate(streams) if (head := s.head())]
         heapq.heapify(heap)
-        while heap and not self._is_full():
+        while heap:
             i = heap[0][2]
             stream = streams[i]
             if not self._consider(stream, queue):
@@ -263,6 +265,8 @@ class _Filling:
                 # Nothing more of this task fits: the rest of its stream is left alone.
                 heapq.heappop(heap)
                 continue
+            if self._is_full():
+                return
             head = stream.head()
             if head is None:
                 heapq.heappop(heap)

@@ -90,6 +90,8 @@ class Place:
         return connection
 
     def _configure(self, connection: apsw.Connection) -> None:
+        # Otherwise SQLite plans a statement anew for each value bound to a range: 5 to 15 µs a time.
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         for pragma in (
             f"synchronous={SYNCHRONOUS[self.durability]}",
             f"wal_autocheckpoint={_WAL_PAGES}",

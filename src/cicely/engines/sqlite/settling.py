@@ -19,6 +19,7 @@ from cicely.engines.sqlite.transaction import (
     is_token_of,
     number_in,
     numbers,
+    token_of,
 )
 
 _SQL: Final = statements("settle")
@@ -49,17 +50,19 @@ class _Settling:
         self._recorded: dict[bytes, str] = {}
         self._successes: dict[int, int] = {}
         named = numbers(number_in(outcome.token) for outcome in outcomes)
-        self._held: dict[int, Values] = {row[0]: row for row in txn.execute(_HELD, (named,))}
+        self._held: dict[bytes, Values] = {
+            token_of(row[1], row[0], row[2]): row for row in txn.execute(_HELD, (named,))
+        }
 
     def verdict(self, outcome: Outcome) -> Verdict:
         """Record one outcome and return what became of it."""
         token = outcome.token
-        held = self._held.get(number_in(token))
-        if held is None or not is_token_of(token, held[1], held[2]):
+        reason = reason_of(outcome)
+        held = self._held.pop(token, None)
+        if held is None:
             recorded = self._recorded_reason(token)
-            return Verdict.ALREADY if recorded == reason_of(outcome) else Verdict.STALE
-        del self._held[held[0]]
-        self._recorded[token] = reason_of(outcome)
+            return Verdict.ALREADY if recorded == reason else Verdict.STALE
+        self._recorded[token] = reason
         if isinstance(outcome, Succeeded) and not held[5] and held[10] is None:
             self._succeed(outcome, held)
         else:

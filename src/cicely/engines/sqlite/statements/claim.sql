@@ -1,13 +1,15 @@
 -- Handing out ready jobs. The primary key of ready is (queue, lane, class, rank, n): pairs of lane and
 -- class are found by one seek each, and what cannot be taken is never scanned.
 -- Runs under the write lock.
+-- next_pair compares with the whole rest of the key: with less, SQLite would read every equal row.
 
 -- :name queue
 SELECT id, paused FROM queue WHERE name = ?1
 
 -- :name next_pair
-SELECT lane, class FROM ready WHERE queue = ?1 AND (lane, class) > (?2, ?3)
-ORDER BY lane, class LIMIT 1
+SELECT lane, class FROM ready
+WHERE queue = ?1 AND (lane, class, rank, n) > (?2, ?3, 9223372036854775807, 9223372036854775807)
+ORDER BY lane, class, rank, n LIMIT 1
 
 -- :name heads
 SELECT r.rank, r.n, j.id, j.created_at, j.expires_at, j.errors, j.crashes, j.lost, j.fence, j.options,

@@ -1,11 +1,13 @@
 -- Whether there is something to wake a waiting session for. One seek per queue, lane and class.
+-- next_pair compares with the whole rest of the key: with less, SQLite would read every equal row.
 
 -- :name queues
 SELECT id, name FROM queue WHERE paused = 0
 
 -- :name next_pair
-SELECT lane, class FROM ready WHERE queue = ?1 AND (lane, class) > (?2, ?3)
-ORDER BY lane, class LIMIT 1
+SELECT lane, class FROM ready
+WHERE queue = ?1 AND (lane, class, rank, n) > (?2, ?3, 9223372036854775807, 9223372036854775807)
+ORDER BY lane, class, rank, n LIMIT 1
 
 -- :name soon
 SELECT j.queue, j.class FROM deferred d JOIN job j ON j.n = d.n
