@@ -49,6 +49,7 @@ class TaskSettings(LimitSettings, total=False):
     keep_failed: Duration
     remember_ids: Duration
     raises: type[BaseException] | tuple[type[BaseException], ...]
+    traceback_locals: bool
 
 
 class JobSettings(LimitSettings, total=False):
@@ -98,6 +99,7 @@ def task_options(given: TaskSettings, *, bind: bool) -> TaskOptions:
         keep_failed_s=duration_s(given.get("keep_failed", 30 * DAY_S), name="keep_failed"),
         remember_s=duration_s(given.get("remember_ids", 90 * DAY_S), name="remember_ids"),
         raises=_error_types(given.get("raises", ())),
+        traceback_locals=bool(given.get("traceback_locals", False)),
         bind=bind,
     )
 

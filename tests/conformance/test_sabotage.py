@@ -6,9 +6,15 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from cicely.engines.memory import MemoryEngine
+from cicely.engines.sqlite.transaction import Transaction
 from cicely.testing.conformance import Case, Harness, cases
-from cicely.testing.conformance.embedded import MemoryHarness
+from cicely.testing.conformance.embedded import MemoryHarness, SqliteHarness
 from cicely.testing.machine import machine_for
+
+
+def _count_arrivals_only(txn: Transaction, queue: int, _source: int, target: int) -> None:
+    txn.count(queue, target, 1)
+
 
 #: Each bug, and a behaviour of the suite that must notice it.
 NOTICED_BY = {
@@ -54,6 +60,28 @@ COMMON = [bug for bug in NOTICED_BY if bug not in RARE]
 @pytest.mark.parametrize("bug", NOTICED_BY, ids=lambda bug: bug.__name__)
 def test_the_suite_notices(bug: type[MemoryEngine]) -> None:
     promised = [c for c in cases(_harness(bug)) if c.promise.behaviour == NOTICED_BY[bug]]
+
+    assert any(_is_broken(case) for case in promised)
+
+
+#: The same for the SQLite engine: what is replaced, by what, and a behaviour that must notice it.
+SQLITE_BUGS = {
+    "counters leak": ("transaction.Transaction.move", _count_arrivals_only, "searching"),
+    "no token check": ("settling.is_token_of", lambda *_: True, "fencing"),
+    "receipts forgotten": ("settling._Settling._keep_receipt", lambda *_: None, "receipts"),
+    "outcomes not written": ("settling._Settling.write", lambda _: None, "settling"),
+    "sessions never closed": ("sessions.close", lambda *_: None, "sessions"),
+    "priority ignored": ("enqueueing.rank", lambda *_, **__: 0, "order"),
+    "expired jobs stay": ("claiming.expire", lambda *_: None, "expiry"),
+}
+
+
+@pytest.mark.parametrize("bug", SQLITE_BUGS)
+def test_the_suite_notices_on_sqlite(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, replacement, behaviour = SQLITE_BUGS[bug]
+    promised = [c for c in cases(SqliteHarness) if c.promise.behaviour == behaviour]
+
+    monkeypatch.setattr(f"cicely.engines.sqlite.{target}", replacement)
 
     assert any(_is_broken(case) for case in promised)
 

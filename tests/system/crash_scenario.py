@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import msgspec
 
 import cicely
+import cicely.engines.sqlite.engine  # once, and not in every life
 from cicely import Cicely, Retry
 from cicely.core.failpoints import Fuse, install
 from cicely.core.job import Job
@@ -191,7 +192,8 @@ class Life:
 
     def look_for_losses(self) -> None:
         """Note what was acknowledged to the life before, and is not there."""
-        for job_id, record in zip(acked := words(self.folder, "acked"), get(self.engine, acked)):
+        acked = words(self.folder, "acked")
+        for job_id, record in zip(acked, get(self.engine, acked), strict=True):
             if record is None:
                 self.note("lost", job_id)
 

@@ -106,6 +106,17 @@ def test_an_error_fails_the_job_and_its_traceback_begins_in_the_users_code():
     assert "run_attempt" not in record.traceback
 
 
+@pytest.mark.parametrize(("asked_for", "is_shown"), [(False, False), (True, True)])
+def test_locals_are_kept_with_the_traceback_only_where_the_task_asks_for_them(asked_for, is_shown):
+    def fail():
+        secret = "hunter" + "2"
+        raise ValueError(len(secret))
+
+    record = error_of(run(fail, options=TaskOptions(traceback_locals=asked_for)))
+
+    assert ("hunter2" in record.traceback) == is_shown
+
+
 @pytest.mark.parametrize(("errors", "wait_s"), [(0, 60.0), (1, 120.0), (2, 240.0), (3, None)])
 def test_a_retry_waits_longer_each_time_and_then_gives_up(errors, wait_s):
     def fail():

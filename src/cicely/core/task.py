@@ -35,7 +35,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """A task's options after parsing. `unique` and `lane` may be functions of the arguments."""
+    """A task's options after parsing. `unique` and `lane` may be functions of the arguments.
+
+    `traceback_locals` keeps each frame's local variables with a failed attempt; they may hold
+    secrets, so it is off unless asked for.
+    """
 
     queue: str = ""
     priority: int = DEFAULT_PRIORITY
@@ -49,6 +53,7 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     keep_failed_s: float = 30 * DAY_S
     remember_s: float = 90 * DAY_S
     raises: tuple[type[BaseException], ...] = ()
+    traceback_locals: bool = False
     bind: bool = False
 
 

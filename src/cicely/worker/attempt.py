@@ -73,7 +73,6 @@ def run_attempt(claim: Claim, task: Task, values: Values, context: Context) -> O
         args, kwargs = arguments(claim, task, values)
     except Exception as error:  # noqa: BLE001  (whatever is wrong with the bytes is the job's end)
         return refused(claim, error)
-    failpoint("worker.before-run")
     entered = enter(context)
     try:
         context.is_inside = True
@@ -98,7 +97,6 @@ async def run_attempt_async(claim: Claim, task: Task, values: Values, context: C
         args, kwargs = arguments(claim, task, values)
     except Exception as error:  # noqa: BLE001
         return refused(claim, error)
-    failpoint("worker.before-run")
     entered = enter(context)
     try:
         value = await task.function(*args, **kwargs)
@@ -189,7 +187,9 @@ def failed(claim: Claim, task: Task, error: BaseException) -> Outcome:
         errors=claim.tallies.errors,
         chance=random.random(),  # noqa: S311  (spreads retries, guards nothing)
     )
-    return Failed(claim.token, cause, record_of(judged, error.__traceback__).encoded(), wait_s)
+    show = task.options.traceback_locals
+    record = record_of(judged, error.__traceback__, capture_locals=show)
+    return Failed(claim.token, cause, record.encoded(), wait_s)
 
 
 def refused(claim: Claim, error: Exception) -> Outcome:
@@ -203,15 +203,18 @@ def refused(claim: Claim, error: Exception) -> Outcome:
     return Failed(claim.token, cause, record_of(error, error.__traceback__).encoded())
 
 
-def record_of(error: BaseException, trace: TracebackType | None) -> ErrorRecord:
-    """Put an error into words, without our own frames and without anybody's locals."""
+def record_of(
+    error: BaseException, trace: TracebackType | None, *, capture_locals: bool = False
+) -> ErrorRecord:
+    """Put an error into words, without our own frames, and without locals unless asked for."""
     while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
         trace = trace.tb_next
     try:
         message = str(error)
     except Exception as broken:  # noqa: BLE001  (an error's own __str__ may be broken)
         message = f"(its text cannot be shown: {type(broken).__name__})"
-    lines = "".join(traceback.format_exception(type(error), error, trace))
+    told = traceback.TracebackException(type(error), error, trace, capture_locals=capture_locals)
+    lines = "".join(told.format())
     return ErrorRecord(
         type_name=type(error).__qualname__,
         message=_clean(message, MAX_MESSAGE_CHARS),

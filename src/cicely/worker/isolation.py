@@ -6,6 +6,7 @@ its tree is left. Only then is there an outcome.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -192,6 +193,13 @@ class Isolated:
                 except (EOFError, BadFrame, Malformed):
                     poller.unregister(wire)
                     self._nursery.kill(attempt.pid)
+        self._hear_last_words(claim, task, attempt, wire)
+
+    def _hear_last_words(self, claim: Claim, task: Task, attempt: _Attempt, wire: Wire) -> None:
+        """Read what a short attempt said before it was gone, and before anybody listened."""
+        with contextlib.suppress(EOFError, BadFrame, Malformed):
+            while attempt.outcome is None:
+                self._hear(claim, task, attempt, wire)
 
     def _hear(self, claim: Claim, task: Task, attempt: _Attempt, wire: Wire) -> None:
         for frame in wire.receive():

@@ -106,10 +106,9 @@ class _Child:
         self.born_at = boottime()
 
     def close(self) -> None:
-        """Give everything back."""
+        """Give everything back but the board."""
         if self.control is not None:
             self.control.close()
-        self.board.close()
         self.plain.close()
         self.loop.close()
 
@@ -297,6 +296,7 @@ class Supervisor:
             log.warning("no child could be started, trying again: %s", error)
             self._restart_at = boottime() + FORK_AGAIN_S
             child.close()
+            child.board.close()
         else:
             self._children[child.pid] = child
         finally:
@@ -396,6 +396,8 @@ class Supervisor:
         elif outcomes or (status != 0 and not child.is_dying):
             log.warning("child %d %s", child.number, death_of(status))
         child.close()
+        # By the keeper, which may be writing on it right now.
+        self._keeper.post(child.board.close)
 
     def _blame(self, child: _Child, status: int) -> tuple[Outcome, ...]:
         """Charge the one attempt that can have killed its child; of several, make suspects."""

@@ -6,6 +6,7 @@ call; the others find their answers when it lets go.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -124,20 +125,27 @@ class Commits:
     def _commit_pending(self) -> None:
         calls = [self._pending.popleft() for _ in range(min(len(self._pending), _LARGEST_GROUP))]
         try:
-            self._place.check()
-            self._turnstile.acquire(self._busy_timeout_s)
-        except BaseException as error:
-            for call in calls:
-                call.fail(error)
-            if not isinstance(error, Exception):
-                raise
+            committed = self._under_lock(calls)
+        except Exception as error:  # noqa: BLE001  (every caller gets it)
+            _fail(calls, error)
             return
-        try:
-            committed = self._carry_out(calls)
-        finally:
-            self._turnstile.release()
+        except BaseException:
+            # A signal hit this thread (Ctrl-C); the others may call again.
+            _fail(calls, EngineUnavailable("the thread that wrote for this one was interrupted"))
+            raise
         for txn, ready in committed:
             self._ring(txn, ready)
+
+    def _under_lock(self, calls: list[_Call[Any]]) -> list[tuple[Transaction, list[Ring]]]:
+        self._place.check()
+        self._turnstile.acquire(self._busy_timeout_s)
+        try:
+            return self._carry_out(calls)
+        except BaseException:
+            self._roll_back()
+            raise
+        finally:
+            self._turnstile.release()
 
     def _carry_out(self, calls: list[_Call[Any]]) -> list[tuple[Transaction, list[Ring]]]:
         if len(calls) == 1:
@@ -158,12 +166,6 @@ class Commits:
             refusal = translated(error, self._place.path)
             refusal.__cause__ = error
             call.fail(refusal)
-            return []
-        except BaseException as error:
-            self._roll_back()
-            call.fail(error)
-            if not isinstance(error, Exception):
-                raise
             return []
         call.succeed(result)
         return [(txn, ready)]
@@ -211,7 +213,9 @@ class Commits:
         self._names.forget()
         self._members.clear()
         if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            with contextlib.suppress(apsw.Error):
+                # Where the disk fails SQLite may have rolled back by itself.
+                self._connection.execute("ROLLBACK")
 
     def _ring(self, txn: Transaction, ready: list[Ring]) -> None:
         for index, slot in ready:
@@ -221,3 +225,9 @@ class Commits:
             self._bells.ring_results(txn.ended)
         if txn.called:
             self._bells.ring_owners(txn.called)
+
+
+def _fail(calls: list[_Call[Any]], error: Exception) -> None:
+    for call in calls:
+        if not call.is_done:
+            call.fail(error)

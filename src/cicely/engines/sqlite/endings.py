@@ -17,10 +17,10 @@ from cicely.engines.sqlite.transaction import (
     READY,
     RUNNING,
     SCHEDULED,
-    STATES,
     Transaction,
     Values,
     numbers,
+    state_of,
 )
 
 _SQL: Final = statements("settle")
@@ -85,7 +85,7 @@ class Row(msgspec.Struct, gc=False):
     @property
     def state(self) -> State:
         """Where it stands."""
-        return STATES[self.state_code]
+        return state_of(self.state_code)
 
 
 def rows_of(txn: Transaction, ns: Iterable[int]) -> list[Row]:

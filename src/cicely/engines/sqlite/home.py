@@ -17,6 +17,7 @@ from cicely.engines.sqlite.names import Names
 from cicely.engines.sqlite.place import Place
 from cicely.engines.sqlite.transaction import Transaction
 from cicely.engines.sqlite.turnstile import Turnstile
+from cicely.errors import EngineError
 
 T = TypeVar("T")
 
@@ -29,13 +30,21 @@ class Home:
         self.pid = os.getpid()
         self._place = place
         self._now = now
-        self._writing = place.connect()
         try:
             self.turnstile = Turnstile(place.path, role=role)
             self.bells = Bells(f"{place.path}-bells")
         except OSError as error:
-            self._writing.close()
-            raise translated(apsw.CantOpenError(str(error)), place.path) from error
+            raise EngineError(
+                f"{error.filename or place.path}: {error.strerror}; check who owns {place.path}, its "
+                "folder and the files beside it"
+            ) from error
+        try:
+            self._writing = self._connected(busy_timeout_s)
+        except BaseException:
+            self.turnstile.close()
+            self.bells.close()
+            raise
+        place.remember()
         self.commits = Commits(
             self._writing,
             place=place,
@@ -48,6 +57,16 @@ class Home:
         self._names: Names | None = None
         self._reader = threading.Lock()
         _homes.add(self)
+
+    def _connected(self, busy_timeout_s: float) -> apsw.Connection:
+        if not self._place.is_new:
+            return self._place.connect()
+        # One after the other: SQLite refuses those who come while the first makes the file.
+        self.turnstile.acquire(busy_timeout_s)
+        try:
+            return self._place.connect()
+        finally:
+            self.turnstile.release()
 
     def close(self) -> None:
         """Let go of everything."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import apsw
 
-from cicely.engines.sqlite.faults import corrupt, translated
+from cicely.engines.sqlite.faults import translated
 from cicely.errors import ConfigError, EngineError, EngineUnavailable, SchemaTooNew
 
 #: Stands in the file's header, so that another program's database is not taken for ours.
@@ -71,6 +71,14 @@ class Place:
                 f"({error.strerror}); create it, or name another place"
             ) from error
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was written there yet."""
+        try:
+            return os.stat(self.path).st_size == 0
+        except FileNotFoundError:
+            return True
+
     def warnings(self) -> tuple[str, ...]:
         """Return what should be known of this place."""
         if _file_system_of(os.path.dirname(self.path)) == "overlay":
@@ -81,12 +89,17 @@ class Place:
         """Open the file, create or check its schema. Raises an EngineError."""
         try:
             connection = apsw.Connection(self.path)
+        except apsw.Error as error:
+            raise translated(error, self.path) from error
+        try:
             connection.set_busy_timeout(_SQLITE_BUSY_MS)
             self._configure(connection)
             self._check_schema(connection)
-        except (apsw.Error, UnicodeDecodeError) as error:
-            raise translated(error, self.path) from error
-        self.remember()
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, apsw.Error):
+                raise translated(error, self.path) from error
+            raise
         return connection
 
     def _configure(self, connection: apsw.Connection) -> None:
@@ -158,10 +171,6 @@ class Place:
         except OSError:
             return None
         return status.st_dev, status.st_ino
-
-    def unreadable(self, detail: str) -> EngineError:
-        """Return the error for contents that make no sense."""
-        return corrupt(self.path, detail)
 
 
 def _pragma(connection: apsw.Connection, name: str) -> str:

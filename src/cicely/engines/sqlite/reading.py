@@ -15,10 +15,11 @@ from cicely.engines.contract import QueueRecord
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import (
     CODES,
-    STATES,
     Transaction,
     Values,
     numbers,
+    state_of,
+    tags_of,
 )
 
 _SQL: Final = statements("read")
@@ -52,7 +53,7 @@ def _tomb(txn: Transaction, job_id: str) -> Job | None:
         return None
     task, kind = txn.names.class_of(found[0])
     queue = txn.names.queue_name(found[1])
-    return Job(id=job_id, task=task, kind=kind, queue=queue, state=STATES[found[2]], swept=True)
+    return Job(id=job_id, task=task, kind=kind, queue=queue, state=state_of(found[2]), swept=True)
 
 
 def _outlines(txn: Transaction, ns: Iterable[int]) -> list[tuple[int, Job]]:
@@ -73,7 +74,7 @@ def _outline(txn: Transaction, values: Values) -> Job:
     task, kind = txn.names.class_of(job_class)
     tallies = Tallies(errors, crashes, lost)
     if end is not None:
-        state = STATES[end]
+        state = state_of(end)
         started_at, fence, attempt, reason = end_started_at, end_fence, end_attempt, end_reason
         due_at, error = None, end_error
     elif claimed_at is not None:
@@ -89,7 +90,7 @@ def _outline(txn: Transaction, values: Values) -> Job:
         state=state,
         lane=lane,
         priority=priority,
-        tags=tuple(msgspec.json.decode(tags)) if tags else (),
+        tags=tags_of(tags),
         unique=unique or "",
         tallies=tallies,
         attempt=attempt,
@@ -151,6 +152,6 @@ def queues(txn: Transaction) -> list[QueueRecord]:
     """Return every queue, by name, with its count per state."""
     records = []
     for (name, paused), rows in itertools.groupby(txn.rows(_SQL["counts"]), lambda row: row[:2]):
-        counts = {STATES[code]: jobs for _, _, code, jobs in rows if jobs}
+        counts = {state_of(code): jobs for _, _, code, jobs in rows if jobs}
         records.append(QueueRecord(name, bool(paused), counts))
     return records

@@ -43,7 +43,7 @@ def known_member(txn: Transaction, session_id: str) -> Member | None:
 def _remembered(txn: Transaction, session_id: str, row: Values) -> Member:
     member = txn.members.get(session_id)
     if member is None:
-        member = txn.members[session_id] = Member(row[0], _decode(row[1]))
+        member = txn.members[session_id] = Member(row[0], session_of(session_id, row[1]))
     return member
 
 
@@ -112,9 +112,23 @@ def close(txn: Transaction, number: int) -> None:
     txn.execute(_SQL["close"], (number, txn.now))
 
 
+def session_of(session_id: str, facts: bytes) -> Session:
+    """Read a session's facts; where they were damaged by hand it can run nothing, but be rescued."""
+    try:
+        return _decode(facts)
+    except ValueError:
+        return Session(id=session_id, worker=session_id)
+
+
 def sessions(rows: Sequence[Values]) -> list[SessionRecord]:
     """Make records of the rows of `open_sessions`."""
     return [
-        SessionRecord(session=_decode(facts), beat=beats, joined_at=joined_at, beat_at=beat_at, held=held)
-        for facts, beats, joined_at, beat_at, held in rows
+        SessionRecord(
+            session=session_of(key, facts),
+            beat=beats,
+            joined_at=joined_at,
+            beat_at=beat_at,
+            held=held,
+        )
+        for key, facts, beats, joined_at, beat_at, held in rows
     ]

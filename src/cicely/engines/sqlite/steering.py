@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
 from cicely.core.job import rank
 from cicely.core.outcome import Finish
 from cicely.core.states import State, allows
-from cicely.engines.contract import RECEIPT_LEASES, Session
+from cicely.engines.contract import RECEIPT_LEASES
 from cicely.engines.sqlite.endings import Endings, Row, rows_of
+from cicely.engines.sqlite.sessions import session_of
 from cicely.engines.sqlite.settling import DEFAULT_LEASE_S
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.sweeping import delete
@@ -44,7 +43,7 @@ def _cancel(txn: Transaction, row: Row, reason: str) -> bool:
     txn.execute(_SQL["mark"], (row.n,))
     holder = txn.row(_SQL["worker"], (row.session,))
     if holder is not None:
-        txn.called.append(msgspec.json.decode(holder[0], type=Session).worker)
+        txn.called.append(session_of(*holder).worker)
     return True
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
 from cicely.core.outcome import after_loss, after_visibility
 from cicely.engines.contract import RECEIPT_LEASES, Silent
 from cicely.engines.sqlite.endings import Endings, expire, held_by, rows_of
@@ -17,6 +15,7 @@ from cicely.engines.sqlite.transaction import (
     Transaction,
     Values,
     numbers,
+    tags_of,
     texts,
     token_of,
 )
@@ -24,7 +23,6 @@ from cicely.engines.sqlite.transaction import (
 _SQL: Final = statements("sweep")
 _DUE: Final = _SQL["due"]
 _OVERDUE: Final = _SQL["overdue"]
-_ENQUEUE: Final = statements("enqueue")
 _SESSIONS: Final = statements("sessions")
 _SETTLE: Final = statements("settle")
 _BLOB: Final = statements("blob")
@@ -73,13 +71,14 @@ def promote(txn: Transaction, batch: int) -> int:
     due = txn.rows(_DUE, (txn.now, batch))
     if not due:
         return 0
-    # A deferred row without its job was damaged by hand, and goes.
-    whole = [row for row in due if row[2] is not None]
-    txn.many(_SETTLE["undeferred"], [row[:2] for row in due])
-    txn.many(_ENQUEUE["ready"], [(queue, lane, c, rank, n) for _, n, queue, lane, c, rank in whole])
-    txn.execute(_SQL["promote"], (numbers(row[1] for row in due),))
-    for row in whole:
-        txn.move(row[2], SCHEDULED, READY)
+    ns = [n for _, n, _ in due]
+    txn.many(_SETTLE["undeferred"], [(due_at, n) for due_at, n, _ in due])
+    txn.execute(_SQL["make_ready"], (numbers(ns),))
+    txn.execute(_SQL["promote"], (numbers(ns),))
+    for _, _, queue in due:
+        # A deferred row without its job was damaged by hand, and goes.
+        if queue is not None:
+            txn.move(queue, SCHEDULED, READY)
     return len(due)
 
 
@@ -123,8 +122,7 @@ def _bury(txn: Transaction, remains: Values) -> None:
     receipt_until = ended_at + RECEIPT_LEASES * lease_s
     if request is not None and receipt_until > txn.now:
         txn.execute(_SETTLE["receipt"], (token_of(request, n, fence), outcome, receipt_until))
-    if tags is not None:
-        txn.many(_SQL["untag"], [(tag, n) for tag in msgspec.json.decode(tags)])
+    txn.many(_SQL["untag"], [(tag, n) for tag in tags_of(tags)])
     txn.execute(_SQL["delete_blob"], (texts((job_id,)),))
     txn.execute(_SQL["unsweepable"], (delete_at, n))
     txn.count(queue, state, -1)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 import apsw
+import msgspec
 
 from cicely.core.states import State
 from cicely.engines.sqlite.member import Member
@@ -93,6 +94,21 @@ class Transaction:
         changed = [(*key, jobs) for key, jobs in self._counts.items() if jobs]
         self.many(_COUNT, changed)
         self._counts.clear()
+
+
+def state_of(code: int) -> State:
+    """Return the state that is stored so; what was damaged by hand shows as failed."""
+    return STATES[code] if 0 <= code < len(STATES) else State.FAILED
+
+
+def tags_of(stored: str | None) -> tuple[str, ...]:
+    """Return a job's tags; none where they were damaged by hand."""
+    if stored is None:
+        return ()
+    try:
+        return msgspec.json.decode(stored, type=tuple[str, ...])
+    except msgspec.DecodeError:
+        return ()
 
 
 def numbers(values: Iterable[int]) -> Array | None:

@@ -11,7 +11,6 @@ and the caller waits for that thread. The holder writes into `-lock` who it is: 
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import threading
 import time
@@ -20,12 +19,10 @@ from typing import Final
 from cicely.engines.sqlite.holder import Holder, Watch
 from cicely.errors import EngineUnavailable
 
-log = logging.getLogger("cicely")
-
 #: A waiter looks so often whether the holder has been stopped.
 _LOOK_S: Final = 0.25
 
-_FREE, _WANTED, _GRANTED, _GIVEN_UP = range(4)
+_FREE, _WANTED, _GRANTED, _GIVEN_UP, _CLOSED = range(5)
 
 
 class Turnstile:
@@ -49,19 +46,18 @@ class Turnstile:
     def close(self) -> None:
         """Let go of the files; a thread that waits in the kernel lets go when its turn comes."""
         with self._changed:
-            if self._state != _FREE:
-                return
-            for file in (self._turn, self._lock):
-                if file >= 0:
-                    os.close(file)
-            self._turn = self._lock = -1
+            is_queueing = self._state == _GIVEN_UP
+            self._state = _CLOSED
+            self._changed.notify_all()
+            if not is_queueing:
+                self.abandon()
 
     def abandon(self) -> None:
-        """Close the files in a forked child: the lock stays with the parent alone."""
-        for file in (self._turn, self._lock):
+        """Close the files; in a forked child the lock stays with the parent alone."""
+        files, self._turn, self._lock = (self._turn, self._lock), -1, -1
+        for file in files:
             if file >= 0:
                 os.close(file)
-        self._turn = self._lock = -1
 
     def acquire(self, timeout_s: float) -> None:
         """Take the lock. Raises EngineUnavailable, which names the holder."""
@@ -89,7 +85,7 @@ class Turnstile:
     def _wait(self, timeout_s: float) -> None:
         give_up_at = time.monotonic() + timeout_s
         with self._changed:
-            self._state = _GRANTED if self._state == _GRANTED else _WANTED
+            self._state = _WANTED
             self._start_thread()
             self._changed.notify_all()
             while self._state != _GRANTED:
@@ -108,8 +104,10 @@ class Turnstile:
     def _queue_up(self) -> None:
         while True:
             with self._changed:
-                while self._state != _WANTED:
+                while self._state not in (_WANTED, _CLOSED):
                     self._changed.wait()
+                if self._state == _CLOSED:
+                    return
             fcntl.flock(self._turn, fcntl.LOCK_EX)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             fcntl.flock(self._turn, fcntl.LOCK_UN)
@@ -117,9 +115,11 @@ class Turnstile:
                 if self._state == _WANTED:
                     self._state = _GRANTED
                     self._changed.notify_all()
-                else:
+                elif self._state == _GIVEN_UP:
                     self._state = _FREE
                     fcntl.flock(self._lock, fcntl.LOCK_UN)
+                else:
+                    self.abandon()
 
 
 def _opened(path: str) -> int:

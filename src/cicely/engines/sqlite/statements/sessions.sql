@@ -15,7 +15,8 @@ RETURNING id, lease_s
 UPDATE session SET closed_at = ?2 WHERE id = ?1
 
 -- :name open_sessions
-SELECT facts, beat, joined_at, beat_at, (SELECT count(*) FROM run WHERE run.session = session.id)
+SELECT key, facts, beat, joined_at, beat_at,
+       (SELECT count(*) FROM run WHERE run.session = session.id)
 FROM session WHERE closed_at IS NULL ORDER BY id
 
 -- :name held_tokens

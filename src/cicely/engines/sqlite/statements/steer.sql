@@ -7,7 +7,7 @@ SELECT n FROM job WHERE id = ?1
 UPDATE run SET cancelling = 1 WHERE n = ?1
 
 -- :name worker
-SELECT facts FROM session WHERE id = ?1 AND closed_at IS NULL
+SELECT key, facts FROM session WHERE id = ?1 AND closed_at IS NULL
 
 -- :name end
 SELECT state, ended_at, started_at, session, request, fence, attempt, outcome, error
