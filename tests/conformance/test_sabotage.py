@@ -50,6 +50,7 @@ NOTICED_BY = {
 #: Rare in random sequences, or not looked at by them: these are left to the promises.
 RARE = {
     s.DropsResultsOfCancelledJobsLate,
+    s.ForgetsToCancelRunningJobs,
     s.ForgetsToRing,
     s.ForgetsTombstones,
     s.NeverTakesMessagesBack,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cicely.worker.handover import Handover
+from cicely.worker.handover import STOP, Handover
 
 
 def tokens(count: int) -> list[bytes]:
@@ -30,6 +30,16 @@ def test_it_says_whether_claims_are_waiting():
 
     handover.take()
     assert not handover.is_waiting
+    handover.close()
+
+
+def test_a_stop_is_left_for_whoever_is_to_stop():
+    handover = Handover.create()
+    handover.put([*tokens(2), STOP, STOP])
+
+    assert handover.take_all() == tokens(2)
+    assert handover.take_all() == []
+    assert [handover.take(), handover.take(), handover.take()] == [STOP, STOP, None]
     handover.close()
 
 

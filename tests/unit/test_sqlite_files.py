@@ -148,9 +148,7 @@ def test_a_containers_own_layer_is_warned_of(path, monkeypatch):
     assert "goes with the container" in warning
 
 
-@pytest.mark.parametrize(
-    ("durability", "synchronous"), [("power", 2), ("process", 1), ("none", 0)]
-)
+@pytest.mark.parametrize(("durability", "synchronous"), [("power", 2), ("process", 1), ("none", 0)])
 def test_durability_chooses_when_the_disk_is_waited_for(path, durability, synchronous):
     connection = Place(path, durability=durability).connect()
 

@@ -66,6 +66,9 @@ def _write_line(line: str) -> None:
         sys.stdout.flush()
 
 
+_TRACEBACKS = logging.Formatter()
+
+
 class _Lines(logging.Handler):
     """Writes log records as lines beside the announcements."""
 
@@ -75,7 +78,10 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        self._write(record.levelname.lower(), record.getMessage())
+        message = record.getMessage()
+        if record.exc_info:
+            message += "\n" + _TRACEBACKS.formatException(record.exc_info)
+        self._write(record.levelname.lower(), message)
 
 
 def _log_to(write: Any) -> None:

@@ -218,7 +218,10 @@ class Engine(Protocol):
 
     # --- sessions -------------------------------------------------------------------------
     def join(self, session: Session) -> None:
-        """Register a session. Joining again with the same id is the same session."""
+        """Register a session. Joining again with the same id is the same session.
+
+        Raises SessionClosed for an id that was retired or rescued: it never comes back.
+        """
 
     def beat(self, held: Mapping[str, Collection[bytes]]) -> list[Beat]:
         """Count a heartbeat for each session, given the tokens that it holds.

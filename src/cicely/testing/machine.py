@@ -35,7 +35,7 @@ from cicely.testing.pair import Ending, Held
 
 Thing = TypeVar("Thing")
 
-EXAMPLES: Final = 200
+EXAMPLES: Final = 120
 STEPS: Final = 40
 
 

@@ -23,7 +23,7 @@ from cicely.core.outcome import HandedBack, Outcome, Stopped
 from cicely.engines.contract import Ask, Bell, Demand, Engine, Intake, Save, Settled, Verdict
 from cicely.errors import EngineUnavailable
 from cicely.worker.board import Board
-from cicely.worker.handover import STOP, Handover
+from cicely.worker.handover import Handover
 from cicely.worker.processes import boottime
 
 log = logging.getLogger("cicely.worker")
@@ -206,10 +206,7 @@ class Exchange:
         """Give back, free, every claim that has not started."""
         for pool in self._pools:
             for token in pool.handover.take_all():
-                if token == STOP:
-                    # Not a claim: whoever is to stop still waits for it.
-                    pool.handover.put([STOP])
-                elif pool.waiting.pop(token, None) is not None:
+                if pool.waiting.pop(token, None) is not None:
                     self._add(HandedBack(token, reason))
         self._wake()
 

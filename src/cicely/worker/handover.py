@@ -46,9 +46,12 @@ class Handover:
             return None
 
     def take_all(self) -> list[bytes]:
-        """Return every claim that nobody has started yet."""
+        """Return every claim that nobody has started yet; a STOP stays for whoever is to stop."""
         tokens: list[bytes] = []
         while (token := self.take()) is not None:
+            if token == STOP:
+                self.put([STOP])
+                break
             tokens.append(token)
         return tokens
 

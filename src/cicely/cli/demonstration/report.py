@@ -109,4 +109,5 @@ def _must_be_none(judgement: Judgement) -> dict[str, int]:
         "jobs ran again after an accepted end": judgement.run_again_after_accepted_end,
         "jobs were accepted twice": judgement.accepted_twice,
         "claims were started twice": judgement.started_twice_under_one_fence,
+        "jobs succeeded and did not write down their end": judgement.never_ended,
     }

@@ -1,0 +1,234 @@
+"""Bells between processes: who is rung, who is not, and what becomes of slots whose owner died."""
+
+import os
+import select
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cicely.core.job import Kind, NewJob
+from cicely.core.outcome import Succeeded
+from cicely.engines.contract import Ask, Bell, Demand, Session
+from cicely.engines.sqlite import bells as bells_module
+from cicely.engines.sqlite.bells import FREE, SESSION_ARMED, SLOTS, Bells, SqliteBell
+from cicely.engines.sqlite.engine import SqliteEngine
+
+BOUND_S = 10.0
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[SqliteEngine]:
+    engine = SqliteEngine(str(tmp_path / "jobs.db"), durability="process")
+    engine.open()
+    yield engine
+    engine.close()
+
+
+def _job(job_id: str, **options) -> NewJob:
+    return NewJob(id=job_id, **{"task": "work", "kind": Kind.SYNC, "queue": "main", **options})
+
+
+def _demand(count: int = 1) -> Demand:
+    return Demand(os.urandom(8), ("main",), (Ask((Kind.SYNC,), count),))
+
+
+@contextmanager
+def _waiting(engine: SqliteEngine, session_id: str, **facts) -> Iterator[Bell]:
+    """A session that has joined and waits with its bell armed."""
+    session = Session(id=session_id, worker="boss", **{"tasks": frozenset({"work"}), **facts})
+    engine.join(session)
+    bell = engine.doorbell(session_id)
+    bell.arm()
+    yield bell
+    bell.close()
+
+
+def _rings(bell: Bell, timeout_s: float = 0.0) -> bool:
+    return bool(select.select([bell.fileno()], [], [], timeout_s)[0])
+
+
+def test_one_new_job_wakes_one_session(engine):
+    with _waiting(engine, "s") as first, _waiting(engine, "t") as second:
+        engine.enqueue([_job("a")])
+
+        assert _rings(first)
+        assert not _rings(second)
+
+
+def test_a_session_that_cannot_run_the_job_is_not_woken(engine):
+    with (
+        _waiting(engine, "supervisor", tasks=frozenset()) as supervisor,
+        _waiting(engine, "other", tasks=frozenset({"other"})) as other,
+        _waiting(engine, "able") as able,
+    ):
+        engine.enqueue([_job("a")])
+
+        assert (_rings(supervisor), _rings(other), _rings(able)) == (False, False, True)
+
+
+def test_a_session_of_other_queues_is_not_woken(engine):
+    with (
+        _waiting(engine, "s", queues=("side",)) as elsewhere,
+        _waiting(engine, "t", queues=("main", "side")) as here,
+    ):
+        engine.enqueue([_job("a")])
+
+        assert (_rings(elsewhere), _rings(here)) == (False, True)
+
+
+def test_work_in_a_paused_queue_wakes_nobody(engine):
+    engine.pause("main")
+    with _waiting(engine, "s") as bell:
+        engine.enqueue([_job("a")])
+
+        assert not _rings(bell)
+
+
+def test_a_job_that_is_due_soon_wakes_a_session_and_a_later_one_does_not(engine):
+    with _waiting(engine, "s") as bell:
+        engine.enqueue([_job("a", delay_s=60)])
+        assert not _rings(bell)
+
+        engine.enqueue([_job("b", delay_s=1)])
+        assert _rings(bell)
+
+
+def test_a_session_that_takes_nothing_passes_the_ring_on_once(engine):
+    # All fit by what they joined with, but their asks have no room for this kind.
+    with _waiting(engine, "s") as first, _waiting(engine, "t") as second, _waiting(engine, "u") as third:
+        engine.enqueue([_job("a", kind=Kind.ISOLATED)])
+        rounds = 0
+        for name, bell in [("s", first), ("t", second), ("u", third)] * 3:
+            if _rings(bell):
+                rounds += 1
+                bell.disarm()
+                bell.arm()
+                engine.claim(name, _demand())
+
+        assert rounds == 3
+
+
+def test_a_claimers_own_bell_stays_silent(engine):
+    engine.enqueue([_job("a"), _job("b")])
+    with _waiting(engine, "s") as bell:
+        engine.claim("s", _demand())
+
+        assert not _rings(bell)
+
+
+def test_only_those_who_wait_for_the_job_that_ended_are_woken(engine):
+    engine.join(Session(id="s", worker="s", tasks=frozenset({"work"})))
+    engine.enqueue([_job("a")])
+    [claim] = engine.claim("s", _demand()).claims
+    mine, others = engine.result_bell(["a"]), engine.result_bell(["b", "c"])
+    mine.arm()
+    others.arm()
+
+    engine.settle("s", [Succeeded(claim.token)])
+
+    assert (_rings(mine), _rings(others)) == (True, False)
+    mine.close()
+    others.close()
+
+
+def test_one_bell_can_wait_for_thousands_of_jobs(engine):
+    engine.enqueue([_job(f"j{i}") for i in range(5_000)])
+    bell = engine.result_bell([f"j{i}" for i in range(5_000)])
+    bell.arm()
+
+    engine.steer("cancel", ["j4711"])
+
+    assert _rings(bell)
+    bell.close()
+
+
+def test_a_ring_crosses_processes(engine, tmp_path):
+    with _waiting(engine, "s") as bell:
+        pid = os.fork()
+        if pid == 0:
+            engine.enqueue([_job("a")])
+            os._exit(0)
+
+        assert _rings(bell, BOUND_S)
+        os.waitpid(pid, 0)
+
+
+def test_the_slot_of_a_process_that_died_is_freed_and_the_next_one_rung(engine):
+    engine.join(Session(id="dead", worker="w", tasks=frozenset({"work"})))
+    read_fd, write_fd = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        engine.doorbell("dead").arm()
+        os.write(write_fd, b"!")
+        signal.pause()
+    os.read(read_fd, 1)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+    with _waiting(engine, "alive") as bell:
+        engine.enqueue([_job("a")])
+
+        assert _rings(bell, BOUND_S)
+    assert engine._opened().bells.armed(SESSION_ARMED) == []
+    os.close(read_fd)
+    os.close(write_fd)
+
+
+def test_slots_of_the_dead_are_taken_when_no_other_is_free(tmp_path, monkeypatch):
+    bells = Bells(str(tmp_path / "bells"))
+    ears = []
+    for index in range(SLOTS):
+        taken = bells.take(f"s{index}", ())
+        assert taken is not None
+        ears.append(taken[1]) if index == 7 else taken[1].close()
+
+    again = bells.take("again", ())
+
+    assert again is not None
+    assert again[0] == 0
+    again[1].close()
+    ears[0].close()
+    bells.close()
+
+
+def test_a_bell_without_a_slot_asks_its_owner_to_poll(tmp_path, monkeypatch):
+    monkeypatch.setattr(bells_module, "_here", lambda: 0)
+    bells = Bells(str(tmp_path / "bells"))
+
+    bell = SqliteBell(bells, "s")
+    bell.arm()
+    bell.disarm()
+
+    assert bell.fileno() == -1
+    bell.close()
+    bells.close()
+
+
+def test_another_machines_slots_are_neither_rung_nor_freed(engine, monkeypatch):
+    with _waiting(engine, "s") as bell:
+        here = bells_module._here()
+        monkeypatch.setattr(bells_module, "_here", lambda: here + 1)
+        elsewhere = SqliteEngine(engine.facts().address, durability="process")
+
+        elsewhere.enqueue([_job("a")])
+
+        assert not _rings(bell)
+        assert len(engine._opened().bells.armed(SESSION_ARMED)) == 1
+        elsewhere.close()
+
+
+def test_a_garbled_bells_file_harms_nobody(engine, tmp_path):
+    with open(tmp_path / "jobs.db-bells", "r+b") as file:
+        file.write(bytes([SESSION_ARMED]) * 500 + os.urandom(50_000))
+
+    assert engine.enqueue([_job("a")])[0].fresh
+
+
+def test_closing_a_bell_frees_its_slot(engine):
+    bells = engine._opened().bells
+    with _waiting(engine, "s") as bell:
+        index = bell.index
+    assert os.pread(bells._file, 1, index) == bytes([FREE])

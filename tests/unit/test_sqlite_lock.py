@@ -1,0 +1,268 @@
+"""The write lock: waiters are served in turn, their wait is bounded, and a stopped holder is dealt with."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+import pytest
+
+from cicely.core.job import Kind, NewJob
+from cicely.engines.sqlite.engine import SqliteEngine
+from cicely.engines.sqlite.turnstile import Turnstile
+from cicely.errors import EngineUnavailable
+
+BOUND_S = 20.0
+
+#: Stops itself while it holds the lock, just before its first commit after joining.
+HOLDER = """
+    import os, signal, sys
+    from cicely.core import failpoints
+    from cicely.core.job import Kind, NewJob
+    from cicely.engines.contract import Session
+    from cicely.engines.sqlite.engine import SqliteEngine
+
+    def stop(name):
+        if name == "sqlite.enqueue.before_commit":
+            print("holding", flush=True)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    engine = SqliteEngine(sys.argv[1], role=sys.argv[2])
+    engine.join(Session(id="s", worker="s", lease_s=2.0))
+    failpoints.install(stop)
+    engine.enqueue([NewJob(id="held", task="work", kind=Kind.SYNC, queue="main")])
+    print("committed", flush=True)
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "jobs.db")
+
+
+def _job(job_id: str) -> NewJob:
+    return NewJob(id=job_id, task="work", kind=Kind.SYNC, queue="main")
+
+
+@contextmanager
+def _stopped_holder(path: str, role: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", textwrap.dedent(HOLDER), path, role]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "holding\n"
+            _wait_until(lambda: _state(process.pid) == "T")
+            yield process
+        finally:
+            process.kill()
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def _wait_until(is_so) -> None:
+    give_up_at = time.monotonic() + BOUND_S
+    while not is_so():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.01)
+
+
+def test_a_stopped_worker_that_holds_the_lock_is_killed_and_said_to_be(path, caplog):
+    with _stopped_holder(path, "worker") as holder:
+        engine = SqliteEngine(path, busy_timeout_s=BOUND_S)
+
+        assert engine.enqueue([_job("a")])[0].fresh
+
+        assert holder.wait(BOUND_S) == -signal.SIGKILL
+        assert f"killed worker process {holder.pid}" in caplog.text
+        assert engine.get(["held"]) == [None]
+        engine.close()
+
+
+def test_a_stopped_producer_is_an_outage_and_is_left_alone(path):
+    with _stopped_holder(path, "producer") as holder:
+        engine = SqliteEngine(path, busy_timeout_s=1.0)
+
+        with pytest.raises(EngineUnavailable, match=rf"process {holder.pid}, which is stopped: continue it"):
+            engine.enqueue([_job("a")])
+
+        assert _state(holder.pid) == "T"
+        holder.send_signal(signal.SIGCONT)
+        assert holder.wait(BOUND_S) == 0
+        assert engine.enqueue([_job("a")])[0].fresh
+        assert engine.get(["held"]) != [None]
+        engine.close()
+
+
+def test_several_short_waits_add_up_to_the_patience_with_a_stopped_worker(path):
+    with _stopped_holder(path, "worker") as holder:
+        engine = SqliteEngine(path, busy_timeout_s=0.3)
+
+        def is_stored() -> bool:
+            try:
+                return bool(engine.enqueue([_job("a")]))
+            except EngineUnavailable:
+                return False
+
+        _wait_until(is_stored)
+
+        assert holder.wait(BOUND_S) == -signal.SIGKILL
+        engine.close()
+
+
+def test_reading_does_not_wait_for_a_stopped_writer(path):
+    engine = SqliteEngine(path)
+    engine.enqueue([_job("a")])
+    with _stopped_holder(path, "producer"):
+        assert engine.get(["a"]) != [None]
+        assert len(engine.queues()) == 1
+    engine.close()
+
+
+def test_a_wait_is_bounded_and_the_message_names_the_holder(path):
+    holder = Turnstile(path, role="producer")
+    waiter = Turnstile(path, role="producer")
+    holder.acquire(BOUND_S)
+
+    with pytest.raises(EngineUnavailable, match=rf"not free within 0\.05 s.*process {os.getpid()}"):
+        waiter.acquire(0.05)
+
+    holder.release()
+    waiter.acquire(BOUND_S)
+    waiter.release()
+    _close(holder, waiter)
+
+
+def test_whoever_gave_up_does_not_keep_the_lock_from_others(path):
+    holder, quitter, other = (Turnstile(path, role="producer") for _ in range(3))
+    holder.acquire(BOUND_S)
+    with pytest.raises(EngineUnavailable):
+        quitter.acquire(0.05)
+
+    holder.release()
+    other.acquire(BOUND_S)
+
+    other.release()
+    _close(holder, quitter, other)
+
+
+def test_a_turnstile_that_is_closed_while_it_queues_lets_go_when_its_turn_comes(path):
+    holder, quitter, other = (Turnstile(path, role="producer") for _ in range(3))
+    holder.acquire(BOUND_S)
+    with pytest.raises(EngineUnavailable):
+        quitter.acquire(0.05)
+    quitter.close()
+
+    holder.release()
+    other.acquire(BOUND_S)
+
+    other.release()
+    _close(holder, other)
+
+
+def test_the_releaser_does_not_overtake_the_one_who_waits(path):
+    greedy, patient = Turnstile(path, role="producer"), Turnstile(path, role="producer")
+    greedy.acquire(BOUND_S)
+    served = threading.Event()
+
+    def wait() -> None:
+        patient.acquire(BOUND_S)
+        served.set()
+        patient.release()
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    # `-turn` is taken as soon as the waiter stands at the head.
+    _wait_until(lambda: not greedy._taken_at_once())
+    time.sleep(0.1)
+    greedy.release()
+    greedy.acquire(BOUND_S)
+
+    assert served.is_set()
+    greedy.release()
+    waiter.join(BOUND_S)
+    _close(greedy, patient)
+
+
+def _close(*turnstiles: Turnstile) -> None:
+    for turnstile in turnstiles:
+        turnstile.close()
+
+
+def test_another_programs_lock_is_said_to_be_one(path):
+    engine = SqliteEngine(path)
+    engine.open()
+    shell = apsw.Connection(path)
+    shell.execute("BEGIN IMMEDIATE")
+    engine._opened().commits._connection.set_busy_timeout(50)
+
+    with pytest.raises(EngineUnavailable, match="locked by a program that is not Cicely"):
+        engine.enqueue([_job("a")])
+
+    shell.execute("ROLLBACK")
+    assert engine.enqueue([_job("a")])[0].fresh
+    shell.close()
+    engine.close()
+
+
+def test_threads_that_write_at_once_share_commits_and_get_their_own_answers(path):
+    engine = SqliteEngine(path)
+    engine.open()
+    answers: dict[int, list[bool]] = {}
+
+    def produce(k: int) -> None:
+        answers[k] = [engine.enqueue([_job(f"{k}-{i}")])[0].fresh for i in range(30)]
+
+    threads = [threading.Thread(target=produce, args=(k,)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(BOUND_S)
+
+    assert answers == {k: [True] * 30 for k in range(8)}
+    assert sum(engine.queues()[0].counts.values()) == 240
+    engine.close()
+
+
+def test_a_refused_call_leaves_the_others_of_its_commit_untouched(path):
+    engine = SqliteEngine(path)
+    engine.open()
+    commits = engine._opened().commits
+    answers: dict[str, object] = {}
+
+    def refuse(txn) -> None:
+        txn.execute("DELETE FROM job")
+        txn.count(1, 1, -1000)
+        raise EngineUnavailable("on purpose")
+
+    def call(name: str, act) -> None:
+        try:
+            answers[name] = act()
+        except EngineUnavailable as error:
+            answers[name] = str(error)
+
+    calls = {
+        "a": lambda: engine.enqueue([_job("a")]),
+        "refused": lambda: commits.run("test", refuse),
+        "b": lambda: engine.enqueue([_job("b")]),
+    }
+    threads = [threading.Thread(target=call, args=item) for item in calls.items()]
+    with commits._mutex:
+        for thread in threads:
+            thread.start()
+        _wait_until(lambda: len(commits._pending) == 3)
+    for thread in threads:
+        thread.join(BOUND_S)
+
+    assert answers["refused"] == "on purpose"
+    assert engine.get(["a", "b"]) != [None, None]
+    assert sum(engine.queues()[0].counts.values()) == 2
+    engine.close()
