@@ -35,7 +35,7 @@ types: .venv/dev.stamp
 	$(BIN)/mypy --strict src $(wildcard tests/typing)
 
 imports: .venv/dev.stamp
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 tests: .venv/dev.stamp
 	$(BIN)/python -m pytest

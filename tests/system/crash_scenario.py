@@ -36,7 +36,7 @@ from cicely.worker.processes import boottime, start_time, this_host
 
 LEASE_S = 30.0
 COROUTINES = 12
-BOUND_S = 30.0
+BOUND_S = 20.0
 
 
 def named(kind: str, count: int) -> list[str]:
@@ -62,56 +62,57 @@ STATES = {
 }
 
 
-def build(folder: Path) -> SimpleNamespace:
-    """Return the app and its tasks; `folder` holds the database and the ledger."""
-    app = Cicely("crash", f"sqlite:///{folder}/jobs.db", functions_from=[])
-    ledger = Ledger(folder / "ledger")
+class Jobs:
+    """The functions of the scenario; each attempt is noted in the ledger."""
 
-    def noted():
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+
+    def noted(self):
         context = cicely.current()
-        return ledger.attempt(context.job_id, context.fence)
+        return self.ledger.attempt(context.job_id, context.fence)
 
-    @app.task(name="plain")
-    def plain():
-        with noted():
+    def plain(self) -> None:
+        with self.noted():
             pass
 
-    @app.task(name="fails_once", retry=Retry(attempts=3, backoff=0.01))
-    def fails_once():
-        with noted():
+    def fails_once(self) -> None:
+        with self.noted():
             if cicely.current().attempt == 1:
                 raise ConnectionError
 
-    @app.task(name="fails")
-    def fails():
-        with noted():
+    def fails(self) -> None:
+        with self.noted():
             raise ValueError
 
-    @app.task(name="walks", retry=Retry(attempts=3, backoff=0.01))
-    def walks():
-        with noted():
+    def walks(self) -> None:
+        with self.noted():
             context = cicely.current()
             if context.restored != "half":
                 context.progress(1, 2)
                 context.checkpoint("half")
                 raise ConnectionError
 
-    @app.task(name="together")
-    async def together():
-        with noted():
+    async def together(self) -> None:
+        with self.noted():
             await asyncio.sleep(0.01)
 
-    @app.task(name="endless")
-    async def endless():
-        with noted():
+    async def endless(self) -> None:
+        with self.noted():
             await asyncio.sleep(600)
 
-    return SimpleNamespace(
-        app=app,
-        ledger=ledger,
-        queue=app.queue("post"),
-        tasks={t.name: t for t in (plain, fails_once, fails, walks, together, endless)},
-    )
+
+def build(folder: Path) -> SimpleNamespace:
+    """Return the app and its tasks; `folder` holds the database and the ledger."""
+    app = Cicely("crash", f"sqlite:///{folder}/jobs.db", functions_from=[])
+    jobs = Jobs(Ledger(folder / "ledger"))
+    again = Retry(attempts=3, backoff=0.01)
+    options = {"fails_once": {"retry": again}, "walks": {"retry": again}}
+    tasks = {
+        name: app.task(name=name, **options.get(name, {}))(getattr(jobs, name))
+        for name in ("plain", "fails_once", "fails", "walks", "together", "endless")
+    }
+    return SimpleNamespace(app=app, queue=app.queue("post"), tasks=tasks)
 
 
 # --- one life -----------------------------------------------------------------------------------
@@ -259,15 +260,19 @@ class Life:
                     self.note("received", f"ack:{message.id}")
 
     def await_rest(self) -> None:
-        def rest() -> bool:
-            return all(record.state.is_final for record in get(self.site.app.engine, ALL))
+        def moving() -> list[Job]:
+            return [job for job in get(self.site.app.engine, ALL) if not job.state.is_final]
 
-        wait_for(rest, within_s=BOUND_S, what="the end of every job")
+        try:
+            wait_for(lambda: not moving(), within_s=BOUND_S)
+        except AssertionError as late:
+            raise AssertionError(f"still moving: {moving()}") from late
 
 
 def words(folder: Path, name: str) -> list[str]:
+    """Return the whole lines of a file; the last one of a killed process may be torn."""
     file = folder / name
-    return file.read_text().split() if file.exists() else []
+    return file.read_text().split("\n")[:-1] if file.exists() else []
 
 
 def get(engine: Engine, ids: list[str]) -> list[Job | None]:

@@ -259,6 +259,7 @@ def test_a_refused_call_leaves_the_others_of_its_commit_untouched(path):
         for thread in threads:
             thread.start()
         _wait_until(lambda: len(commits._pending) == 3)
+    commits._wake_next()
     for thread in threads:
         thread.join(BOUND_S)
 

@@ -101,18 +101,16 @@ class Exchange:
         self._remaining = max_jobs or 1 << 60
         self._on_lost = on_lost
         self._outcomes: deque[Outcome] = deque()
-        self._first_outcome_at = 0.0
+        self._first_outcome_at = self._progress_at = 0.0
         self._progress: dict[bytes, Save] = {}
-        self._progress_at = 0.0
         self._checkpoints: deque[_Checkpoint] = deque()
         self._held: dict[bytes, None] = {}
         self._good_until: dict[bytes, float] = {}
         self._cancelled: set[bytes] = set()
         self._doubted: deque[tuple[Pool, bytes]] = deque()
         self._done = 0
-        self._is_over = False
+        self._is_over = self._is_armed = False
         self._is_hungry = True
-        self._is_armed = False
         #: Per pool, the free places that the running claim offers, and those of the last one.
         self._offered: tuple[int, ...] = (0,) * len(pools)
         self._refused = self._offered
@@ -287,7 +285,7 @@ class Exchange:
         self._board.finished(self._done)
         self._remaining -= len(claims)
         if demand is not None:
-            self._is_hungry = bool(claims)
+            self._is_hungry = _is_full(demand, len(claims))
             self._refused = self._offered
             due_in_s = settled.intake.next_due_in_s
             self._next_due_at = float("inf") if due_in_s is None else time.monotonic() + due_in_s
@@ -491,3 +489,14 @@ class Exchange:
         elif not ready and not self._outcomes and not self._progress:
             # Nothing rang for a whole poll, or a job is due.
             self._is_hungry = True
+
+
+def _is_full(demand: Demand, claims: int) -> bool:
+    """Return whether a claim took so much that there may be more: the engine left nothing that fits.
+
+    Asking again in vain would keep the interpreter from the thread that is to start what came.
+    """
+    slots = sum(ask.slots for ask in demand.asks)
+    if any(ask.pace for ask in demand.asks):
+        return claims > slots
+    return claims >= slots

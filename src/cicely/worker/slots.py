@@ -332,7 +332,7 @@ class Loop:
         self._loop.remove_reader(self._pool.handover.read_fd)
 
     def _on_readable(self) -> None:
-        assert self._loop is not None and self._over is not None  # noqa: PT018, S101
+        assert self._loop is not None and self._over is not None  # noqa: PT018
         while (token := self._pool.handover.take()) is not None:
             if token == STOP:
                 self._over.set()

@@ -98,14 +98,27 @@ def _claim_of(values: Sequence[Any], request: bytes, *, task: str, kind: Kind, q
 class _Stream:
     """The ready jobs of one lane and class, in order, read in chunks."""
 
-    __slots__ = ("_at", "_chunk", "_txn", "_wanted", "key", "kind", "lane_key", "taken_to", "task")
+    __slots__ = (
+        "_at",
+        "_chunk",
+        "_read_to",
+        "_txn",
+        "_wanted",
+        "first",
+        "kind",
+        "lane_key",
+        "taken_to",
+        "task",
+    )
 
-    def __init__(self, txn: Transaction, lane_key: Values, *, wanted: int) -> None:
+    def __init__(self, txn: Transaction, pair: Values, *, wanted: int) -> None:
         self._txn = txn
-        self.lane_key = lane_key
-        self.task, self.kind = txn.names.class_of(lane_key[2])
-        self.key: Values = _FIRST_KEY
+        self.lane_key = pair[:3]
+        #: (rank, n) of its first job.
+        self.first = pair[3:]
+        self.task, self.kind = txn.names.class_of(pair[2])
         self.taken_to: Values | None = None
+        self._read_to: Values = _FIRST_KEY
         self._wanted = wanted
         self._chunk: list[Values] = []
         self._at = 0
@@ -124,18 +137,18 @@ class _Stream:
     def _read(self) -> None:
         size = min(max(self._wanted, _SMALLEST_CHUNK), _LARGEST_CHUNK)
         try:
-            chunk = self._txn.rows(_HEADS, (*self.lane_key, *self.key, size))
+            chunk = self._txn.rows(_HEADS, (*self.lane_key, *self._read_to, size))
         except UNREADABLE:
             chunk = list(self._sifted(size))
         self._chunk = chunk
         self._at = 0
         self._wanted = 2 * size
         if chunk:
-            self.key = chunk[-1][:2]
+            self._read_to = chunk[-1][:2]
 
     def _sifted(self, size: int) -> Iterator[Values]:
         """Read the jobs one by one; in place of an unreadable one, its keys alone."""
-        for key in self._txn.rows(_SQL["head_keys"], (*self.lane_key, *self.key, size)):
+        for key in self._txn.rows(_SQL["head_keys"], (*self.lane_key, *self._read_to, size)):
             try:
                 row = self._txn.row(_SQL["head"], key)
             except UNREADABLE:
@@ -173,11 +186,11 @@ class _Taking:
             yield row[0], name, [_Stream(self._txn, pair, wanted=share) for pair in pairs]
 
     def _pairs(self, queue: int) -> Iterator[Values]:
-        """Yield (queue, lane, class) for each pair that has ready jobs."""
+        """Yield (queue, lane, class, rank, n) of the first job of each lane and class."""
         pair = self._txn.row(_NEXT_PAIR, (queue, "", -1))
         while pair is not None:
             yield queue, *pair
-            pair = self._txn.row(_NEXT_PAIR, (queue, *pair))
+            pair = self._txn.row(_NEXT_PAIR, (queue, *pair[:2]))
 
     def _fits(self, job_class: int, ask: Ask) -> bool:
         task, kind = self._txn.names.class_of(job_class)
@@ -254,7 +267,7 @@ class _Filling:
         return self._taken >= ask.slots and (not ask.pace or self._taken >= ask.limit)
 
     def _merge(self, queue: str, streams: list[_Stream]) -> None:
-        heap = [(head[0], head[1], i) for i, s in enumerate(streams) if (head := s.head())]
+        heap = [(*stream.first, i) for i, stream in enumerate(streams)]
         heapq.heapify(heap)
         while heap:
             i = heap[0][2]
@@ -276,7 +289,8 @@ class _Filling:
     def _consider(self, stream: _Stream, queue: str) -> bool:
         """Take the head of a stream if it may be; return whether the next one may be looked at."""
         row = stream.head()
-        assert row is not None
+        if row is None:
+            return False
         expires_at = row[4]
         if expires_at is not None and expires_at <= self._now:
             self._taking.expire(row)

@@ -37,12 +37,13 @@ _DRIVER_ERRORS: Final = (apsw.Error, UnicodeDecodeError)
 class _Call(Generic[T]):
     """A verb that somebody waits for."""
 
-    __slots__ = ("_error", "_result", "is_done", "verb", "work")
+    __slots__ = ("_error", "_news", "_result", "is_done", "verb", "work")
 
     def __init__(self, verb: str, work: Work[T]) -> None:
         self.verb = verb
         self.work = work
         self.is_done = False
+        self._news: threading.Event | None = None
         self._result: T | None = None
         self._error: BaseException | None = None
 
@@ -50,11 +51,25 @@ class _Call(Generic[T]):
         """Answer with a result."""
         self._result = result
         self.is_done = True
+        self.wake()
 
     def fail(self, error: BaseException) -> None:
         """Answer with an error."""
         self._error = error
         self.is_done = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the caller look: for its answer, or for a connection that is free."""
+        if self._news is not None:
+            self._news.set()
+
+    def listen(self) -> threading.Event:
+        """Return what `wake` sets; the caller looks once more before it waits."""
+        if self._news is None:
+            self._news = threading.Event()
+        self._news.clear()
+        return self._news
 
     def answer(self) -> T:
         """Return the result, or raise the error."""
@@ -91,22 +106,42 @@ class Commits:
         """Close the connection, when nobody uses it."""
         with self._mutex:
             self._connection.close()
+        self._wake_next()
 
     def run(self, verb: str, work: Work[T]) -> T:
         """Carry out one verb in a transaction, and return its answer once it is committed."""
         call = _Call(verb, work)
         self._pending.append(call)
-        give_up_at = time.monotonic() + 2 * self._busy_timeout_s
-        while not call.is_done:
-            if not self._mutex.acquire(timeout=max(0.0, give_up_at - time.monotonic())):
-                self._withdraw(call)
-                break
-            try:
-                if not call.is_done:
-                    self._commit_pending()
-            finally:
-                self._mutex.release()
+        if not self._lead(call):
+            self._wait(call)
         return call.answer()
+
+    def _lead(self, call: _Call[Any]) -> bool:
+        """Carry out what is pending, if the connection is free; return whether `call` is done."""
+        if not self._mutex.acquire(blocking=False):
+            return call.is_done
+        try:
+            if not call.is_done:
+                self._commit_pending()
+        finally:
+            self._mutex.release()
+            self._wake_next()
+        return call.is_done
+
+    def _wake_next(self) -> None:
+        """Let one of those who came meanwhile go on from here."""
+        with contextlib.suppress(IndexError):
+            self._pending[0].wake()
+
+    def _wait(self, call: _Call[Any]) -> None:
+        give_up_at = time.monotonic() + 2 * self._busy_timeout_s
+        while True:
+            news = call.listen()
+            if self._lead(call):
+                return
+            if not news.wait(give_up_at - time.monotonic()):
+                self._withdraw(call)
+                return
 
     def _withdraw(self, call: _Call[Any]) -> None:
         try:
@@ -115,6 +150,8 @@ class Commits:
             # It is being carried out just now: its end is worth waiting for.
             with self._mutex:
                 return
+        # It may have been woken just now to go on for the others.
+        self._wake_next()
         call.fail(
             EngineUnavailable(
                 f"{self._place.path}: other threads of this process kept the connection for "

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from cicely.core.job import AttemptRecord, Filter, Job, Page, Tallies
-from cicely.core.states import LIVE, State
+from cicely.core.states import State
 from cicely.engines.contract import QueueRecord
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import (
@@ -129,15 +129,14 @@ def _candidates(txn: Transaction, where: Filter, before: int) -> Iterator[int]:
     states = set(where.states)
     if where.tag:
         return _newest(txn, "newest_tagged", before, where.tag)
-    narrow = states and not states & {State.READY, State.SCHEDULED, State.SUCCEEDED}
-    if not narrow:
+    if not states or states & {State.READY, State.SCHEDULED}:
         return _newest(txn, "newest", before)
-    by_state = [
-        _newest(txn, "newest_running", before)
-        if state in LIVE
-        else _newest(txn, "newest_ended", before, CODES[state])
-        for state in states
-    ]
+    by_state = [_newest(txn, "newest_running", before)] if State.RUNNING in states else []
+    if State.SUCCEEDED in states:
+        by_state.append(_newest(txn, "newest_final", before))
+    else:
+        ends = states - {State.RUNNING}
+        by_state += [_newest(txn, "newest_ended", before, CODES[state]) for state in ends]
     return heapq.merge(*by_state, reverse=True)
 
 

@@ -7,7 +7,7 @@
 SELECT id, paused FROM queue WHERE name = ?1
 
 -- :name next_pair
-SELECT lane, class FROM ready
+SELECT lane, class, rank, n FROM ready
 WHERE queue = ?1 AND (lane, class, rank, n) > (?2, ?3, 9223372036854775807, 9223372036854775807)
 ORDER BY lane, class, rank, n LIMIT 1
 

@@ -38,6 +38,9 @@ SELECT n FROM run WHERE n < ?1 ORDER BY n DESC LIMIT ?2
 -- :name newest_ended
 SELECT n FROM done WHERE state = ?3 AND state <> 3 AND n < ?1 ORDER BY n DESC LIMIT ?2
 
+-- :name newest_final
+SELECT n FROM done WHERE n < ?1 ORDER BY n DESC LIMIT ?2
+
 -- :name newest_tagged
 SELECT n FROM tag WHERE tag = ?3 AND n < ?1 ORDER BY n DESC LIMIT ?2
 
