@@ -1,7 +1,6 @@
 """The stages of a job by the functions that carry them out, for those who count samples.
 
-A sample belongs to the innermost of its frames that is named here; in an engine, and in what is
-named nowhere, to the frame itself.
+A sample belongs to the innermost of its frames that is named here.
 """
 
 from __future__ import annotations
@@ -32,31 +31,41 @@ RUN: Final = {
     "Slot.serve": "the slot's own steps",
 }
 
-ENGINE: Final = {
-    "Exchange._sleep": "wait for work or company",
-    "Exchange._exchange": "the exchange's own steps",
+_COMMIT: Final = {
+    "Place.check": "is the file still the file?",
+    "Turnstile.acquire": "the write lock: wait for it, sign it",
+    "Turnstile.release": "the write lock: wait for it, sign it",
+    "Commits._begin": "begin the transaction",
+    "Commits._commit": "commit: write the log, wait for the disk",
+    "rings": "whom to wake",
+    "Commits._ring": "wake them",
+    "Commits.run": "group commit's own steps",
+}
+
+ENGINE: Final = _COMMIT | {
+    "settle": "settle: judge the tokens, write the ends",
+    "claim": "claim: find ready jobs, hold them, make claims of them",
+    "Exchange._sleep": "nothing to say: wait for work, or for company",
     "Exchange._demand": "what to ask for",
     "Exchange._take_in": "take claims in and hand them over",
+    "Exchange._exchange": "the exchange's own steps",
     "Exchange._rest": "the exchange's own steps",
     "Exchange.run": "the exchange's own steps",
 }
 
-DELAY: Final = {
-    "Order.new_job": "the call becomes a job",
+DELAY: Final = _COMMIT | {
+    "Order.new_job": "the call becomes a job: check, encode, name it",
+    "enqueue": "enqueue: is it known? store it",
     "Connection.send": "hand it to the engine",
     "Requests.delay": "the call itself",
     "single": "the producer's loop",
 }
 
-_ENGINES: Final = "cicely/engines/"
-
 
 def stage_of(frames: Sequence[str], stages: dict[str, str]) -> str:
     """Return the words for what a stack was doing; frames are "function<tab>file"."""
     for frame in reversed(frames):
-        function, _, file = frame.partition("\t")
+        function = frame.partition("\t")[0]
         if function in stages:
             return stages[function]
-        if _ENGINES in file:
-            return f"engine: `{function}`"
     return "elsewhere"

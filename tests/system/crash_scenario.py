@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
 import time
 from collections import Counter
@@ -29,6 +30,7 @@ from cicely.testing.ledger import Ledger, judge
 from cicely.testing.torture.report import fences_out_of_order_in, unexplained_in
 from cicely.worker import child
 from cicely.worker.board import Board
+from cicely.worker.clerk import Clerk
 from cicely.worker.control import Begin, Cancel, Control, Drain, Joined, pair
 from cicely.worker.handover import Handover
 from cicely.worker.keeper import Keeper
@@ -166,7 +168,6 @@ class Life:
             session_id=self.session_id,
             worker_id=self.worker_id,
             name="",
-            url=self.site.app.url,
             mark="",
             lease_s=LEASE_S,
             groups=((("default", 1.0),),),
@@ -176,6 +177,8 @@ class Life:
             target="",
         )
         plain, loop = Handover.create(), Handover.create()
+        clerks, desk = socket.socketpair()
+        ring_fd = os.eventfd(0, os.EFD_NONBLOCK)
         fds = [
             os.dup(self.board.fd),
             plain.read_fd,
@@ -183,7 +186,10 @@ class Life:
             loop.read_fd,
             loop.write_fd,
             os.dup(self.theirs.fileno()),
+            desk.detach(),
+            ring_fd,
         ]
+        Clerk(self.engine, self.session_id, clerks, os.dup(ring_fd)).start()
         child.main(self.site.app, msgspec.msgpack.encode(begin), fds, None)
         session_id = self.session_id
         self.keeper.post(lambda: self.engine.retire(session_id))

@@ -12,18 +12,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
-from cicely.worker.processes import descendants, is_alive, kill_marked, mark_of, start_time
+from cicely.worker.processes import children, descendants, is_alive, kill_marked, mark_of, start_time
 from cicely.worker.supervisor import WorkerOptions
 
 ZYGOTE: Final = "cicely-zygote"
 CHILD: Final = "cicely-child"
 ATTEMPT: Final = "cicely-attempt"
+
+#: Starts a worker in a pid namespace of its own, as a container does; only root may.
+ELSEWHERE: Final = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 _LOOK_S: Final = 0.01
 _STOP_S: Final = 15.0
@@ -48,17 +51,26 @@ def wait_for(condition: Callable[[], T], *, within_s: float, what: str = "") -> 
 
 
 class WorkerProcess:
-    """One worker, started with its options; `log` is what it writes, its own words and its logs."""
+    """One worker, started with its options; `log` is what it writes, its own words and its logs.
+
+    `inside` is a program that starts it in surroundings of its own, such as ELSEWHERE.
+    """
 
     def __init__(
-        self, options: WorkerOptions, *, log: Path, environment: Mapping[str, str] | None = None
+        self,
+        options: WorkerOptions,
+        *,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        inside: Sequence[str] = (),
     ) -> None:
         self.log = log
         self._mark = ""
+        self._is_inside = bool(inside)
         spec = msgspec.json.encode(options).decode()
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cicely.testing.worker_process", spec],
+                [*inside, sys.executable, "-m", "cicely.testing.worker_process", spec],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -69,7 +81,8 @@ class WorkerProcess:
     @property
     def pid(self) -> int:
         """The supervisor's process id."""
-        return self._process.pid
+        below = children(self._process.pid) if self._is_inside else []
+        return below[0] if below else self._process.pid
 
     @property
     def said(self) -> str:
@@ -119,7 +132,7 @@ class WorkerProcess:
 
     def terminate(self) -> None:
         """Ask it to stop, as a service manager does."""
-        self._process.terminate()
+        _send(self.pid, signal.SIGTERM)
 
     def wait(self, *, within_s: float) -> int:
         """Return its exit code."""
@@ -136,16 +149,24 @@ class WorkerProcess:
         for pid in [self.pid, *tree]:
             _send(pid, signal.SIGCONT)
         if self.is_running:
-            self._process.terminate()
+            self.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.2)
-            self._process.terminate()
+            self.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_STOP_S)
             self._process.kill()
             self._process.wait()
         if self._mark:
             kill_marked(self._mark)
+
+
+def can_be_elsewhere() -> bool:
+    """Return whether this process may start workers in a pid namespace of their own."""
+    try:
+        return subprocess.run([*ELSEWHERE, "true"], check=False, capture_output=True).returncode == 0
+    except OSError:
+        return False
 
 
 def stop(pids: Iterable[int]) -> None:

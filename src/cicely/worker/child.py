@@ -1,4 +1,4 @@
-"""A child process: joins the engine as one session and runs jobs until it is told to stop.
+"""A child process: one session of the engine that runs jobs until it is told to stop.
 
 Forked by the zygote with the app at hand. The main thread runs plain jobs (or waits, where there
 are several threads for them); further threads talk to the engine, to the supervisor, and run the
@@ -20,8 +20,7 @@ import msgspec
 
 from cicely.core.intake import Turns
 from cicely.core.job import Kind
-from cicely.engines.connect import connect
-from cicely.engines.contract import Engine, Session
+from cicely.engines.contract import Session
 from cicely.errors import Cancelled, CicelyError, SessionClosed
 from cicely.worker.board import Board
 from cicely.worker.control import (
@@ -36,6 +35,7 @@ from cicely.worker.control import (
     Word,
     WrapUp,
 )
+from cicely.worker.desk import Desk
 from cicely.worker.exchange import Exchange, Pool
 from cicely.worker.handover import STOP, Handover
 from cicely.worker.isolation import Isolated
@@ -51,22 +51,24 @@ BEATS_PER_LEASE: Final = 3
 
 
 def main(app: Any, spec: bytes, fds: Sequence[int], nursery: Nursery) -> None:
-    """Work until drained, then return. `fds`: board, two hand-overs of two ends each, control."""
+    """Work until drained, then return.
+
+    `fds`: board, two hand-overs of two ends each, control, desk and the desk's ring.
+    """
     show_logs()
     begin = msgspec.msgpack.decode(spec, type=Begin)
-    board_fd, sync_read, sync_write, loop_read, loop_write, control_fd = fds
+    board_fd, sync_read, sync_write, loop_read, loop_write, control_fd, desk_fd, ring_fd = fds
     control = Control(socket.socket(fileno=control_fd))
     try:
-        engine = connect(begin.url, role="worker")
-        engine.open()
-        _join(engine, app, begin)
+        desk = Desk(socket.socket(fileno=desk_fd), ring_fd)
+        _join(desk, app, begin)
     except CicelyError as error:
         control.say(CannotWork(str(error)))
         return
     child = Child(
         app,
         begin,
-        engine,
+        desk,
         control=control,
         nursery=nursery,
         board=Board(board_fd, threads=begin.threads, coroutines=begin.coroutines),
@@ -75,12 +77,11 @@ def main(app: Any, spec: bytes, fds: Sequence[int], nursery: Nursery) -> None:
     )
     control.say(Joined())
     child.work()
-    engine.close()
 
 
-def _join(engine: Engine, app: Any, begin: Begin) -> None:
+def _join(desk: Desk, app: Any, begin: Begin) -> None:
     host = this_host()
-    engine.join(
+    desk.join(
         Session(
             id=begin.session_id,
             worker=begin.worker_id,
@@ -103,7 +104,7 @@ class Child:
         self,
         app: Any,
         begin: Begin,
-        engine: Engine,
+        desk: Desk,
         *,
         control: Control,
         nursery: Nursery,
@@ -116,9 +117,9 @@ class Child:
         self._plain = Pool((Kind.SYNC, Kind.ISOLATED), begin.threads, plain)
         self._async = Pool((Kind.ASYNC,), begin.coroutines, loop)
         self._has_loop = begin.coroutines > 0 and app.has_coroutines()
-        values = app.values(engine)
+        values = app.values(desk)
         self._exchange = Exchange(
-            engine,
+            desk,
             begin.session_id,
             board=board,
             pools=(self._plain, self._async) if self._has_loop else (self._plain,),

@@ -17,7 +17,6 @@ class Begin(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     session_id: str
     worker_id: str
     name: str
-    url: str
     mark: str
     lease_s: float
     groups: tuple[tuple[tuple[str, float], ...], ...]

@@ -20,9 +20,10 @@ from cicely.core.failpoints import failpoint
 from cicely.core.intake import BUFFER_JOBS, BUFFER_S, Paces, Turns
 from cicely.core.job import Claim, Kind
 from cicely.core.outcome import HandedBack, Outcome, Stopped
-from cicely.engines.contract import Ask, Bell, Demand, Engine, Intake, Save, Settled, Verdict
+from cicely.engines.contract import Ask, Bell, Demand, Intake, Save, Settled, Verdict
 from cicely.errors import EngineUnavailable
 from cicely.worker.board import Board
+from cicely.worker.desk import Verbs
 from cicely.worker.handover import Handover
 from cicely.worker.processes import boottime
 
@@ -79,7 +80,7 @@ class Exchange:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Verbs,
         session_id: str,
         *,
         board: Board,

@@ -11,6 +11,7 @@ import logging
 import os
 import select
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -21,6 +22,7 @@ from cicely.core.outcome import Crashed, HandedBack, Outcome
 from cicely.engines.connect import connect
 from cicely.engines.contract import Engine, Session
 from cicely.worker.board import Board, Running
+from cicely.worker.clerk import Clerk
 from cicely.worker.control import (
     Begin,
     Cancel,
@@ -57,6 +59,7 @@ LOOK_AT_MEMORY_S: Final = 0.01
 IDLE_LOOK_S: Final = 0.25
 RSS_S: Final = 1.0
 WRAP_UP_S: Final = 2.0
+LAST_WORDS_S: Final = 0.5
 FORK_AGAIN_S: Final = 0.25
 RESTART_S: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 
@@ -94,6 +97,7 @@ class _Child:
         self.loop = Handover.create()
         self.pid = 0
         self.control: Control | None = None
+        self.clerk: Clerk | None = None
         self.has_joined = False
         self.is_draining = False
         self.is_dying = False
@@ -271,7 +275,6 @@ class Supervisor:
             session_id=child.session_id,
             worker_id=self.id,
             name=f"{self._name}/{child.number}",
-            url=self.url,
             mark=self.mark,
             lease_s=options.lease_s,
             groups=self._groups,
@@ -281,6 +284,8 @@ class Supervisor:
             target=options.target,
         )
         ours, theirs = pair()
+        clerks, desk = socket.socketpair()
+        ring_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         fds = [
             child.board.fd,
             child.plain.read_fd,
@@ -288,8 +293,12 @@ class Supervisor:
             child.loop.read_fd,
             child.loop.write_fd,
             theirs.fileno(),
+            desk.fileno(),
+            ring_fd,
         ]
         child.control = Control(ours)
+        child.clerk = Clerk(self._engine, child.session_id, clerks, ring_fd)
+        child.clerk.start()
         try:
             child.pid = self._zygote.fork("child", msgspec.msgpack.encode(begin), fds=fds)
         except (ForkRefused, ZygoteStalled, ZygoteDied) as error:
@@ -301,6 +310,7 @@ class Supervisor:
             self._children[child.pid] = child
         finally:
             theirs.close()
+            desk.close()
 
     def _hear_child(self, child: _Child) -> None:
         if child.control is None:
@@ -390,6 +400,10 @@ class Supervisor:
         outcomes = tuple(child.outcomes) or self._blame(child, status)
         session_id = child.session_id
         self._beat_for_children()
+        if child.clerk is not None:
+            # What it had said before it died comes first: the outcomes in it count.
+            clerk = child.clerk
+            self._keeper.post(lambda: clerk.finish(LAST_WORDS_S))
         self._keeper.post(lambda: self._engine.retire(session_id, outcomes))
         if child.excuse:
             self._note_failure(child)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,7 @@ import msgspec
 from cicely.core.job import Job
 from cicely.engines.connect import connect
 from cicely.engines.contract import Engine
-from cicely.testing.fleet import WorkerProcess
+from cicely.testing.fleet import ELSEWHERE, WorkerProcess, can_be_elsewhere
 from cicely.testing.ledger import Ledger, judge
 from cicely.testing.torture import app as jobs
 from cicely.testing.torture.faults import Saboteur
@@ -86,7 +86,7 @@ class Campaign:
         self.engine.close()
 
     # --- workers --------------------------------------------------------------------------------
-    def _start(self) -> WorkerProcess:
+    def _start(self, *, inside: Sequence[str] = ()) -> WorkerProcess:
         options = WorkerOptions(
             target="cicely.testing.torture.app:app",
             url=self.url,
@@ -97,7 +97,7 @@ class Campaign:
         )
         number = len(self.workers) + len(self._retired)
         log = self.folder / f"worker-{number}.log"
-        return WorkerProcess(options, log=log, environment=self._environment)
+        return WorkerProcess(options, log=log, environment=self._environment, inside=inside)
 
     def replace(self, worker: WorkerProcess) -> None:
         """Start another worker in the place of one that is gone or going."""
@@ -142,11 +142,21 @@ class Campaign:
 
     # --- phases ---------------------------------------------------------------------------------
     def run_idle(self, count: int, *, within_s: float) -> None:
-        """Run `count` short jobs while nothing is done to anybody, and count those that ran again."""
+        """Run `count` short jobs while nothing is done to anybody, and count those that ran again.
+
+        Where this is allowed, some of them run in a pid namespace of their own, whose worker nobody
+        may take for dead.
+        """
+        if can_be_elsewhere():
+            elsewhere = self._start(inside=ELSEWHERE)
+            self._retired.append(elsewhere)
+            elsewhere.await_children(self._processes)
         producer = self.start_producer(count=count)
         if producer.wait(within_s):
             raise RuntimeError((self.folder / "producers.log").read_text())
         self.await_rest(within_s=within_s)
+        for worker in self._retired:
+            worker.close()
         starts = Counter(line.job_id for line in self.ledger.lines() if line.what == "start")
         self.idle_jobs = count
         self.idle_re_runs = sum(times - 1 for times in starts.values())
@@ -161,7 +171,7 @@ class Campaign:
             self.saboteur.relent()
             if now >= strike_at:
                 self._strike()
-                strike_at = time.monotonic() + self._random.uniform(0.02, 0.6)
+                strike_at = time.monotonic() + self._random.uniform(0.02, 0.45)
             if now >= say_at:
                 say_at = now + _SAY_EVERY_S
                 announce(self._standing(over_at - now))
@@ -268,8 +278,9 @@ def run(
     chosen = random.SystemRandom().randrange(1 << 31) if seed is None else seed
     with Campaign(url, seed=chosen) as campaign:
         announce(f"seed {chosen}; {len(campaign.workers)} workers on {url}")
-        announce(f"first {idle_jobs:,} jobs while nothing is done to anybody")
-        campaign.run_idle(idle_jobs, within_s=120.0)
+        if idle_jobs:
+            announce(f"first {idle_jobs:,} jobs while nothing is done to anybody")
+            campaign.run_idle(idle_jobs, within_s=120.0)
         announce(f"now {minutes:g} minutes of faults")
         campaign.torment(for_s=minutes * 60, announce=announce)
         announce("no more faults; waiting until every job has ended")

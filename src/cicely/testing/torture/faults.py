@@ -10,6 +10,8 @@ from typing import Final, Protocol
 from cicely.testing.fleet import WorkerProcess, go_on, kill, stop
 from cicely.worker.processes import boottime, descendants
 
+_SHAKEN_LEASES: Final = 5
+
 
 class Crew(Protocol):
     """The workers under torture."""
@@ -33,6 +35,7 @@ class Saboteur:
         self._lease_s = lease_s
         self._random = random.Random(seed)  # noqa: S311  (repeatable by its seed)
         self._stopped: list[tuple[float, list[int]]] = []
+        self._shaken: list[tuple[float, WorkerProcess]] = []
 
     # --- what can be done -----------------------------------------------------------------------
     def kill_child(self) -> None:
@@ -88,12 +91,14 @@ class Saboteur:
         worker = self._random.choice(self._crew.workers)
         self._hit("supervisor stopped", worker.tree())
         self._stop([worker.pid], 2 * self._lease_s)
+        self._shake(worker)
 
     def stop_family(self) -> None:
         """SIGSTOP one supervisor, its zygote and its children for three leases."""
         worker = self._random.choice(self._crew.workers)
         self._hit("family stopped", worker.tree())
         self._stop([worker.pid, *descendants(worker.pid)], 3 * self._lease_s)
+        self._shake(worker)
 
     def stop_guards(self) -> None:
         """SIGSTOP one supervisor and its zygote for three leases; its children run on."""
@@ -102,6 +107,7 @@ class Saboteur:
         if zygote:
             self._hit("supervisor and zygote stopped", worker.tree())
             self._stop([worker.pid, zygote], 3 * self._lease_s)
+            self._shake(worker)
 
     def terminate(self) -> None:
         """Ask one worker to stop, and replace it."""
@@ -123,6 +129,9 @@ class Saboteur:
             if until <= now:
                 go_on(pids)
         self._stopped = [(until, pids) for until, pids in self._stopped if until > now]
+        self._shaken = [(until, worker) for until, worker in self._shaken if until > now]
+        for _, worker in self._shaken:
+            self.victims.update(worker.tree())
 
     def end(self) -> None:
         """Let all go on."""
@@ -138,6 +147,13 @@ class Saboteur:
     def _hit(self, fault: str, pids: list[int]) -> None:
         self.counts[fault] += 1
         self.victims.update(pids)
+
+    def _shake(self, worker: WorkerProcess) -> None:
+        """Note that a worker, once it goes on, may learn late that it was given up.
+
+        It then starts over, and takes with it what it had started meanwhile.
+        """
+        self._shaken.append((boottime() + _SHAKEN_LEASES * self._lease_s, worker))
 
     def _stop(self, pids: list[int], for_s: float) -> None:
         stop(pids)

@@ -20,6 +20,9 @@ from cicely.testing.torture import app as jobs
 
 _PAGE: Final = 40
 _CANCEL_EVERY: Final = 25
+#: Of the jobs that run while nothing is done to anybody, so many take so long.
+_LONG: Final = 4
+_LONG_S: Final = 5.0
 #: How often a page of jobs is sent, and how often an enqueue is repeated.
 _PAGES: Final = 0.05
 _REPEATS: Final = 0.05
@@ -68,7 +71,7 @@ class Producer:
     def run(self) -> None:
         """Produce what was ordered, or without end."""
         if self._order.count:
-            self._page(self._order.count)
+            self._flood(self._order.count)
             return
         while True:
             try:
@@ -77,6 +80,15 @@ class Producer:
                 # Away for longer than a producer waits: whatever it was, it was not acknowledged.
                 asked = 1
             time.sleep(self._pause_s * asked * self._random.uniform(0.5, 1.5))
+
+    def _flood(self, count: int) -> None:
+        """Ask for short jobs, and for some that outlast every lease."""
+        for _ in range(min(_LONG, count)):
+            job_id = self._new_id()
+            self._note(self._attempted, [job_id])
+            jobs.naps.options(id=job_id).delay(_LONG_S)
+            self._note(self._acknowledged, [job_id])
+        self._page(max(0, count - _LONG))
 
     def _some(self) -> int:
         if self._random.random() < _PAGES:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -100,22 +99,23 @@ def retries_in(jobs: Iterable[Job | None]) -> int:
 def unexplained_in(
     lines: Iterable[Line], jobs: Mapping[str, Job | None], victims: Collection[int]
 ) -> list[Line]:
-    """Return the starts that follow an attempt which neither failed nor was hit."""
+    """Return the starts that follow an attempt which neither failed nor was hit.
+
+    Of shared processes only: an isolated attempt runs again when the child that would have settled
+    it was hit, and its own process may be gone by then.
+    """
     before: dict[str, Line] = {}
-    ended: dict[str, int] = defaultdict(int)
     found: list[Line] = []
     for line in lines:
-        if line.what == "end":
-            ended[line.job_id] = line.fence
         if line.what != "start":
             continue
         last = before.get(line.job_id)
         job = jobs.get(line.job_id)
-        if last is not None and job is not None and last.pid not in victims:
-            was_cut_off = ended[line.job_id] != last.fence and job.kind is Kind.ISOLATED
-            if not was_cut_off and not _ended_by_itself(job, last.fence):
-                found.append(line)
         before[line.job_id] = line
+        if last is None or job is None or job.kind is Kind.ISOLATED or last.pid in victims:
+            continue
+        if not _ended_by_itself(job, last.fence):
+            found.append(line)
     return found
 
 

@@ -1,0 +1,128 @@
+"""The supervisor's side of a child's engine calls; see `desk` for why they come here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import threading
+
+from cicely.engines.contract import Bell, Engine
+from cicely.errors import CicelyError, EngineUnavailable
+from cicely.worker.desk import (
+    Answer,
+    Arm,
+    Blob,
+    Claim,
+    Disarm,
+    GetBlob,
+    Join,
+    Joined,
+    Judged,
+    Keep,
+    Kept,
+    PutBlob,
+    Refused,
+    Request,
+    Settle,
+    Taken,
+    decode_request,
+    receive_frame,
+    send_frame,
+)
+
+log = logging.getLogger("cicely.worker")
+
+
+class Clerk:
+    """Carries out the calls of one session, in a thread, until its child is gone."""
+
+    def __init__(self, engine: Engine, session_id: str, end: socket.socket, ring_fd: int) -> None:
+        self._engine = engine
+        self._session_id = session_id
+        self._end = end
+        self._ring_fd = ring_fd
+        self._bell: Bell | None = None
+        self._thread = threading.Thread(target=self._serve, name="cicely-clerk", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def finish(self, timeout_s: float) -> None:
+        """Wait until what the dead child had asked for is done: its last outcomes count."""
+        self._thread.join(timeout_s)
+
+    # --- the thread ---------------------------------------------------------------------------
+    def _serve(self) -> None:
+        try:
+            while True:
+                self._wait()
+                self._attend(decode_request(receive_frame(self._end)))
+        except (EngineUnavailable, OSError):
+            return  # the child is gone
+        except Exception:
+            # Without its clerk a child can do nothing: its line is cut, and it is replaced.
+            log.exception("the conversation with a child broke off")
+        finally:
+            self._close()
+
+    def _wait(self) -> None:
+        """Return when the child has something to say; pass rings on meanwhile."""
+        poller = select.poll()
+        poller.register(self._end, select.POLLIN)
+        bell = self._bell
+        if bell is not None and bell.fileno() >= 0:
+            poller.register(bell.fileno(), select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poller.poll()}
+            if bell is not None and bell.fileno() in ready:
+                bell.disarm()
+                os.eventfd_write(self._ring_fd, 1)
+            if self._end.fileno() in ready:
+                return
+
+    def _attend(self, request: Request) -> None:
+        match request:
+            case Arm():
+                if self._bell is not None:
+                    self._bell.arm()
+            case Disarm():
+                if self._bell is not None:
+                    self._bell.disarm()
+            case _:
+                send_frame(self._end, self._answer(request))
+
+    def _answer(self, request: Request) -> Answer:
+        try:
+            return self._carry_out(request)
+        except CicelyError as error:
+            return Refused(type(error).__name__, str(error))
+
+    def _carry_out(self, request: Request) -> Answer:
+        engine, session_id = self._engine, self._session_id
+        match request:
+            case Settle(outcomes=outcomes, demand=demand):
+                return Judged(engine.settle(session_id, outcomes, demand))
+            case Claim(demand=demand):
+                return Taken(engine.claim(session_id, demand))
+            case Keep(saves=saves):
+                return Kept(tuple(engine.save(session_id, saves)))
+            case PutBlob(job_id=job_id, digest=digest, data=data):
+                engine.put_blob(job_id, digest, data)
+                return Blob(None)
+            case GetBlob(job_id=job_id, digest=digest):
+                return Blob(engine.get_blob(job_id, digest))
+            case Join(session=session):
+                engine.join(session)
+                self._bell = engine.doorbell(session_id)
+                return Joined(has_bell=self._bell.fileno() >= 0)
+            case _:
+                return Refused("EngineError", f"a clerk does not know {type(request).__name__}")
+
+    def _close(self) -> None:
+        if self._bell is not None:
+            self._bell.close()
+        self._end.close()
+        os.close(self._ring_fd)
