@@ -21,6 +21,7 @@ from cicely.core.job import Filter, Page
 from cicely.core.job import Job as Record
 from cicely.core.states import State
 from cicely.core.task import Registry, Route
+from cicely.core.text import storable
 from cicely.core.units import Duration, duration_s
 from cicely.engines.contract import Engine
 from cicely.errors import ConfigError, UnknownQueue
@@ -242,7 +243,7 @@ class Cicely:
     def _steer_all(self, move: str, ids: Sequence[str], *, reason: str) -> int:
         if not ids:
             return 0
-        return len(self._connection.call(lambda engine: engine.steer(move, ids, reason=reason)))
+        return len(self._connection.call(lambda engine: engine.steer(move, ids, reason=storable(reason))))
 
     # --- queues -------------------------------------------------------------------------------
     def queue(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -143,10 +144,14 @@ class Connection:
         if batch is not None:
             _add(batch, [(new, handle)])
             return
+        began_at = time.monotonic()
         try:
             [answer] = self.engine.enqueue((new,))
         except EngineUnavailable:
-            [answer] = self.call(lambda engine: engine.enqueue((new,)))
+            left_s = PATIENCE_S - (time.monotonic() - began_at)
+            if left_s <= 0:
+                raise
+            [answer] = patiently(lambda: self.engine.enqueue((new,)), for_s=left_s)
         handle.id = answer.id
 
     def send_all(self, entries: Sequence[Entry]) -> None:

@@ -11,6 +11,7 @@ from cicely.core.job import AttemptRecord
 from cicely.core.job import Job as Record
 from cicely.core.outcome import ErrorRecord
 from cicely.core.states import State
+from cicely.core.text import storable
 from cicely.core.units import Duration, duration_s
 from cicely.errors import JobCancelled, JobEnded, JobExpired, JobFailed, Malformed, ResultGone
 from cicely.values import ValueGone
@@ -178,6 +179,7 @@ class Job(Generic[R]):
         return self._steer("discard", "")
 
     def _steer(self, move: str, reason: str) -> bool:
+        reason = storable(reason)
         return bool(self._connection.call(lambda engine: engine.steer(move, [self.id], reason=reason)))
 
 

@@ -26,6 +26,7 @@ class Receiver:
 
     def __init__(self, engine: Engine, *, lease_s: float = LEASE_S) -> None:
         self._engine = engine
+        self._pid = os.getpid()
         self._lease_s = lease_s
         self._lock = threading.Lock()
         self._session_id = ""
@@ -95,6 +96,9 @@ class Receiver:
 
     def close(self) -> None:
         """Hand back what is held, at no cost to it, and end the session."""
+        if os.getpid() != self._pid:
+            # A forked copy, at its exit: the session is its parent's, and goes on.
+            return
         atexit.unregister(self.close)
         self._is_over.set()
         with self._lock:

@@ -11,23 +11,32 @@ from cicely.engines.contract import Bell
 from cicely.errors import JobNotFound, UsageError, WouldDeadlock
 
 if TYPE_CHECKING:
+    import asyncio
+
     from cicely.connection import Connection
 
 #: A bell is a hint: look at least so often.
 LOOK_S: Final = 1.0
 #: How often to look where an engine has no bells.
 _POLL_S: Final = 0.05
+#: So many jobs are looked at by one call, and a look that takes longer than this is followed by a rest.
+_PAGE: Final = 200
+_DEAR_S: Final = 0.005
 
 
 def look(connection: Connection, job_id: str) -> Record:
     """Return the job as it is now. Raises JobNotFound."""
     [record] = connection.call(lambda engine: engine.get([job_id]))
     if record is None:
-        raise JobNotFound(
-            f"no job has the id {job_id}: it was swept after its retention, or never enqueued "
-            "(a batch enqueues when it is left)"
-        )
+        raise _not_found(job_id)
     return record
+
+
+def _not_found(job_id: str) -> JobNotFound:
+    return JobNotFound(
+        f"no job has the id {job_id}: it was swept after its retention, or never enqueued "
+        "(a batch enqueues when it is left)"
+    )
 
 
 def await_end(connection: Connection, job_id: str, *, timeout_s: float | None) -> Record:
@@ -53,21 +62,143 @@ async def await_end_async(connection: Connection, job_id: str, *, timeout_s: flo
     """As `await_end`, without blocking the event loop."""
     import asyncio
 
-    give_up_at = None if timeout_s is None else time.monotonic() + timeout_s
-    record = await asyncio.to_thread(look, connection, job_id)
-    if record.state.is_final:
-        return record
-    bell = await asyncio.to_thread(connection.call, lambda engine: engine.result_bell([job_id]))
     try:
-        while True:
-            bell.arm()
-            record = await asyncio.to_thread(look, connection, job_id)
-            if record.state.is_final:
-                return record
-            await _rung_async(bell, _wait_s(record, give_up_at, timeout_s))
-            bell.disarm()
-    finally:
-        bell.close()
+        return await asyncio.wait_for(_Vigil.here(connection).end_of(job_id), timeout_s)
+    except TimeoutError:
+        record = await asyncio.to_thread(look, connection, job_id)
+        if record.state.is_final:
+            return record
+        raise _timeout(record, timeout_s or 0.0) from None
+
+
+class _Vigil:
+    """All jobs that one event loop waits for: one bell for them, and one look at all of them."""
+
+    def __init__(self, key: tuple[asyncio.AbstractEventLoop, Connection]) -> None:
+        import asyncio
+
+        self._key = key
+        self._loop, self._connection = key
+        self._waiting: dict[str, list[asyncio.Future[Record]]] = {}
+        self._news = asyncio.Event()
+        self._task = self._loop.create_task(self._keep())
+
+    @classmethod
+    def here(cls, connection: Connection) -> _Vigil:
+        """Return the running loop's, a new one where it waits for nothing yet."""
+        import asyncio
+
+        key = (asyncio.get_running_loop(), connection)
+        vigil = _vigils.get(key)
+        if vigil is None:
+            vigil = _vigils[key] = cls(key)
+        return vigil
+
+    def end_of(self, job_id: str) -> asyncio.Future[Record]:
+        """Return what becomes the job once it has ended."""
+        future: asyncio.Future[Record] = self._loop.create_future()
+        self._waiting.setdefault(job_id, []).append(future)
+        self._news.set()
+        return future
+
+    async def _keep(self) -> None:
+        try:
+            # Once round the loop, so that all that `gather` starts is waited for together.
+            await self._turn()
+            await self._watch()
+        except Exception as error:  # noqa: BLE001  (whoever waits gets it)
+            for job_id in list(self._waiting):
+                self._end(job_id, error)
+        finally:
+            _vigils.pop(self._key, None)
+            for futures in self._waiting.values():
+                for future in futures:
+                    future.cancel()
+
+    async def _turn(self) -> None:
+        import asyncio
+
+        await asyncio.sleep(0)
+        self._forget_the_gone()
+
+    async def _watch(self) -> None:
+        import asyncio
+
+        while self._waiting:
+            ids = frozenset(self._waiting)
+            bell = await asyncio.to_thread(
+                self._connection.call, lambda engine, ids=ids: engine.result_bell(ids)
+            )
+            try:
+                while self._waiting and self._waiting.keys() <= ids:
+                    await self._look_and_wait(bell)
+            finally:
+                bell.close()
+
+    async def _look_and_wait(self, bell: Bell) -> None:
+        import asyncio
+
+        self._news.clear()
+        bell.arm()
+        started_at = time.monotonic()
+        await self._look()
+        spent_s = time.monotonic() - started_at
+        if spent_s > _DEAR_S:
+            # So looking takes half the time at most, however often it rings.
+            await asyncio.sleep(min(spent_s, LOOK_S))
+        if self._waiting and not self._news.is_set():
+            await self._rung(bell)
+        bell.disarm()
+        self._forget_the_gone()
+
+    async def _look(self) -> None:
+        import asyncio
+
+        ids = list(self._waiting)
+        for start in range(0, len(ids), _PAGE):
+            page = ids[start : start + _PAGE]
+            records = await asyncio.to_thread(
+                self._connection.call, lambda engine, page=page: engine.get(page)
+            )
+            for job_id, record in zip(page, records, strict=True):
+                if record is None:
+                    self._end(job_id, _not_found(job_id))
+                elif record.state.is_final:
+                    self._end(job_id, record)
+
+    async def _rung(self, bell: Bell) -> None:
+        import asyncio
+
+        file = bell.fileno()
+        if file >= 0:
+            self._loop.add_reader(file, self._news.set)
+        try:
+            await asyncio.wait_for(self._news.wait(), LOOK_S if file >= 0 else _POLL_S)
+        except TimeoutError:
+            return
+        finally:
+            if file >= 0:
+                self._loop.remove_reader(file)
+
+    def _end(self, job_id: str, end: Record | Exception) -> None:
+        for future in self._waiting.pop(job_id, ()):
+            if future.done():
+                continue
+            if isinstance(end, Exception):
+                future.set_exception(end)
+            else:
+                future.set_result(end)
+
+    def _forget_the_gone(self) -> None:
+        """Drop those who were cancelled or waited long enough."""
+        for job_id, futures in list(self._waiting.items()):
+            futures[:] = [future for future in futures if not future.done()]
+            if not futures:
+                del self._waiting[job_id]
+
+
+#: Of each event loop that waits in this process.
+_vigils: dict[tuple[asyncio.AbstractEventLoop, Connection], _Vigil] = {}
 
 
 def _wait_s(record: Record, give_up_at: float | None, timeout_s: float | None) -> float:
@@ -75,10 +206,14 @@ def _wait_s(record: Record, give_up_at: float | None, timeout_s: float | None) -
         return LOOK_S
     left_s = give_up_at - time.monotonic()
     if left_s <= 0:
-        raise TimeoutError(
-            f"job {record.id} ({record.task}) is {record.state} after {timeout_s:g} s; it goes on"
-        )
+        raise _timeout(record, timeout_s or 0.0)
     return min(LOOK_S, left_s)
+
+
+def _timeout(record: Record, timeout_s: float) -> TimeoutError:
+    return TimeoutError(
+        f"job {record.id} ({record.task}) is {record.state} after {timeout_s:g} s; it goes on"
+    )
 
 
 def rung(bell: Bell, wait_s: float) -> None:
@@ -89,23 +224,6 @@ def rung(bell: Bell, wait_s: float) -> None:
     poller = select.poll()
     poller.register(bell.fileno(), select.POLLIN)
     poller.poll(wait_s * 1000)
-
-
-async def _rung_async(bell: Bell, wait_s: float) -> None:
-    import asyncio
-
-    if bell.fileno() < 0:
-        await asyncio.sleep(min(wait_s, _POLL_S))
-        return
-    loop = asyncio.get_running_loop()
-    ring = asyncio.Event()
-    loop.add_reader(bell.fileno(), ring.set)
-    try:
-        await asyncio.wait_for(ring.wait(), wait_s)
-    except TimeoutError:
-        return
-    finally:
-        loop.remove_reader(bell.fileno())
 
 
 def refuse_inside_a_job(job_id: str) -> None:

@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -322,18 +323,21 @@ def received_after_ack(received: list[str]) -> list[str]:
 # --- lives in processes of their own ------------------------------------------------------------
 def in_a_process(folder: Path, hook: Callable[[str], None] | None) -> tuple[int, int]:
     """Live once in a forked process; return its pid and how it ended, as `waitstatus_to_exitcode`."""
+    output = os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            output = os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             os.dup2(output, 1)
             os.dup2(output, 2)
             threading.Timer(BOUND_S + 10, os._exit, (9,)).start()
             live(folder, hook)
             status = 0
+        except BaseException:  # noqa: BLE001  (told by the parent)
+            os.write(output, traceback.format_exc().encode())
         finally:
             os._exit(status)
+    os.close(output)
     return pid, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 

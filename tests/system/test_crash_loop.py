@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import traceback
 from pathlib import Path
 
 import crash_scenario
@@ -40,6 +41,8 @@ def start_lane(folder: Path, number: int, hits: list[tuple[str, int]]) -> int:
                 if not crash.faults:
                     shutil.rmtree(place)
         status = 0
+    except BaseException:  # noqa: BLE001  (a fork must not go on as a test)
+        traceback.print_exc()
     finally:
         os._exit(status)
 

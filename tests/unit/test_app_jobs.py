@@ -105,6 +105,47 @@ def test_get_waits_until_another_thread_has_settled(app):
     assert time.monotonic() - began < 0.9, "the bell was not heard, only the next look"
 
 
+def test_coroutines_that_wait_for_many_jobs_share_one_bell(app):
+    jobs = app.task(name="t")(lambda _: None).delay_many([(k,) for k in range(300)])
+    bells = app.engine._bells
+    most = 0
+
+    async def cancel_all() -> None:
+        nonlocal most
+        for k, job in enumerate(jobs):
+            await asyncio.sleep(0.2 if k == 0 else 0)
+            most = max(most, len(bells))
+            await asyncio.to_thread(app.engine.steer, "cancel", [job.id])
+
+    async def gather() -> list[object]:
+        waits = [job.aget(timeout=10) for job in jobs]
+        return await asyncio.gather(*waits, cancel_all(), return_exceptions=True)
+
+    ends = asyncio.run(gather())
+
+    assert [type(end) for end in ends[:-1]] == [JobCancelled] * 300
+    assert (most, len(bells)) == (1, 0)
+
+
+def test_a_coroutine_that_comes_later_is_served_too(app):
+    first, second = app.task(name="t")(lambda _: None).delay_many([(1,), (2,)])
+
+    async def late() -> None:
+        await asyncio.sleep(0.1)
+        waiting = asyncio.create_task(second.aget(timeout=10))
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(app.engine.steer, "cancel", [second.id])
+        with pytest.raises(JobCancelled):
+            await waiting
+        await asyncio.to_thread(app.engine.steer, "cancel", [first.id])
+
+    async def both() -> None:
+        with pytest.raises(JobCancelled):
+            await asyncio.gather(first.aget(timeout=10), late())
+
+    asyncio.run(both())
+
+
 def test_aget_waits_without_blocking_the_loop(app):
     job = app.task(name="t")(lambda: None).delay()
 
@@ -148,6 +189,15 @@ def test_the_original_class_is_the_cause_where_the_task_lists_it(app):
         job.get()
 
     assert isinstance(failure.value.__cause__, KeyError)
+
+
+def test_any_text_may_be_the_reason_of_a_cancellation(app):
+    one, other = (app.task(name=name)(lambda: None).delay() for name in ("t", "u"))
+
+    assert one.cancel("\ud800")
+    assert app.cancel(other.id, reason="\ud800") == 1
+
+    assert [record.reason for record in app.engine.get([one.id, other.id])] == ["\\ud800"] * 2
 
 
 def test_a_cancelled_job_names_the_cause(app):
@@ -295,6 +345,28 @@ def test_delay_repeats_the_same_job_until_the_engine_answers():
     job = app.task(name="t")(lambda: None).delay()
 
     assert [found.id for found in app.jobs()] == [job.id]
+
+
+class Slow(MemoryEngine):
+    """Gives up after as long as a caller is patient, as an engine does whose lock is not free."""
+
+    calls = 0
+
+    def enqueue(self, jobs):
+        self.calls += 1
+        time.sleep(0.3)
+        raise EngineUnavailable("away")
+
+
+def test_delay_is_no_more_patient_than_its_callers(monkeypatch):
+    monkeypatch.setattr("cicely.connection.PATIENCE_S", 0.3)
+    app = Cicely("tests")
+    app.use(Slow())
+
+    with pytest.raises(EngineUnavailable):
+        app.task(name="t")(lambda: None).delay()
+
+    assert app.engine.calls == 1
 
 
 def test_patience_ends():

@@ -219,6 +219,27 @@ def test_a_receiver_that_was_given_up_joins_anew(app):
     assert len(queue.receive()) == 1
 
 
+def test_the_exit_of_a_forked_process_hands_back_none_of_its_parents_messages(tmp_path):
+    app = Cicely("tests", url=f"sqlite:///{tmp_path}/jobs.db")
+    queue = app.queue("q")
+    queue.send(1)
+    [message] = queue.receive()
+
+    at_exit = app._connection.receiver.close
+
+    pid = os.fork()
+    if pid == 0:
+        try:
+            at_exit()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+
+    assert queue.receive() == []
+    assert message.ack()
+    app.close()
+
+
 def test_a_forked_process_receives_in_a_session_of_its_own(app):
     queue = app.queue("q")
     queue.send("for the parent")

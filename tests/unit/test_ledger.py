@@ -131,6 +131,21 @@ def test_two_starts_under_one_fence_are_reported(ledger):
     assert judged(ledger, job(State.SUCCEEDED, (1, "succeeded"))).started_twice_under_one_fence == 1
 
 
+def test_a_line_that_a_kill_has_torn_is_passed_over_and_spoils_no_other(ledger):
+    run(ledger, fence=1)
+    with (ledger.folder / "ledger").open("ab") as file:
+        file.write(b'\n{"what":"start","job_')
+
+    run(ledger, fence=2)
+
+    assert [(line.what, line.fence) for line in ledger.lines()] == [
+        ("start", 1),
+        ("end", 1),
+        ("start", 2),
+        ("end", 2),
+    ]
+
+
 def test_lines_of_many_processes_never_mix(ledger):
     def run_many():
         for number in range(200):

@@ -51,7 +51,7 @@ def test_a_failure_without_a_wait_ends_and_is_charged() -> None:
 def test_a_failure_with_a_wait_runs_again_and_is_charged() -> None:
     step = decide(Failed(TOKEN, "error", b"why", retry_in_s=60), SOME, cancelling=False)
 
-    assert step == Again(Tallies(2, 1, 1), "error", delay_s=60, error=b"why")
+    assert step == Again(Tallies(2, 1, 1), "error", delay_s=60, error=b"why", has_started=True)
 
 
 def test_a_crash_runs_again_at_once_and_is_charged() -> None:
@@ -82,13 +82,13 @@ def test_errors_and_losses_do_not_count_as_crashes() -> None:
 def test_a_hand_back_is_free(*, alone: bool) -> None:
     step = decide(HandedBack(TOKEN, "stopped", alone=alone), SOME, cancelling=False)
 
-    assert step == Again(SOME, "stopped", alone=alone)
+    assert step == Again(SOME, "stopped", alone=alone, has_started=alone)
 
 
 def test_a_deferral_is_free_and_waits() -> None:
     step = decide(Deferred(TOKEN, 20, "not yet"), SOME, cancelling=False)
 
-    assert step == Again(SOME, "not yet", delay_s=20)
+    assert step == Again(SOME, "not yet", delay_s=20, has_started=True)
 
 
 def test_a_stopped_attempt_ends_as_cancelled() -> None:
@@ -165,3 +165,35 @@ def test_an_error_record_that_cannot_be_read_says_so(data: bytes) -> None:
 
 def test_the_cut_offs_are_three_and_ten() -> None:
     assert (MAX_CRASHES, MAX_LOST) == (3, 10)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Failed(TOKEN, "error", retry_in_s=1),
+        Crashed(TOKEN, "exited with 3"),
+        Deferred(TOKEN, 1),
+        HandedBack(TOKEN, alone=True),
+        HandedBack(TOKEN, has_started=True),
+    ],
+    ids=repr,
+)
+def test_what_ran_has_started(outcome: Outcome) -> None:
+    step = decide(outcome, Tallies(), cancelling=False)
+
+    assert isinstance(step, Again)
+    assert step.has_started
+
+
+def test_a_claim_that_is_handed_back_has_not_started_unless_it_says_so() -> None:
+    step = decide(HandedBack(TOKEN, "stopped"), Tallies(), cancelling=False)
+
+    assert isinstance(step, Again)
+    assert not step.has_started
+
+
+def test_a_cancelled_job_ends_for_the_reason_that_was_given() -> None:
+    settled = decide(Crashed(TOKEN, "exited with 3"), SOME, cancelling=True, why="wrong model")
+    lost = after_loss(SOME, cancelling=True, why="wrong model")
+
+    assert settled == lost == Finish(State.CANCELLED, SOME, "wrong model")

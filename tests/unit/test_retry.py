@@ -97,6 +97,26 @@ def test_several_errors_may_be_named() -> None:
     assert waits(rule, KeyError()) == [1]
 
 
+@pytest.mark.parametrize("several", [[KeyError, OSError], {KeyError, OSError}, (KeyError, OSError)])
+def test_errors_may_be_named_in_any_collection(several) -> None:
+    assert waits(Retry(on=several, attempts=2, backoff=1), KeyError()) == [1]
+    assert waits(Retry(give_up_on=several, attempts=2, backoff=1), KeyError()) == []
+
+
+@pytest.mark.parametrize("wrong", ["ValueError", [ValueError()], ["ValueError"], [int], None, 3])
+def test_what_is_no_error_is_refused_where_it_is_named(wrong) -> None:
+    with pytest.raises(ConfigError, match="Retry"):
+        Retry(on=wrong)
+    with pytest.raises(ConfigError, match="Retry"):
+        Retry(give_up_on=wrong)
+
+
+@pytest.mark.parametrize("wait_s", [-1.0, float("nan"), float("inf")])
+def test_a_function_that_returns_no_wait_is_refused(wait_s) -> None:
+    with pytest.raises(ConfigError, match="not a wait"):
+        Retry(backoff=lambda attempt: wait_s).delay_s(1)
+
+
 def test_giving_up_comes_before_retrying() -> None:
     rule = Retry(on=OSError, give_up_on=FileNotFoundError, attempts=2, backoff=1)
 

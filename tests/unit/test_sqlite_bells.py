@@ -1,6 +1,7 @@
 """Bells between processes: who is rung, who is not, and what becomes of slots whose owner died."""
 
 import os
+import resource
 import select
 import signal
 from collections.abc import Iterator
@@ -232,3 +233,48 @@ def test_closing_a_bell_frees_its_slot(engine):
     with _waiting(engine, "s") as bell:
         index = bell.index
     assert os.pread(bells._file, 1, index) == bytes([FREE])
+
+
+def test_slots_of_an_earlier_boot_are_taken_when_no_other_is_free(tmp_path, monkeypatch):
+    here = bells_module._here()
+    monkeypatch.setattr(bells_module, "_here", lambda: here ^ 1 << 40)
+    before = Bells(str(tmp_path / "bells"))
+    ears = [before.take(f"s{index}", ()) for index in range(SLOTS)]
+    monkeypatch.undo()
+    bells = Bells(str(tmp_path / "bells"))
+
+    taken = bells.take("s", ())
+
+    assert taken is not None
+    for one in (taken, *filter(None, ears)):
+        one[1].close()
+    before.close()
+    bells.close()
+
+
+def test_a_process_that_waits_for_very_many_results_leaves_slots_to_others(engine):
+    waiting = [engine.result_bell([f"j{i}"]) for i in range(200)]
+
+    deaf = [bell for bell in waiting if bell.fileno() < 0]
+
+    assert len(deaf) > 100
+    for bell in waiting:
+        bell.close()
+    again = engine.result_bell(["a"])
+    assert again.fileno() >= 0
+    again.close()
+
+
+def test_a_process_with_too_many_open_files_waits_without_a_bell(engine):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    try:
+        bells = [engine.doorbell(f"s{i}") for i in range(64)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    assert bells[-1].fileno() == -1
+    for bell in bells:
+        bell.close()

@@ -48,9 +48,9 @@ def test_the_memory_engine_is_named_by_its_scheme_alone():
 @pytest.mark.parametrize(
     ("url", "remedy"),
     [
-        ("mysql://localhost/x", "begins with sqlite:/// or memory://"),
-        ("jobs.db", "begins with sqlite:/// or memory://"),
-        ("sqlite:jobs.db", "begins with sqlite:/// or memory://"),
+        ("mysql://localhost/x", "it begins with sqlite:///, postgresql://, redis:// or memory://"),
+        ("jobs.db", "it begins with sqlite:///, postgresql://, redis:// or memory://"),
+        ("sqlite:jobs.db", "it begins with sqlite:///, postgresql://, redis:// or memory://"),
         ("sqlite://jobs.db", "write sqlite:///jobs.db for a file"),
         ("sqlite://", "names no file"),
         ("sqlite:///", "names no file"),

@@ -1,6 +1,10 @@
 """Processes: a forked child opens its own connection, and many processes may write at once."""
 
 import os
+import subprocess
+import sys
+import threading
+import time
 import traceback
 from pathlib import Path
 
@@ -9,7 +13,9 @@ import pytest
 
 from cicely.core.job import Filter, Kind, NewJob
 from cicely.engines.contract import Ask, Demand, Session
+from cicely.engines.sqlite import forks
 from cicely.engines.sqlite.engine import SqliteEngine
+from cicely.errors import EngineError
 
 
 @pytest.fixture
@@ -125,3 +131,86 @@ def test_processes_that_claim_at_once_share_the_jobs_out(path):
 
 def _demand() -> Demand:
     return Demand(os.urandom(8), ("main",), (Ask((Kind.SYNC,), 7),))
+
+
+def test_a_child_whose_parent_has_ended_loses_nothing_that_was_accepted(path):
+    """As a daemon does: fork, and let the parent go; others come and go meanwhile."""
+
+    def go_on() -> None:
+        accepted = [engine.enqueue([_job("first")])[0].id]
+        _visit(path)
+        accepted += [engine.enqueue([_job(f"later-{i}")])[0].id for i in range(5)]
+        os.write(write_fd, " ".join(accepted).encode())
+
+    def daemonise() -> None:
+        engine.enqueue([_job("parent")])
+        _forked(lambda: (os.read(gone_fd, 1), go_on()))
+
+    read_fd, write_fd = os.pipe()
+    gone_fd, going_fd = os.pipe()
+    engine = SqliteEngine(path)
+    assert _all_ended_well([_forked(daemonise)])
+    os.write(going_fd, b"!")
+
+    accepted = os.read(read_fd, 1000).decode().split()
+
+    _visit(path)
+    stored = {job.id for job in engine.find(Filter()).jobs}
+    assert len(accepted) == 6
+    assert stored == {"parent", *accepted}
+    engine.close()
+    for fd in (read_fd, write_fd, gone_fd, going_fd):
+        os.close(fd)
+
+
+def _visit(path: str) -> None:
+    """Open and close the file in a process of its own: the last one to close folds the log."""
+    code = "import apsw, sys; c = apsw.Connection(sys.argv[1]); c.execute('SELECT 1 FROM job').fetchall()"
+    subprocess.run([sys.executable, "-c", f"{code}; c.close()", path], check=True, timeout=20)
+
+
+def test_a_fork_in_the_midst_of_anothers_transaction_keeps_nothing_of_it(path):
+    engine = SqliteEngine(path, durability="process")
+    engine.enqueue([_job("a")])
+    is_over = threading.Event()
+
+    def produce() -> None:
+        for k in range(10_000):
+            engine.enqueue([_job(f"{k}-{i}") for i in range(200)])
+            if is_over.is_set():
+                return
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    children = []
+    started_at = time.monotonic()
+    for k in range(6):
+        time.sleep(0.013)
+        children.append(_forked(lambda k=k: engine.enqueue([_job(f"child {k}")])))
+    forked_s = time.monotonic() - started_at
+
+    assert _all_ended_well(children)
+    took_s = time.monotonic() - started_at
+    is_over.set()
+    producer.join(20)
+    assert engine.get([f"child {k}" for k in range(6)]).count(None) == 0
+    assert (forked_s < 4, took_s < 4) == (True, True)
+    engine.close()
+
+
+def test_a_copy_that_was_forked_within_a_call_refuses_to_write(path, monkeypatch):
+    monkeypatch.setattr(forks, "_PATIENCE_S", 0.2)
+    engine = SqliteEngine(path)
+    engine.open()
+    statuses = []
+
+    def refused() -> None:
+        with pytest.raises(EngineError, match="forked in the middle of a call"):
+            engine.enqueue([_job("child")])
+
+    engine._opened().commits.run("test", lambda txn: statuses.append(_forked(refused)))
+
+    assert _all_ended_well(statuses)
+    assert engine.enqueue([_job("parent")])[0].fresh
+    assert [job.id for job in engine.find(Filter()).jobs] == ["parent"]
+    engine.close()

@@ -16,6 +16,7 @@ import pytest
 
 from cicely.core.job import Kind, NewJob
 from cicely.engines.sqlite.engine import SqliteEngine
+from cicely.engines.sqlite.holder import Watch
 from cicely.engines.sqlite.turnstile import Turnstile
 from cicely.errors import EngineUnavailable
 
@@ -267,3 +268,110 @@ def test_a_refused_call_leaves_the_others_of_its_commit_untouched(path):
     assert engine.get(["a", "b"]) != [None, None]
     assert sum(engine.queues()[0].counts.values()) == 2
     engine.close()
+
+
+def test_whoever_is_interrupted_while_it_waits_does_not_keep_the_lock(path):
+    holder, interrupted, other = (Turnstile(path, role="producer") for _ in range(3))
+    holder.acquire(BOUND_S)
+    with _interruption(after_s=0.1), pytest.raises(KeyboardInterrupt):
+        interrupted.acquire(BOUND_S)
+
+    holder.release()
+    other.acquire(2.0)
+
+    other.release()
+    interrupted.acquire(2.0)
+    interrupted.release()
+    _close(holder, interrupted, other)
+
+
+@pytest.mark.parametrize("contended", [False, True])
+def test_whoever_is_interrupted_when_it_has_just_got_the_lock_lets_go_of_it(path, contended):
+    holder, interrupted, other = (Turnstile(path, role="producer") for _ in range(3))
+    stamp, interrupted._stamp = interrupted._stamp, None
+    if contended:
+        holder.acquire(BOUND_S)
+        threading.Timer(0.1, holder.release).start()
+
+    with pytest.raises(AttributeError):
+        interrupted.acquire(BOUND_S)
+
+    other.acquire(2.0)
+    other.release()
+    interrupted._stamp = stamp
+    interrupted.acquire(2.0)
+    interrupted.release()
+    _close(holder, interrupted, other)
+
+
+@contextmanager
+def _interruption(*, after_s: float) -> Iterator[None]:
+    """Have Ctrl-C hit this thread in the meantime."""
+
+    def interrupt(*_) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, after_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+#: Joins, then keeps the lock although it is not stopped, as one in a container's freezer.
+FROZEN = HOLDER.replace("os.kill(os.getpid(), signal.SIGSTOP)", "os.read(0, 1)")
+
+
+@contextmanager
+def _frozen_holder(path: str, role: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", textwrap.dedent(FROZEN), path, role]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "holding\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_worker_that_keeps_the_lock_without_being_stopped_is_killed_too(path, caplog, monkeypatch):
+    monkeypatch.setattr("cicely.engines.sqlite.holder._FROZEN_S", 1.0)
+    with _frozen_holder(path, "worker") as holder:
+        engine = SqliteEngine(path, busy_timeout_s=5.0)
+
+        assert engine.enqueue([_job("a")])[0].fresh
+
+        assert holder.wait(BOUND_S) == -signal.SIGKILL
+        assert "not moving while it held the write lock" in caplog.text
+        engine.close()
+
+
+def test_a_producer_that_keeps_the_lock_is_an_outage(path, monkeypatch):
+    monkeypatch.setattr("cicely.engines.sqlite.holder._FROZEN_S", 0.5)
+    with _frozen_holder(path, "producer") as holder:
+        engine = SqliteEngine(path, busy_timeout_s=1.5)
+
+        with pytest.raises(EngineUnavailable, match=f"last taken by process {holder.pid}"):
+            engine.enqueue([_job("a")])
+
+        assert holder.poll() is None
+        engine.close()
+
+
+def test_a_worker_that_takes_the_lock_again_and_again_is_not_taken_for_stuck(path, monkeypatch):
+    monkeypatch.setattr("cicely.engines.sqlite.holder._FROZEN_S", 0.3)
+    busy = Turnstile(path, role="worker")
+    busy.be_patient(0.3)
+    watch = Watch(busy._lock)
+    give_up_at = time.monotonic() + 1.0
+
+    while time.monotonic() < give_up_at:
+        busy.acquire(1.0)
+        watch.look(path)
+        busy.release()
+        time.sleep(0.01)
+
+    assert busy._acquired > 10
+    _close(busy)

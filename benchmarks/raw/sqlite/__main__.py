@@ -85,7 +85,7 @@ def prototype(store: Store, count: int, until: float) -> int:
     return moved
 
 
-def _nothing() -> None:
+def _nothing() -> object:
     return None
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -15,7 +16,6 @@ _HERE = Path(__file__).parent
 _PRAGMAS = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=4000"
 
 Held = tuple[int, bytes]
-Row = tuple[int, bytes]
 
 
 def statement(name: str) -> str:
@@ -67,14 +67,9 @@ class Store:
                 raise RuntimeError("a token did not hold")
             now = time.time()
             self._db.executemany(FINISH, ((job_id, b"\xc0", now) for job_id, _ in ended))
-            rows: list[Row] = self._db.execute(CLAIM, (batch,)).fetchall()
+            rows: list[Any] = self._db.execute(CLAIM, (batch,)).fetchall()
             self._db.executemany(HOLD, ((job_id, token, self._session) for job_id, _ in rows))
         return [((job_id, token), body) for job_id, body in rows]
-
-    def count_done(self) -> int:
-        """Return how many jobs have ended."""
-        [(count,)] = self._db.execute("SELECT count(*) FROM done").fetchall()
-        return int(count)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

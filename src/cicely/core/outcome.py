@@ -16,6 +16,9 @@ from cicely.core.states import State
 MAX_CRASHES: Final = 3
 MAX_LOST: Final = 10
 
+#: Why a job was cancelled where nobody said.
+CANCELLED: Final = "cancelled"
+
 CAUSE_ERROR: Final = "error"
 CAUSE_TIMEOUT: Final = "timeout"
 CAUSE_STALLED: Final = "stalled"
@@ -74,12 +77,13 @@ class HandedBack(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The attempt did not start, or was stopped through no fault of its own: ready again, free.
 
     `alone` marks a suspect: one of several jobs that ran in a process that died. It next runs in
-    a process of its own.
+    a process of its own. `has_started` says that its code had begun to run; a suspect's had.
     """
 
     token: bytes
     reason: str = ""
     alone: bool = False
+    has_started: bool = False
 
 
 class Deferred(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -111,13 +115,17 @@ class Finish(msgspec.Struct, frozen=True):
 
 
 class Again(msgspec.Struct, frozen=True):
-    """The job runs again: after `delay_s`, or at once in its old place when that is None."""
+    """The job runs again: after `delay_s`, or at once in its old place when that is None.
+
+    One that `has_started` met its deadline to start by, and expires no more.
+    """
 
     tallies: Tallies
     reason: str
     delay_s: float | None = None
     alone: bool = False
     error: bytes = b""
+    has_started: bool = False
 
 
 def reason_of(outcome: Outcome) -> str:
@@ -137,13 +145,14 @@ def reason_of(outcome: Outcome) -> str:
             return "cancelled"
 
 
-def decide(outcome: Outcome, tallies: Tallies, *, cancelling: bool) -> Finish | Again:
+def decide(outcome: Outcome, tallies: Tallies, *, cancelling: bool, why: str = CANCELLED) -> Finish | Again:
     """Return what `outcome` makes of a running job.
 
-    A job that was asked to cancel ends as cancelled, whatever its attempt reports.
+    A job that was asked to cancel ends as cancelled for the reason `why` that was given then,
+    whatever its attempt reports.
     """
     if cancelling:
-        return Finish(State.CANCELLED, tallies, f"cancelled while running ({reason_of(outcome)})")
+        return Finish(State.CANCELLED, tallies, why)
     match outcome:
         case Succeeded(result=result):
             return Finish(State.SUCCEEDED, tallies, "", result=result)
@@ -151,10 +160,10 @@ def decide(outcome: Outcome, tallies: Tallies, *, cancelling: bool) -> Finish | 
             return _after_failure(outcome, tallies)
         case Crashed(reason=reason):
             return after_crash(tallies, reason)
-        case HandedBack(reason=reason, alone=alone):
-            return Again(tallies, reason, alone=alone)
+        case HandedBack(reason=reason, alone=alone, has_started=has_started):
+            return Again(tallies, reason, alone=alone, has_started=alone or has_started)
         case Deferred(delay_s=delay_s, reason=reason):
-            return Again(tallies, reason, delay_s=delay_s)
+            return Again(tallies, reason, delay_s=delay_s, has_started=True)
         case Stopped(reason=reason):
             return Finish(State.CANCELLED, tallies, reason)
 
@@ -163,25 +172,25 @@ def _after_failure(outcome: Failed, tallies: Tallies) -> Finish | Again:
     charged = msgspec.structs.replace(tallies, errors=tallies.errors + 1)
     if outcome.retry_in_s is None:
         return Finish(State.FAILED, charged, outcome.cause, error=outcome.error)
-    return Again(charged, outcome.cause, delay_s=outcome.retry_in_s, error=outcome.error)
+    return Again(charged, outcome.cause, delay_s=outcome.retry_in_s, error=outcome.error, has_started=True)
 
 
 def after_crash(tallies: Tallies, reason: str) -> Finish | Again:
     """Return what becomes of a job whose process died while only it could be the cause."""
     charged = msgspec.structs.replace(tallies, crashes=tallies.crashes + 1)
     if charged.crashes < MAX_CRASHES:
-        return Again(charged, f"crashed: {reason}")
+        return Again(charged, f"crashed: {reason}", has_started=True)
     error = ErrorRecord("Poison", f"its process died {charged.crashes} times; the last: {reason}")
     return Finish(State.FAILED, charged, "poison", error=error.encoded())
 
 
-def after_loss(tallies: Tallies, *, cancelling: bool) -> Finish | Again:
+def after_loss(tallies: Tallies, *, cancelling: bool, why: str = CANCELLED) -> Finish | Again:
     """Return what becomes of a job whose session fell silent."""
     if cancelling:
-        return Finish(State.CANCELLED, tallies, "cancelled while its worker was lost")
+        return Finish(State.CANCELLED, tallies, why)
     charged = msgspec.structs.replace(tallies, lost=tallies.lost + 1)
     if charged.lost < MAX_LOST:
-        return Again(charged, "its worker was lost")
+        return Again(charged, "its worker was lost", has_started=True)
     error = ErrorRecord("Lost", f"its worker was lost {charged.lost} times")
     return Finish(State.FAILED, charged, "lost", error=error.encoded())
 
@@ -190,6 +199,6 @@ def after_visibility(tallies: Tallies, *, max_receives: int) -> Finish | Again:
     """Return what becomes of a message whose deadline passed before it was acknowledged."""
     charged = msgspec.structs.replace(tallies, errors=tallies.errors + 1)
     if charged.errors < max_receives:
-        return Again(charged, "not acknowledged in time")
+        return Again(charged, "not acknowledged in time", has_started=True)
     error = ErrorRecord("TooManyReceives", f"received {charged.errors} times, never acknowledged")
     return Finish(State.FAILED, charged, "max_receives", error=error.encoded())

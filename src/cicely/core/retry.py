@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Collection, Sequence
 
 from cicely.errors import CicelyError, ConfigError
 
 Backoff = float | Sequence[float] | Callable[[int], float]
-Errors = type[BaseException] | tuple[type[BaseException], ...]
+Errors = type[BaseException] | Collection[type[BaseException]]
 
 
 class Timeout(CicelyError):
@@ -64,8 +65,8 @@ class Retry:
             raise ConfigError(f"Retry(jitter={jitter}): a share from 0 to 1")
         if isinstance(backoff, Sequence) and not backoff:
             raise ConfigError("Retry(backoff=[]): name at least one wait")
-        self.on = on
-        self.give_up_on = give_up_on
+        self.on = _classes(on, "on")
+        self.give_up_on = _classes(give_up_on, "give_up_on")
         self.attempts = attempts
         self.backoff = backoff
         self.factor = factor
@@ -78,10 +79,15 @@ class Retry:
         return RetryLater(seconds)
 
     def delay_s(self, attempt: int, *, chance: float = 1.0) -> float:
-        """Return the wait after the failure of `attempt`; `chance` is a random number in [0, 1)."""
+        """Return the wait after the failure of `attempt`; `chance` is a random number in [0, 1).
+
+        Raises what a function given as `backoff` raises, and ConfigError for one that returns no wait.
+        """
         wait_s = self._plain_delay_s(attempt)
         if self.max_delay is not None:
             wait_s = min(wait_s, self.max_delay)
+        if not math.isfinite(wait_s) or wait_s < 0:
+            raise ConfigError(f"the backoff after attempt {attempt} is {wait_s}: not a wait in seconds")
         return wait_s * (1 - self.jitter * (1 - chance))
 
     def _plain_delay_s(self, attempt: int) -> float:
@@ -91,6 +97,16 @@ class Retry:
             return float(self.backoff[min(attempt, len(self.backoff)) - 1])
         # An exponent above 1,000 overflows a float; no wait is that long.
         return float(self.backoff) * self.factor ** min(attempt - 1, 60)
+
+
+def _classes(errors: Errors, setting: str) -> tuple[type[BaseException], ...]:
+    named = (errors,) if isinstance(errors, type) else errors
+    if isinstance(named, str) or not isinstance(named, Collection):
+        raise ConfigError(f"Retry({setting}={errors!r}): name a class of errors, or several")
+    for name in named:
+        if not (isinstance(name, type) and issubclass(name, BaseException)):
+            raise ConfigError(f"Retry({setting}={errors!r}): {name!r} is no class of errors")
+    return tuple(named)
 
 
 #: Celery's defaults, for `task.retry()` and `raise Retry.after(...)` in a task without a Retry.
@@ -121,8 +137,7 @@ def _on_request(error: RetryLater, rule: Retry, *, errors: int, chance: float) -
     return rule.delay_s(errors + 1, chance=chance)
 
 
-def _is_unnamed_limit(error: BaseException, on: Errors) -> bool:
+def _is_unnamed_limit(error: BaseException, on: tuple[type[BaseException], ...]) -> bool:
     if not isinstance(error, LIMITS):
         return False
-    named = on if isinstance(on, tuple) else (on,)
-    return not any(issubclass(name, LIMITS) and isinstance(error, name) for name in named)
+    return not any(issubclass(name, LIMITS) and isinstance(error, name) for name in on)

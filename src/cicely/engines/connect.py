@@ -13,6 +13,7 @@ Role = Literal["producer", "worker"]
 
 _HIDDEN: Final = "***"
 _SQLITE_OPTIONS: Final = ("durability", "busy_timeout")
+_REDIS_SCHEMES: Final = ("redis", "rediss", "redis+sentinel", "rediss+sentinel")
 
 
 def connect(url: str, *, role: Role = "producer") -> Engine:
@@ -26,9 +27,13 @@ def connect(url: str, *, role: Role = "producer") -> Engine:
         return _memory(url)
     if separator and scheme == "sqlite":
         return _sqlite(url, role)
+    if separator and scheme in ("postgresql", "postgres"):
+        return _postgresql(url)
+    if separator and scheme in _REDIS_SCHEMES:
+        return _redis(url)
     raise ConfigError(
-        f"the URL {redacted(url)!r} names no engine: it begins with sqlite:/// or memory://, "
-        "as in sqlite:///jobs.db (relative) or sqlite:////var/lib/app/jobs.db"
+        f"the URL {redacted(url)!r} names no engine: it begins with sqlite:///, postgresql://, "
+        "redis:// or memory://, as in sqlite:///jobs.db (relative) or sqlite:////var/lib/app/jobs.db"
     )
 
 
@@ -40,7 +45,9 @@ def redacted(url: str) -> str:
     except ValueError:
         return f"{url.partition('://')[0]}://{_HIDDEN}"
     if not password:
-        return url
+        # An unquoted # or / in a password hides the rest of it, and its @, from the parser.
+        is_cut = parts.netloc != "" and "@" in url and "@" not in parts.netloc
+        return f"{parts.scheme}://{_HIDDEN}" if is_cut else url
     user, _, host = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:{_HIDDEN}@{host}"))
 
@@ -75,6 +82,28 @@ def _sqlite(url: str, role: Role) -> Engine:
         busy_timeout_s=_seconds(url, options.get("busy_timeout", "5")),
         role=role,
     )
+
+
+def _postgresql(url: str) -> Engine:
+    try:
+        from cicely.engines.postgres.engine import PostgresEngine
+    except ImportError as error:
+        raise ConfigError(
+            f"{redacted(url)!r} needs the driver of PostgreSQL ({error}); install cicely[postgres]"
+        ) from error
+    try:
+        return PostgresEngine(url)
+    except ValueError as error:
+        raise ConfigError(f"the URL {redacted(url)!r} cannot be read: {error}") from error
+
+
+def _redis(url: str) -> Engine:
+    try:
+        from cicely.engines.redis.engine import RedisEngine
+        from cicely.engines.redis.place import place_of
+    except ImportError as error:
+        raise ConfigError(f"{redacted(url)!r} needs hiredis ({error}); install cicely[redis]") from error
+    return RedisEngine(place_of(url))
 
 
 def _options(url: str, query: str) -> dict[str, str]:

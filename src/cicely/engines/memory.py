@@ -27,6 +27,7 @@ from cicely.core.job import (
     rank,
 )
 from cicely.core.outcome import (
+    CANCELLED,
     Again,
     Finish,
     Outcome,
@@ -220,7 +221,7 @@ class MemoryEngine:
 
     def _release(self, row: _Row, reason: str) -> None:
         if row.cancelling:
-            self._finish(row, Finish(State.CANCELLED, row.tallies, "cancelled while running"))
+            self._finish(row, Finish(State.CANCELLED, row.tallies, row.reason), reason)
         else:
             self._again(row, Again(row.tallies, reason))
 
@@ -379,7 +380,7 @@ class MemoryEngine:
             return Verdict.ALREADY if recorded == reason_of(outcome) else Verdict.STALE
         until = self._now() + RECEIPT_LEASES * self._lease_s(row.session)
         self._receipts[outcome.token] = (reason_of(outcome), until)
-        match decide(outcome, row.tallies, cancelling=row.cancelling):
+        match decide(outcome, row.tallies, cancelling=row.cancelling, why=row.reason):
             case Finish() as step:
                 self._receipts[outcome.token] = (reason_of(outcome), float("inf"))
                 self._finish(row, step, reason_of(outcome))
@@ -421,6 +422,8 @@ class MemoryEngine:
         row.deadline_at = None
         if step.alone:
             row.kind = Kind.ISOLATED
+        if step.has_started:
+            row.expires_at = None
         if step.delay_s is None:
             row.state = State.READY
             return
@@ -475,7 +478,8 @@ class MemoryEngine:
             return 0
         rows = self._held_by(silent.session_id)
         for row in rows:
-            self._carry_out(row, after_loss(row.tallies, cancelling=row.cancelling), "lost")
+            step = after_loss(row.tallies, cancelling=row.cancelling, why=row.reason)
+            self._carry_out(row, step, "lost")
         self._close_session(silent.session_id)
         return len(rows)
 
@@ -654,8 +658,10 @@ class MemoryEngine:
 
     def _cancel(self, row: _Row, reason: str) -> bool:
         if row.state is not State.RUNNING:
-            self._finish(row, Finish(State.CANCELLED, row.tallies, reason or "cancelled"))
+            self._finish(row, Finish(State.CANCELLED, row.tallies, reason or CANCELLED))
             return True
+        if not row.cancelling:
+            row.reason = reason or CANCELLED
         row.cancelling = True
         member = self._members.get(row.session)
         if member is not None:

@@ -31,6 +31,7 @@ OUTCOMES: Final = st.sampled_from(
         Crashed(b"", "killed by signal 9"),
         Crashed(b"", "exited with 3"),
         HandedBack(b"", "stopped"),
+        HandedBack(b"", "stopped in its midst", has_started=True),
         HandedBack(b"", "its process died", alone=True),
         Deferred(b"", 0.0, "not yet"),
         Deferred(b"", 20.0625, "not yet"),

@@ -62,11 +62,12 @@ class Ledger:
             os.close(lock)
 
     def _append(self, what: str, job_id: str, fence: int) -> None:
-        line = msgspec.json.encode(Line(what, job_id, fence, os.getpid(), boottime())) + b"\n"
+        line = msgspec.json.encode(Line(what, job_id, fence, os.getpid(), boottime()))
         file = os.open(self._lines, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
         try:
-            # One write, so that lines of different processes never mix.
-            os.write(file, line)
+            # One write, so that lines of different processes never mix. It may be torn by a kill:
+            # the next line then begins anew.
+            os.write(file, b"\n" + line + b"\n")
         finally:
             os.close(file)
 
@@ -74,8 +75,16 @@ class Ledger:
         """Return what was written, in the order in which it was written."""
         if not self._lines.exists():
             return []
-        decode = msgspec.json.Decoder(Line).decode
-        return [decode(line) for line in self._lines.read_bytes().splitlines()]
+        written = map(_line_of, self._lines.read_bytes().splitlines())
+        return [line for line in written if line is not None]
+
+
+def _line_of(written: bytes) -> Line | None:
+    """Return a line, or None for the gaps and for what a kill has torn."""
+    try:
+        return msgspec.json.decode(written, type=Line)
+    except msgspec.DecodeError:
+        return None
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,13 +39,13 @@ EXAMPLES: Final = 120
 STEPS: Final = 40
 
 
-def check_random_verbs(harness: type[Harness]) -> None:
+def check_random_verbs(harness: type[Harness], *, examples: int = EXAMPLES) -> None:
     """Compare the engine behind `harness` with the memory engine, over many random sequences."""
     asked = os.environ.get("CICELY_EXAMPLES")
     run_state_machine_as_test(
         machine_for(harness),
         settings=settings(
-            max_examples=int(asked or EXAMPLES),
+            max_examples=int(asked or examples),
             stateful_step_count=STEPS,
             derandomize=asked is None,
             database=None,

@@ -20,13 +20,22 @@ class _Seen(msgspec.Struct, frozen=True):
 
 
 class Watch:
-    """What one rescuer has seen of the others; `now` is its own monotonic clock."""
+    """What one rescuer has seen of the others; `now` is its own monotonic clock.
 
-    def __init__(self) -> None:
+    After more than `max_gap_s` between two looks (the machine slept, or this process was stopped)
+    all observation starts anew.
+    """
+
+    def __init__(self, *, max_gap_s: float) -> None:
+        self._max_gap_s = max_gap_s
+        self._looked_at = float("-inf")
         self._seen: dict[str, _Seen] = {}
 
     def look(self, records: Iterable[SessionRecord], *, now: float) -> list[Silent]:
         """Note one look at the sessions; return those that have been silent for a whole lease."""
+        if now - self._looked_at > self._max_gap_s:
+            self.blink()
+        self._looked_at = now
         seen: dict[str, _Seen] = {}
         silent: list[Silent] = []
         for record in records:
@@ -61,3 +70,28 @@ def gone(
         for record in here
         if (record.session.worker if record.session.worker in registered else record.session.id) not in alive
     ]
+
+
+class Orphans:
+    """Finds dead children that their own supervisor does not know: nobody else would bury them.
+
+    A child that just died may yet be buried, so only what was dead at two looks counts.
+    """
+
+    def __init__(self) -> None:
+        self._suspected: set[str] = set()
+
+    def look(
+        self, unknown: Sequence[SessionRecord], *, host: Host, is_alive: Callable[[int, int], bool]
+    ) -> list[str]:
+        """Return the sessions among `unknown` whose processes were dead at the last look as well."""
+        dead = {
+            record.session.id
+            for record in unknown
+            if record.session.pid
+            and host.sees(record.session.host)
+            and not is_alive(record.session.pid, record.session.start_time)
+        }
+        found = sorted(dead & self._suspected)
+        self._suspected = dead
+        return found

@@ -30,6 +30,7 @@ from cicely.core.outcome import (
 )
 from cicely.core.retry import RetryLater, Timeout, retry_in_s
 from cicely.core.task import Task
+from cicely.core.text import storable
 from cicely.errors import Cancelled, EngineUnavailable, Malformed, NotStorable, SoftTimeout
 from cicely.worker.context import Context, enter, leave
 
@@ -81,9 +82,11 @@ def run_attempt(claim: Claim, task: Task, values: Values, context: Context) -> O
         value = task.function(*args, **kwargs)
         if task.is_async:
             value = _run_on_own_loop(value)
-        context.is_inside = False
+        with context.landing:
+            context.is_inside = False
     except BaseException as error:  # noqa: BLE001  (a job may raise anything, SystemExit too)
-        context.is_inside = False
+        with context.landing:
+            context.is_inside = False
         return failed(claim, task, error)
     finally:
         leave(entered)
@@ -192,7 +195,7 @@ def failed(claim: Claim, task: Task, error: BaseException) -> Outcome:
     return Failed(claim.token, cause, record.encoded(), wait_s)
 
 
-def refused(claim: Claim, error: Exception) -> Outcome:
+def refused(claim: Claim, error: BaseException) -> Outcome:
     """Return the outcome of an attempt that could not start: its bytes do not fit the task.
 
     Bytes that are out of reach are no fault of the job: it waits, at no cost.
@@ -224,6 +227,6 @@ def record_of(
 
 
 def _clean(text: str, limit: int) -> str:
-    """Make text storable (no lone surrogates) and keep its end, which tells more than its start."""
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """Make text storable and keep its end, which tells more than its start."""
+    text = storable(text)
     return text if len(text) <= limit else f"[{len(text) - limit} characters left out]{text[-limit:]}"

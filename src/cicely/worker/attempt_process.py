@@ -85,9 +85,11 @@ class _Channel:
 
     def _listen(self) -> None:
         """Without its child the attempt ends."""
+        poller = select.poll()
+        poller.register(self._wire, select.POLLIN)
         try:
             while True:
-                select.select([self._wire], [], [])
+                poller.poll()
                 for frame in self._wire.receive():
                     self._hear(frame)
         except (EOFError, OSError, frames.BadFrame):

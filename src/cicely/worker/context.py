@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -39,6 +40,7 @@ class Context:
         "fence",
         "is_inside",
         "job_id",
+        "landing",
         "log",
         "queue",
         "restored",
@@ -56,6 +58,8 @@ class Context:
         self.cancelled = False
         #: Whether the job's own code runs: only then may an interrupt land.
         self.is_inside = False
+        #: Held by whoever interrupts it from another thread, and where its own code is left.
+        self.landing = threading.Lock()
         #: Whether a coroutine was cancelled from outside; the canceller knows why.
         self.was_cut_short = False
         self.log = logging.LoggerAdapter(_log, {"job_id": claim.job_id, "task": claim.task})

@@ -22,6 +22,7 @@ from cicely.core.job import Claim, Kind
 from cicely.core.outcome import HandedBack, Outcome, Stopped
 from cicely.engines.contract import Ask, Bell, Demand, Intake, Save, Settled, Verdict
 from cicely.errors import EngineUnavailable
+from cicely.worker.appetite import Appetite
 from cicely.worker.board import Board
 from cicely.worker.desk import Verbs
 from cicely.worker.handover import Handover
@@ -105,17 +106,13 @@ class Exchange:
         self._first_outcome_at = self._progress_at = 0.0
         self._progress: dict[bytes, Save] = {}
         self._checkpoints: deque[_Checkpoint] = deque()
-        self._held: dict[bytes, None] = {}
-        self._good_until: dict[bytes, float] = {}
+        #: The claims of this child, and until when each may start without asking again.
+        self._held: dict[bytes, float] = {}
         self._cancelled: set[bytes] = set()
         self._doubted: deque[tuple[Pool, bytes]] = deque()
         self._done = 0
-        self._is_over = self._is_armed = False
-        self._is_hungry = True
-        #: Per pool, the free places that the running claim offers, and those of the last one.
-        self._offered: tuple[int, ...] = (0,) * len(pools)
-        self._refused = self._offered
-        self._next_due_at = float("inf")
+        self._is_over = False
+        self._appetite = Appetite()
         self._mode = _AWAKE
         self._flushed = threading.Condition()
         self._flush_wanted = False
@@ -123,8 +120,8 @@ class Exchange:
         self._bell: Bell | None = None
 
     # --- called by whoever runs attempts ------------------------------------------------------
-    def begin(self, pool: Pool, token: bytes) -> Claim | None:
-        """Return the claim behind a record of the hand-over, to be started now.
+    def begin(self, pool: Pool, token: bytes, place: int) -> Claim | None:
+        """Return the claim behind a record of the hand-over, to be started now, in this place.
 
         None: it is no longer this child's, or that must be asked first (it comes again).
         """
@@ -132,17 +129,19 @@ class Exchange:
         if claim is None:
             return None
         if token in self._cancelled:
-            del pool.waiting[token]
             self._cancelled.discard(token)
             self._add(Stopped(token, "cancelled before it started"))
+            pool.waiting.pop(token, None)
             self._wake()
             return None
-        if boottime() > min(self._good_until.get(token, 0.0), self._board.deadline_at):
+        now = boottime()
+        if now > min(self._held.get(token, 0.0), self._board.deadline_at):
             self._doubted.append((pool, token))
             self._wake()
             return None
-        del pool.waiting[token]
-        self._good_until.pop(token, None)
+        # In this order: between the two it counts twice, which is better than not at all.
+        pool.started_at[place] = now
+        pool.waiting.pop(token, None)
         if self._mode == _PACING and len(pool.waiting) == 0:
             self._wake()
         return claim
@@ -168,7 +167,7 @@ class Exchange:
         if outcome is not None:
             self._add(outcome)
         else:
-            self._is_hungry = True
+            self._appetite.whet()
         pool.started_at[place] = 0.0
         self._wake_if_resting()
 
@@ -205,8 +204,9 @@ class Exchange:
         """Give back, free, every claim that has not started."""
         for pool in self._pools:
             for token in pool.handover.take_all():
-                if pool.waiting.pop(token, None) is not None:
+                if token in pool.waiting:
                     self._add(HandedBack(token, reason))
+                    pool.waiting.pop(token, None)
         self._wake()
 
     def forget(self, tokens: tuple[bytes, ...]) -> None:
@@ -214,6 +214,8 @@ class Exchange:
         for token in tokens:
             self._remaining += sum(1 for pool in self._pools if pool.waiting.pop(token, None))
             self._held.pop(token, None)
+            self._progress.pop(token, None)
+            self._cancelled.discard(token)
         self._wake()
 
     def cancel(self, token: bytes) -> None:
@@ -257,7 +259,7 @@ class Exchange:
             if not self._outcomes_due():
                 return
             # Places got free: what did not fit before may fit now, and only a demand arms the bell.
-            self._is_hungry = True
+            self._appetite.whet()
             demand = self._demand()
         outcomes = [self._outcomes[i] for i in range(len(self._outcomes))]
         failpoint("worker.before-exchange")
@@ -279,17 +281,17 @@ class Exchange:
         self._note_verdicts(settled, outcomes)
         claims = settled.intake.claims
         for claim in claims:
-            self._held[claim.token] = None
-            self._good_until[claim.token] = sent_at + self._beat_s
+            self._held[claim.token] = sent_at + self._beat_s
         self._board.hold(self._held)
         self._done += len(outcomes)
         self._board.finished(self._done)
         self._remaining -= len(claims)
         if demand is not None:
-            self._is_hungry = _is_full(demand, len(claims))
-            self._refused = self._offered
-            due_in_s = settled.intake.next_due_in_s
-            self._next_due_at = float("inf") if due_in_s is None else time.monotonic() + due_in_s
+            self._appetite.answered(
+                is_full=_is_full(demand, len(claims)),
+                due_in_s=settled.intake.next_due_in_s,
+                now=time.monotonic(),
+            )
         self._hand_over(claims)
         if outcomes:
             with self._flushed:
@@ -319,7 +321,7 @@ class Exchange:
         if self.is_draining or not self._wants_more() or self._is_overdue():
             return None
         # Before it is asked for: a place that gets free meanwhile has then not been offered.
-        self._offered = self._free_places()
+        self._appetite.offer(self._free_places())
         pace = self.paces.short()
         asks = [ask for pool in self._pools if (ask := self._ask(pool, pace)) is not None]
         if not asks or self._remaining <= 0:
@@ -327,17 +329,11 @@ class Exchange:
         if self._bell is not None and any(ask.slots for ask in asks) and not self._has_waiting():
             # Armed before looking: a job that comes after the look rings.
             self._bell.arm()
-            self._is_armed = True
+            self._appetite.listens()
         return Demand(os.urandom(8), self._turns.next(), tuple(asks))
 
     def _wants_more(self) -> bool:
-        """Whether a claim may find something: more than was refused, or a ring to wait for."""
-        if self._is_hungry:
-            return True
-        free = self._free_places()
-        if any(now > then for now, then in zip(free, self._refused, strict=True)):
-            return True
-        return not self._is_armed and any(free) and not self._has_waiting()
+        return self._appetite.wants(self._free_places(), is_idle=not self._has_waiting())
 
     def _free_places(self) -> tuple[int, ...]:
         return tuple(max(0, p.width - p.active - len(p.waiting)) for p in self._pools)
@@ -412,7 +408,7 @@ class Exchange:
             sent_at = boottime()
             intake = self._claim(request)
             if any(claim.token == token for claim in intake.claims):
-                self._good_until[token] = sent_at + self._beat_s
+                self._held[token] = sent_at + self._beat_s
                 pool.handover.put([token])
             else:
                 pool.waiting.pop(token, None)
@@ -433,21 +429,20 @@ class Exchange:
 
     def _rest(self) -> None:
         """Wait until there is something to say to the engine, or something to hear from it."""
-        self._notice_what_is_due()
-        wait_s = self._wait_s()
-        if wait_s <= 0 or self._is_finished():
+        self._appetite.look_at(time.monotonic())
+        if not self._may_rest():
             return
         is_pacing = any(pool.waiting for pool in self._pools)
         self._mode = _PACING if is_pacing else _IDLE
         # Once more: what came before the mode was set did not wake anybody.
-        if self._wait_s() > 0 and not self._doubted and not self._checkpoints:
-            self._sleep(wait_s)
+        if self._may_rest():
+            self._sleep(self._wait_s())
         self._mode = _AWAKE
 
-    def _notice_what_is_due(self) -> None:
-        if time.monotonic() >= self._next_due_at:
-            self._next_due_at = float("inf")
-            self._is_hungry = True
+    def _may_rest(self) -> bool:
+        if self._doubted or self._checkpoints or self._is_finished():
+            return False
+        return self._wait_s() > 0
 
     def _wait_s(self) -> float:
         now = time.monotonic()
@@ -462,8 +457,8 @@ class Exchange:
             return 0.0
         if self._is_overdue():
             waits.append(OVERDUE_S)
-        if not self._is_hungry and not self.is_draining:
-            waits.append(self._next_due_at - now)
+        if not self._appetite.is_whetted and not self.is_draining:
+            waits.append(self._appetite.due_at - now)
             if self._bell is None or self._bell.fileno() < 0:
                 waits.append(DEAF_POLL_S)
         return min(waits)
@@ -485,11 +480,10 @@ class Exchange:
             os.read(self._wake_read, 4096)
         if bell_fd in ready and self._bell is not None:
             self._bell.disarm()
-            self._is_armed = False
-            self._is_hungry = True
+            self._appetite.hears()
         elif not ready and not self._outcomes and not self._progress:
             # Nothing rang for a whole poll, or a job is due.
-            self._is_hungry = True
+            self._appetite.whet()
 
 
 def _is_full(demand: Demand, claims: int) -> bool:

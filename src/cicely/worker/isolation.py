@@ -23,6 +23,7 @@ from cicely.core.outcome import (
     CAUSE_STALLED,
     CAUSE_TIMEOUT,
     Crashed,
+    Deferred,
     Failed,
     HandedBack,
     Outcome,
@@ -49,6 +50,8 @@ TOO_LARGE: Final = 3
 CANCELLED: Final = 4
 STOPPING: Final = 5
 
+#: After a refused fork: the machine is out of memory or of processes, and will be for a moment.
+NO_PROCESS_AGAIN_S: Final = 1.0
 _GONE_WITHIN_S: Final = 30.0
 _WAIT_S: Final = 1.0
 
@@ -59,7 +62,7 @@ def limit_outcome(running: Running, verdict: int) -> Outcome:
     if verdict == CANCELLED:
         return Stopped(running.token, "killed: it did not end within its grace")
     if verdict == STOPPING:
-        return HandedBack(running.token, "its worker stopped")
+        return HandedBack(running.token, "its worker stopped", has_started=True)
     if verdict == TOO_LARGE:
         error: Exception = OutOfMemory(f"its processes held more than {running.memory_bytes:,} bytes")
         return Failed(running.token, CAUSE_MEMORY, record_of(error, None).encoded(), running.memory_retry_s)
@@ -81,10 +84,10 @@ def death_of(status: int) -> str:
 class _Attempt:
     """One isolated attempt while it runs."""
 
-    def __init__(self, slot: int, token: bytes) -> None:
+    def __init__(self, slot: int) -> None:
         self.slot = slot
-        self.token = token
         self.pid = 0
+        self.wire: Wire | None = None
         self.outcome: Outcome | None = None
         self.status: int | None = None
         self.gone = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -101,43 +104,50 @@ class Isolated:
         self._values = values
         self._exchange = exchange
         self._target = target
-        self._lock = threading.Lock()
-        self._by_pid: dict[int, _Attempt] = {}
-        self._gone_early: dict[int, int] = {}
-        self._wires: dict[int, tuple[bytes, Wire]] = {}
-        #: Claims whose attempt was asked to end before it could hear.
-        self._early: set[bytes] = set()
+        self._attempts: dict[bytes, _Attempt] = {}
+        #: Held over a birth: an attempt's end is not heard before its pid is known.
+        self._births = threading.Lock()
         self._listener: threading.Thread | None = None
 
     # --- one attempt --------------------------------------------------------------------------
-    def run(self, claim: Claim, task: Task, slot: int, *, is_wrapping_up: Callable[[], bool]) -> Outcome:
+    def run(
+        self,
+        claim: Claim,
+        task: Task,
+        slot: int,
+        *,
+        is_ending: Callable[[], bool],
+        is_wrapping_up: Callable[[], bool],
+    ) -> Outcome:
         """Run it, watched on the board's `slot`, and return when its whole tree is gone."""
         try:
             bare = self._bare(claim)
-        except Exception as error:  # noqa: BLE001  (whatever is wrong with the bytes is the job's end)
+            running = on_board(claim, task, limits_of(claim, task), slot)
+        except Exception as error:  # noqa: BLE001  (whatever is wrong with the job is its end)
             return refused(claim, error)
         self._listen()
-        running = on_board(claim, task, limits_of(claim, task), slot)
-        attempt = _Attempt(slot, claim.token)
+        attempt = _Attempt(slot)
         try:
             wire = self._fork(frames.Job(bare, self._target), attempt, running)
         except (ForkRefused, ZygoteStalled, ZygoteDied, OSError) as error:
             os.close(attempt.gone)
-            return HandedBack(claim.token, f"no process could be started: {error}")
+            return Deferred(claim.token, NO_PROCESS_AGAIN_S, f"no process could be started: {error}")
         try:
+            # In this order: whoever asked it to end before it was to be found here left word there.
+            if is_ending():
+                self._send(attempt, frames.Interrupt())
             self._converse(claim, task, attempt, wire)
             outcome = self._conclude(attempt, running)
         finally:
             self._board.clear(slot)
-            with self._lock:
-                self._wires.pop(slot, None)
-                self._early.discard(claim.token)
+            with self._births:
+                del self._attempts[claim.token]
+                os.close(attempt.gone)
             wire.close()
-            os.close(attempt.gone)
         if isinstance(outcome, Succeeded):
             return self._stowed(claim, task, outcome)
         if is_wrapping_up() and isinstance(outcome, Stopped):
-            return HandedBack(claim.token, "its worker stopped")
+            return HandedBack(claim.token, "its worker stopped", has_started=True)
         return outcome
 
     def _bare(self, claim: Claim) -> Claim:
@@ -152,7 +162,7 @@ class Isolated:
         ours, theirs = socket.socketpair()
         # On the board before it exists: the supervisor then knows of it, whatever happens next.
         self._board.start_limited(msgspec.structs.replace(running, pid=os.getpid()))
-        with theirs:
+        with theirs, self._births:
             try:
                 attempt.pid = self._nursery.fork(
                     "attempt", msgspec.msgpack.encode(job), fds=[theirs.fileno()]
@@ -161,17 +171,9 @@ class Isolated:
                 self._board.clear(attempt.slot)
                 ours.close()
                 raise
+            attempt.wire = wire = Wire(ours)
+            self._attempts[running.token] = attempt
         self._board.set_pid(attempt.slot, attempt.pid)
-        wire = Wire(ours)
-        with self._lock:
-            self._wires[attempt.slot] = (attempt.token, wire)
-            self._by_pid[attempt.pid] = attempt
-            status = self._gone_early.pop(attempt.pid, None)
-            must_end = attempt.token in self._early
-        if must_end:
-            self._send(attempt.slot, frames.Interrupt())
-        if status is not None:
-            self._note_gone(Gone(attempt.pid, status))
         return wire
 
     def _converse(self, claim: Claim, task: Task, attempt: _Attempt, wire: Wire) -> None:
@@ -186,7 +188,7 @@ class Isolated:
             ready = {fd for fd, _ in poller.poll(wait_s * 1000)}
             if boottime() >= soft_at:
                 soft_at = float("inf")
-                self._send(attempt.slot, frames.OutOfTime())
+                self._send(attempt, frames.OutOfTime())
             if wire.fileno() in ready:
                 try:
                     self._hear(claim, task, attempt, wire)
@@ -211,7 +213,7 @@ class Isolated:
                     self._exchange.report(claim.token, data)
                 case frames.Checkpoint(data=data):
                     self._board.touch(attempt.slot, boottime())
-                    self._send(attempt.slot, self._kept(claim, data))
+                    self._send(attempt, self._kept(claim, data))
                 case frames.Ended(outcome=outcome) if outcome.token == claim.token:
                     attempt.outcome = outcome
                 case _:
@@ -229,9 +231,7 @@ class Isolated:
         """Wait until nothing of the attempt is left, then say how it ended."""
         if attempt.status is None:
             self._nursery.kill(attempt.pid)
-            select.select([attempt.gone], [], [], _GONE_WITHIN_S)
-        with self._lock:
-            self._by_pid.pop(attempt.pid, None)
+            _await_readable(attempt.gone, _GONE_WITHIN_S)
         verdict = self._board.verdict(attempt.slot)
         if attempt.outcome is not None:
             return attempt.outcome
@@ -251,34 +251,30 @@ class Isolated:
             return refused(claim, error)
 
     # --- called from the control thread -------------------------------------------------------
-    def interrupt(self, slot: int, token: bytes) -> None:
-        """Ask the attempt of this claim, in `slot`, to end."""
-        with self._lock:
-            held, _ = self._wires.get(slot, (token, None))
-            if slot not in self._wires:
-                self._early.add(token)
-        if held == token:
-            self._send(slot, frames.Interrupt())
+    def interrupt(self, token: bytes) -> None:
+        """Ask the attempt of this claim to end, if it runs."""
+        attempt = self._attempts.get(token)
+        if attempt is not None:
+            self._send(attempt, frames.Interrupt())
 
-    def _send(self, slot: int, frame: frames.Frame) -> None:
-        _, wire = self._wires.get(slot, (b"", None))
-        if wire is None:
+    def _send(self, attempt: _Attempt, frame: frames.Frame) -> None:
+        if attempt.wire is None:
             return
         try:
-            wire.send(frame)
+            attempt.wire.send(frame)
         except OSError:
             return
 
     # --- the zygote's news --------------------------------------------------------------------
     def _listen(self) -> None:
-        with self._lock:
+        with self._births:
             if self._listener is None:
                 self._listener = threading.Thread(target=self._hear_zygote, daemon=True)
                 self._listener.start()
 
     def _hear_zygote(self) -> None:
         while True:
-            select.select([self._nursery], [], [])
+            _await_readable(self._nursery.fileno(), None)
             try:
                 events = self._nursery.events()
             except ZygoteDied:
@@ -288,10 +284,14 @@ class Isolated:
                     self._note_gone(event)
 
     def _note_gone(self, event: Gone) -> None:
-        with self._lock:
-            attempt = self._by_pid.get(event.pid)
-            if attempt is None:
-                self._gone_early[event.pid] = event.status
-                return
-            attempt.status = event.status
-            os.eventfd_write(attempt.gone, 1)
+        with self._births:
+            for attempt in self._attempts.values():
+                if attempt.pid == event.pid:
+                    attempt.status = event.status
+                    os.eventfd_write(attempt.gone, 1)
+
+
+def _await_readable(fd: int, timeout_s: float | None) -> None:
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    poller.poll(None if timeout_s is None else timeout_s * 1000)

@@ -19,9 +19,9 @@ from typing import Final
 import msgspec
 
 from cicely.core.failpoints import failpoint
-from cicely.engines.contract import Beat, Engine, SessionRecord, Silent
-from cicely.errors import EngineError
-from cicely.upkeep.rescue import Watch, gone
+from cicely.engines.contract import Beat, Bell, Engine, Session, SessionRecord, Silent
+from cicely.errors import EngineError, SessionClosed
+from cicely.upkeep.rescue import Orphans, Watch, gone
 from cicely.worker.board import Board
 from cicely.worker.processes import boottime, is_alive, kill_marked, this_host
 
@@ -53,7 +53,9 @@ class Keeper:
         self._worker_id = worker_id
         self._lease_s = lease_s
         self._host = this_host()
-        self._watch = Watch()
+        self._watch_s = min(WATCH_S, lease_s / 3)
+        self._watch = Watch(max_gap_s=2 * self._watch_s)
+        self._orphans = Orphans()
         self._boards: Mapping[str, Board] = {}
         self._last_held: dict[str, frozenset[bytes]] = {}
         self._calls: deque[Call] = deque()
@@ -62,6 +64,7 @@ class Keeper:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._beat_at = self._sweep_at = self._watch_at = 0.0
         self._is_over = False
+        self._bell: Bell | None = None
         self._thread = threading.Thread(target=self._run, name="cicely-keeper", daemon=True)
 
     # --- called by the main loop --------------------------------------------------------------
@@ -93,6 +96,10 @@ class Keeper:
         self._calls.append(call)
         os.eventfd_write(self._wake, 1)
 
+    def start_over(self, session: Session) -> None:
+        """Register this worker anew, as `session`: the engine closed the session it had, for ever."""
+        self.post(lambda: self._rejoin(session))
+
     def finish(self, timeout_s: float) -> None:
         """Carry out what was posted, then end; give up after `timeout_s`."""
         self._is_over = True
@@ -101,26 +108,35 @@ class Keeper:
 
     # --- the thread ---------------------------------------------------------------------------
     def _run(self) -> None:
-        bell = self._engine.doorbell(self._worker_id)
-        bell.arm()
-        poller = select.poll()
-        poller.register(self._wake, select.POLLIN)
-        if bell.fileno() >= 0:
-            poller.register(bell.fileno(), select.POLLIN)
         while not (self._is_over and not self._calls):
             self._carry_out_calls()
             now = time.monotonic()
             for duty in self._duties_due(now):
                 self._attempt(duty)
-            ready = {fd for fd, _ in poller.poll(self._wait_ms())}
-            if self._wake in ready:
-                os.eventfd_read(self._wake)
-            if bell.fileno() in ready:
-                # Somebody cancelled a job that may run here: a beat tells which.
-                bell.disarm()
-                bell.arm()
-                self._beat_at = 0.0
-        bell.close()
+            self._attempt(self._listen)
+            self._rest()
+        if self._bell is not None:
+            self._bell.close()
+
+    def _listen(self) -> None:
+        if self._bell is None:
+            self._bell = self._engine.doorbell(self._worker_id)
+            self._bell.arm()
+
+    def _rest(self) -> None:
+        bell_fd = self._bell.fileno() if self._bell is not None else -1
+        poller = select.poll()
+        poller.register(self._wake, select.POLLIN)
+        if bell_fd >= 0:
+            poller.register(bell_fd, select.POLLIN)
+        ready = {fd for fd, _ in poller.poll(self._wait_ms())}
+        if self._wake in ready:
+            os.eventfd_read(self._wake)
+        if self._bell is not None and bell_fd in ready:
+            # Somebody cancelled a job that may run here: a beat tells which.
+            self._bell.disarm()
+            self._bell.arm()
+            self._beat_at = 0.0
 
     def _wait_ms(self) -> float:
         if self._calls or self._is_over:
@@ -134,7 +150,7 @@ class Keeper:
             self._beat_at = now + self._lease_s / 3
             due.append(self._beat)
         if now >= self._watch_at:
-            self._watch_at = now + min(WATCH_S, self._lease_s / 3)
+            self._watch_at = now + self._watch_s
             due.append(self._rescue)
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_S
@@ -158,6 +174,8 @@ class Keeper:
             failpoint("worker.before-call")
             try:
                 self._calls[0]()
+            except SessionClosed as closed:
+                log.warning("dropped, for a session that the engine gave up: %s", closed)
             except EngineError as error:
                 log.warning("the engine does not answer, trying again: %s", error)
                 time.sleep(_RETRY_S)
@@ -165,6 +183,14 @@ class Keeper:
             except Exception:
                 log.exception("a call to the engine failed and is dropped")
             self._calls.popleft()
+
+    def _rejoin(self, session: Session) -> None:
+        self._engine.join(session)
+        self._worker_id = session.id
+        if self._bell is not None:
+            self._bell.close()
+            self._bell = None
+        self._beat_at = 0.0
 
     # --- duties -------------------------------------------------------------------------------
     def _beat(self) -> None:
@@ -196,15 +222,37 @@ class Keeper:
             self._sweep_at = min(self._sweep_at, now + swept.next_due_in_s)
 
     def _rescue(self) -> None:
+        records = self._engine.sessions()
+        self._retire_orphans(records)
         own = {self._worker_id, *self._boards}
-        others = [r for r in self._engine.sessions() if r.session.id not in own]
-        others = [record for record in others if record.session.worker != self._worker_id]
-        silent = {silent.session_id: silent for silent in self._watch.look(others, now=boottime())}
+        others = [r for r in records if r.session.id not in own and r.session.worker != self._worker_id]
+        silent = self._unchanged({s.session_id: s for s in self._watch.look(others, now=boottime())})
         for record in gone(others, host=self._host, is_alive=is_alive):
             silent[record.session.id] = Silent(record.session.id, record.beat)
         if silent and self._has_killed([r for r in others if r.session.id in silent]):
             log.warning("rescuing %d silent sessions", len(silent))
             self._sweep(tuple(silent.values()))
+
+    def _unchanged(self, silent: dict[str, Silent]) -> dict[str, Silent]:
+        """Return those whose beat is still the same: this process may just have been away itself."""
+        if not silent:
+            return silent
+        beats = {record.session.id: record.beat for record in self._engine.sessions()}
+        return {name: seen for name, seen in silent.items() if beats.get(name) == seen.beat}
+
+    def _retire_orphans(self, records: list[SessionRecord]) -> None:
+        """Retire children of this worker that it does not know: born after it gave up their fork."""
+        if self._calls:
+            return
+        unknown = [
+            record
+            for record in records
+            if record.session.worker == self._worker_id
+            and record.session.id not in {self._worker_id, *self._boards}
+        ]
+        for session_id in self._orphans.look(unknown, host=self._host, is_alive=is_alive):
+            log.warning("a child that was born too late is dead: its session is retired")
+            self._engine.retire(session_id)
 
     def _has_killed(self, records: list[SessionRecord]) -> bool:
         """Kill what is left of these workers on this host: it must be gone before its jobs run again.

@@ -11,16 +11,41 @@ import ctypes
 import os
 import select
 import signal
-import sys
 import time
 from collections.abc import Collection
 
 from cicely.engines.contract import Host
+from cicely.engines.hostfacts import (
+    IS_LINUX,
+    is_stopped,
+    pid_namespace,
+    read_kernel_file,
+    start_time,
+    started_in,
+    stat_fields,
+)
 from cicely.errors import Unsupported
+
+__all__ = [
+    "MARK_VARIABLE",
+    "become_subreaper",
+    "boottime",
+    "children",
+    "descendants",
+    "die_with",
+    "is_alive",
+    "is_stopped",
+    "kill_marked",
+    "kill_tree",
+    "mark_of",
+    "show_as",
+    "start_time",
+    "this_host",
+    "tree_rss_bytes",
+]
 
 MARK_VARIABLE = "CICELY_WORKER"
 
-_IS_LINUX = sys.platform == "linux"
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _KILL_BOUND_S = 5.0
 
@@ -31,42 +56,26 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 def this_host() -> Host:
     """Return this process's host; outside Linux `boot_id` is empty, and no host sees it."""
-    if not _IS_LINUX:
+    if not IS_LINUX:
         return Host(boot_id="", pid_ns=0, uid=os.getuid())
-    boot_id = _read("/proc/sys/kernel/random/boot_id").decode().strip()
-    namespace = os.stat("/proc/self/ns/pid").st_ino
-    return Host(boot_id=boot_id, pid_ns=namespace, uid=os.getuid())
+    boot_id = read_kernel_file("/proc/sys/kernel/random/boot_id").decode().strip()
+    return Host(boot_id=boot_id, pid_ns=pid_namespace(), uid=os.getuid())
 
 
 def boottime() -> float:
     """Return seconds since boot, time asleep included; the clock of every local deadline."""
-    if not _IS_LINUX:
+    if not IS_LINUX:
         return time.monotonic()
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def start_time(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; with its pid this names it.
-
-    None when there is no such process.
-    """
-    fields = _stat(pid)
-    return int(fields[19]) if fields else None
-
-
 def is_alive(pid: int, started: int) -> bool:
     """Whether the process that started at `started` can still execute anything."""
-    fields = _stat(pid)
-    if not fields or int(fields[19]) != started:
+    fields = stat_fields(pid)
+    if not fields or started_in(fields) != started:
         return False
     # A zombie with more than one thread is a process whose main thread alone has ended.
     return fields[0] not in (b"Z", b"X") or int(fields[17]) > 1
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether a process is stopped by a signal or a debugger."""
-    fields = _stat(pid)
-    return bool(fields) and fields[0] in (b"T", b"t")
 
 
 def children(pid: int) -> list[int]:
@@ -78,7 +87,7 @@ def children(pid: int) -> list[int]:
     found: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
-            found += map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
+            found += map(int, read_kernel_file(f"/proc/{pid}/task/{thread}/children").split())
     except (FileNotFoundError, ProcessLookupError):
         if not _HAS_CHILDREN_FILES:
             return _children_by_scan(pid)
@@ -137,7 +146,7 @@ def mark_of(pid: int) -> str | None:
     """Return the mark of the worker a process belongs to; None without one, or if unreadable."""
     prefix = f"{MARK_VARIABLE}=".encode()
     try:
-        variables = _read(f"/proc/{pid}/environ").split(b"\0")
+        variables = read_kernel_file(f"/proc/{pid}/environ").split(b"\0")
     except OSError:
         return None
     marks = (entry.removeprefix(prefix) for entry in variables if entry.startswith(prefix))
@@ -220,40 +229,18 @@ def _pids() -> list[int]:
 
 def _children_by_scan(parent: int) -> list[int]:
     wanted = str(parent).encode()
-    return [pid for pid in _pids() if (fields := _stat(pid)) and fields[1] == wanted]
+    return [pid for pid in _pids() if (fields := stat_fields(pid)) and fields[1] == wanted]
 
 
 def _rss_bytes(pid: int) -> int:
     try:
-        return int(_read(f"/proc/{pid}/statm").split()[1]) * _PAGE_BYTES
+        return int(read_kernel_file(f"/proc/{pid}/statm").split()[1]) * _PAGE_BYTES
     except (OSError, IndexError):
         return 0
 
 
-def _stat(pid: int) -> list[bytes]:
-    """Return the fields of /proc/<pid>/stat from the third, the state, on; none without it."""
-    try:
-        text = _read(f"/proc/{pid}/stat")
-    except OSError:
-        return []
-    # The name before it stands in parentheses and may itself contain any character.
-    return text[text.rindex(b")") + 2 :].split()
-
-
-def _read(path: str) -> bytes:
-    # Without the layers of open(): this runs twenty times a second for every limited attempt.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        text = os.read(fd, 65536)
-        while part := os.read(fd, 65536):
-            text += part
-        return text
-    finally:
-        os.close(fd)
-
-
 def _prctl(option: int, argument: int | ctypes.Array[ctypes.c_char]) -> None:
-    if not _IS_LINUX:
+    if not IS_LINUX:
         raise Unsupported("workers need Linux: only its subreapers can end whole process trees")
     if ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0) != 0:
         number = ctypes.get_errno()

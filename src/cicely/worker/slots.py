@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
 import select
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -18,6 +19,7 @@ from cicely.core.job import Claim, Kind
 from cicely.core.outcome import Deferred, HandedBack, Outcome, Stopped
 from cicely.core.retry import OutOfMemory, StallTimeout, Timeout, retry_in_s
 from cicely.core.task import Limits, Task
+from cicely.core.text import storable
 from cicely.errors import Cancelled, SoftTimeout
 from cicely.worker.attempt import Values, failed, refused, run_attempt, run_attempt_async
 from cicely.worker.board import Board, Running, job_name
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cicely.worker")
 
+_MESSAGE_CHARS = 500
+_NO_SOFT_TIMEOUT = (b"", 0.0)
 INTERRUPT = signal.SIGUSR1
 UNKNOWN_AGAIN_S = 30.0
 
@@ -38,11 +42,22 @@ UNKNOWN_AGAIN_S = 30.0
 class Isolation(Protocol):
     """Runs an attempt in a process of its own."""
 
-    def run(self, claim: Claim, task: Task, slot: int, *, is_wrapping_up: Callable[[], bool]) -> Outcome:
-        """Run it, watched on the board's `slot`, and return when its whole tree is gone."""
+    def run(
+        self,
+        claim: Claim,
+        task: Task,
+        slot: int,
+        *,
+        is_ending: Callable[[], bool],
+        is_wrapping_up: Callable[[], bool],
+    ) -> Outcome:
+        """Run it, watched on the board's `slot`, and return when its whole tree is gone.
 
-    def interrupt(self, slot: int, token: bytes) -> None:
-        """Ask the attempt of this claim, in `slot`, to end."""
+        `is_ending`: it was asked to end, maybe before there was anybody who could hear.
+        """
+
+    def interrupt(self, token: bytes) -> None:
+        """Ask the attempt of this claim to end, if it runs."""
 
 
 class App(Protocol):
@@ -91,8 +106,20 @@ class ChildLink:
 
 
 def encoded_progress(done: float, total: float | None, message: str) -> bytes:
-    """Return the bytes that engines keep for a job's progress."""
-    return msgspec.msgpack.encode({"done": done, "total": total, "message": message[:500]})
+    """Return the bytes that engines keep for a job's progress: plain numbers, storable text."""
+    shown = {
+        "done": _plain_number(done),
+        "total": None if total is None else _plain_number(total),
+        "message": storable(str(message)[:_MESSAGE_CHARS]),
+    }
+    return msgspec.msgpack.encode(shown)
+
+
+def _plain_number(number: float) -> float:
+    """Return what counts as a number (NumPy's, a Decimal) as one of Python's that can be stored."""
+    if isinstance(number, int) and abs(number) < 1 << 63:
+        return int(number)
+    return float(number)
 
 
 def unknown(claim: Claim) -> Outcome:
@@ -129,6 +156,14 @@ def on_board(claim: Claim, task: Task, limits: Limits, slot: int) -> Running:
     )
 
 
+def start_on_board(board: Board, claim: Claim, task: Task, limits: Limits, *, slot: int) -> None:
+    """Put an attempt in this process on the board, to be watched where it has limits."""
+    if limits.timeout_s or limits.stall_timeout_s:
+        board.start_limited(on_board(claim, task, limits, slot))
+    else:
+        board.start(slot, claim.token, boottime(), job_name=job_name(claim.job_id))
+
+
 class Slot:
     """One thread that runs plain and isolated attempts, one after the other.
 
@@ -140,13 +175,13 @@ class Slot:
         self._pool = pool
         self._index = index
         self._claim: Claim | None = None
-        self._context: Context | None = None
-        self._is_isolated = False
+        #: The attempt in this process: its token and its context.
+        self._running: tuple[bytes, Context] | None = None
         self._thread = threading.main_thread()
-        self._soft_at = 0.0
+        self._soft = _NO_SOFT_TIMEOUT
         self._pending: tuple[Context, BaseException] | None = None
-        self._landing = threading.Lock()
-        self._is_lost = False
+        #: The last claim that was asked to end, was lost, and was told of its soft timeout.
+        self._ending = self._lost = self._told = b""
         self.is_wrapping_up = False
 
     def serve(self) -> None:
@@ -162,71 +197,80 @@ class Slot:
             elif token == STOP:
                 return
             else:
-                claim = self._shop.exchange.begin(self._pool, token)
+                claim = self._shop.exchange.begin(self._pool, token, self._index)
                 if claim is not None:
                     self._run(claim)
 
     # --- one attempt --------------------------------------------------------------------------
     def _run(self, claim: Claim) -> None:
         shop = self._shop
-        started_at = self._pool.started_at[self._index] = boottime()
+        started_at = self._pool.started_at[self._index]
         if shop.exchange.must_flush_before(claim.task):
             shop.exchange.flush()
-        task = shop.app.resolve(claim.task)
-        outcome = unknown(claim) if task is None else self._attempt(claim, task)
+        outcome = self._in_view_of_a_stop(self._outcome_of(claim))
         shop.exchange.paces.ran(claim.task, boottime() - started_at)
-        is_lost, self._is_lost = self._is_lost, False
-        shop.exchange.finish(self._pool, self._index, None if is_lost else self._in_view_of_a_stop(outcome))
+        is_lost = self._lost == claim.token
+        shop.exchange.finish(self._pool, self._index, None if is_lost else outcome)
+
+    def _outcome_of(self, claim: Claim) -> Outcome:
+        try:
+            task = self._shop.app.resolve(claim.task)
+            return unknown(claim) if task is None else self._attempt(claim, task)
+        except BaseException as error:  # noqa: BLE001  (the job's fault: it must not be run for ever)
+            return refused(claim, error)
 
     def _attempt(self, claim: Claim, task: Task) -> Outcome:
-        try:
-            limits = limits_of(claim, task)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            return refused(claim, error)
+        limits = limits_of(claim, task)
         self._claim = claim
         try:
             if limits.isolate or limits.memory_bytes or claim.kind is Kind.ISOLATED:
-                self._is_isolated = True
                 return self._shop.isolation.run(
-                    claim, task, self._index, is_wrapping_up=lambda: self.is_wrapping_up
+                    claim,
+                    task,
+                    self._index,
+                    is_ending=lambda: self._ending == claim.token,
+                    is_wrapping_up=lambda: self.is_wrapping_up,
                 )
             return self._attempt_here(claim, task, limits)
         except (Cancelled, SoftTimeout) as late:
             return failed(claim, task, late)
         finally:
             self._claim = None
-            self._is_isolated = False
 
     def _attempt_here(self, claim: Claim, task: Task, limits: Limits) -> Outcome:
         shop = self._shop
-        if limits.timeout_s or limits.stall_timeout_s:
-            shop.board.start_limited(on_board(claim, task, limits, self._index))
-        else:
-            shop.board.start(self._index, claim.token, boottime(), job_name=job_name(claim.job_id))
         try:
+            start_on_board(shop.board, claim, task, limits, slot=self._index)
             context = context_of(shop, claim, self._index, self._lose)
-            self._context = context
+            self._running = (claim.token, context)
+            # In this order: whoever asked it to end before it was to be found here left word there.
+            if self._ending == claim.token:
+                context.cancelled = True
             if limits.soft_timeout_s:
-                self._soft_at = boottime() + limits.soft_timeout_s
+                self._soft = (claim.token, boottime() + limits.soft_timeout_s)
                 os.eventfd_write(shop.soft_bell, 1)
             return run_attempt(claim, task, shop.values, context)
-        except Exception as error:  # noqa: BLE001  (a checkpoint that cannot be read, for one)
-            return refused(claim, error)
         finally:
-            self._soft_at = 0.0
-            self._close_to_interrupts()
-            shop.board.clear(self._index)
+            self._soft = _NO_SOFT_TIMEOUT
+            try:
+                self._close_to_interrupts()
+            finally:
+                shop.board.clear(self._index)
 
     def _close_to_interrupts(self) -> None:
-        with self._landing:
-            self._context = None
+        if self._running is None:
+            return
+        _, context = self._running
+        with context.landing:
+            context.is_inside = False
             if self._thread is not threading.main_thread():
                 _raise_in(self._thread, None)
+        self._running = None
 
     def _in_view_of_a_stop(self, outcome: Outcome) -> Outcome:
         """Hand back, free, an attempt that ended itself because the worker stops."""
         if self.is_wrapping_up and isinstance(outcome, Stopped):
-            return HandedBack(outcome.token, "its worker stopped")
+            return HandedBack(outcome.token, "its worker stopped", has_started=True)
         return outcome
 
     def _lose(self) -> None:
@@ -242,12 +286,16 @@ class Slot:
     @property
     def soft_at(self) -> float:
         """When the running attempt is to be told that its soft timeout has passed; 0 for never."""
-        return self._soft_at
+        token, at = self._soft
+        return 0.0 if token == self._told else at
 
     def time_out(self) -> None:
-        """Raise SoftTimeout in the running attempt."""
-        self._soft_at = 0.0
-        self.interrupt(self.token, SoftTimeout("it ran for its soft_timeout"))
+        """Raise SoftTimeout in the attempt whose soft timeout has passed."""
+        token, at = self._soft
+        if not at or at > boottime():
+            return
+        self._told = token
+        self.interrupt(token, SoftTimeout("it ran for its soft_timeout"))
 
     def lose(self, token: bytes) -> None:
         """Drop the attempt of this claim: its outcome would be refused."""
@@ -256,21 +304,25 @@ class Slot:
 
     def interrupt(self, token: bytes, error: BaseException) -> None:
         """Raise `error` in the attempt of this claim, if it runs here and its own code does."""
-        # The context before the claim: once the claim is seen, that context is no other attempt's.
-        context = self._context
         if self.token != token:
             return
-        if self._is_isolated:
-            self._shop.isolation.interrupt(self._index, token)
+        if isinstance(error, Cancelled):
+            self._ending = token
+        running = self._running
+        if running is None:
+            self._shop.isolation.interrupt(token)
             return
-        if context is None:
+        of, context = running
+        if of != token:
             return
         context.cancelled = context.cancelled or isinstance(error, Cancelled)
-        self._pending = (context, error)
         if self._thread is threading.main_thread():
+            self._pending = (context, error)
             signal.pthread_kill(self._thread.ident or 0, INTERRUPT)
-        elif context.is_inside:
-            _raise_in(self._thread, type(error))
+            return
+        with context.landing:
+            if context.is_inside:
+                _raise_in(self._thread, type(error))
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
         """Handle the interrupt signal, in the main thread."""
@@ -278,7 +330,7 @@ class Slot:
             return
         context, error = self._pending
         # It may arrive after its attempt has ended and another has begun.
-        if context is not self._context or not context.is_inside:
+        if self._running is None or context is not self._running[1] or not context.is_inside:
             return
         self._pending = None
         raise error
@@ -337,10 +389,10 @@ class Loop:
             if token == STOP:
                 self._over.set()
                 return
-            claim = self._shop.exchange.begin(self._pool, token)
+            index = self._free[-1]
+            claim = self._shop.exchange.begin(self._pool, token, index)
             if claim is not None:
-                index = self._free.pop()
-                self._pool.started_at[index] = boottime()
+                self._free.pop()
                 self._tasks[token] = self._loop.create_task(self._run(claim, index))
 
     async def _run(self, claim: Claim, index: int) -> None:
@@ -352,9 +404,12 @@ class Loop:
             else:
                 outcome = await self._attempt(claim, task, self._first_slot + index)
             if self.is_wrapping_up and isinstance(outcome, Stopped):
-                outcome = HandedBack(claim.token, "its worker stopped")
+                outcome = HandedBack(claim.token, "its worker stopped", has_started=True)
+        except Exception as error:  # noqa: BLE001  (the job's fault: it must not be run for ever)
+            outcome = refused(claim, error)
         except BaseException as error:  # noqa: BLE001  (the loop itself is being closed)
-            outcome = HandedBack(claim.token, f"its event loop ended: {type(error).__name__}")
+            reason = f"its event loop ended: {type(error).__name__}"
+            outcome = HandedBack(claim.token, reason, has_started=True)
         shop.exchange.paces.ran(claim.task, boottime() - self._pool.started_at[index])
         self._tasks.pop(claim.token, None)
         self._free.append(index)
@@ -365,22 +420,17 @@ class Loop:
         import asyncio
 
         shop = self._shop
+        limits = limits_of(claim, task)
+        context = context_of(shop, claim, slot, lambda: self._lose(claim.token))
         try:
-            limits = limits_of(claim, task)
-            context = context_of(shop, claim, slot, lambda: self._lose(claim.token))
-        except Exception as error:  # noqa: BLE001
-            return refused(claim, error)
-        self._contexts[claim.token] = context
-        if limits.timeout_s or limits.stall_timeout_s:
-            shop.board.start_limited(on_board(claim, task, limits, slot))
-        else:
-            shop.board.start(slot, claim.token, boottime(), job_name=job_name(claim.job_id))
-        if limits.soft_timeout_s:
-            self._soft[claim.token] = boottime() + limits.soft_timeout_s
-            os.eventfd_write(shop.soft_bell, 1)
-        try:
+            self._contexts[claim.token] = context
+            start_on_board(shop.board, claim, task, limits, slot=slot)
+            if limits.soft_timeout_s:
+                self._soft[claim.token] = boottime() + limits.soft_timeout_s
+                os.eventfd_write(shop.soft_bell, 1)
             if not task.is_async:
-                return await asyncio.to_thread(run_attempt, claim, task, shop.values, context)
+                thread = asyncio.to_thread(run_attempt, claim, task, shop.values, context)
+                return await _whatever_happens(thread)
             outcome = await run_attempt_async(claim, task, shop.values, context)
             why = self._why.get(claim.token)
             if why is not None and context.was_cut_short:
@@ -427,6 +477,17 @@ class Loop:
             context.cancelled = True
         self._why[token] = error
         self._loop.call_soon_threadsafe(task.cancel)
+
+
+async def _whatever_happens(attempt: Coroutine[Any, Any, Outcome]) -> Outcome:
+    """Wait for an attempt in a thread of its own, which cannot be cancelled from here."""
+    import asyncio
+
+    running = asyncio.ensure_future(attempt)
+    while not running.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(running)
+    return running.result()
 
 
 _LOST = Cancelled("this attempt's claim was lost")

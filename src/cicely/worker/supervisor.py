@@ -149,7 +149,7 @@ class Supervisor:
             self._say_hello()
             self._keeper.start()
             while not self._is_over():
-                self._turn()
+                self._turn_or_replace_zygote()
             return self._end()
         finally:
             self._zygote.close()
@@ -165,20 +165,21 @@ class Supervisor:
     def _open_engine(self) -> Engine:
         engine = connect(self.url, role="worker")
         engine.open()
-        engine.join(
-            Session(
-                id=self.id,
-                worker=self.id,
-                lease_s=self._options.lease_s,
-                host=this_host(),
-                pid=os.getpid(),
-                start_time=start_time(os.getpid()) or 0,
-                mark=self.mark,
-                name=self._name,
-                queues=tuple(name for group in self._groups for name, _ in group),
-            )
-        )
+        engine.join(self._session())
         return engine
+
+    def _session(self) -> Session:
+        return Session(
+            id=self.id,
+            worker=self.id,
+            lease_s=self._options.lease_s,
+            host=this_host(),
+            pid=os.getpid(),
+            start_time=start_time(os.getpid()) or 0,
+            mark=self.mark,
+            name=self._name,
+            queues=tuple(name for group in self._groups for name, _ in group),
+        )
 
     @property
     def url(self) -> str:
@@ -226,6 +227,12 @@ class Supervisor:
         return 1 if self._excuse else 0
 
     # --- one turn -----------------------------------------------------------------------------
+    def _turn_or_replace_zygote(self) -> None:
+        try:
+            self._turn()
+        except (ZygoteDied, ZygoteStalled) as error:
+            self._replace_zygote(error)
+
     def _turn(self) -> None:
         self._start_missing()
         poller = select.poll()
@@ -317,6 +324,10 @@ class Supervisor:
             return
         try:
             words = child.control.heard()
+        except msgspec.MsgspecError as error:
+            log.warning("child %d says what cannot be read; killing it: %s", child.number, error)
+            self._kill(child)
+            return
         except EOFError:
             child.control.close()
             child.control = None
@@ -326,6 +337,7 @@ class Supervisor:
                 case Joined():
                     child.has_joined = True
                     self._failures = 0
+                    self._excuse = ""
                     self._beat_for_children()
                     if self._stopping_since:
                         child.control.say(Drain())
@@ -362,20 +374,15 @@ class Supervisor:
     def _start_over(self) -> None:
         """Register anew after the engine gave this whole worker up (it was stopped for too long)."""
         log.warning("the engine gave this worker up; it registers anew")
+        # Under another id: the old one is closed for ever.
+        self.id = os.urandom(12).hex()
         for child in self._children.values():
             self._kill(child)
-        self._keeper.post(self._rejoin)
-
-    def _rejoin(self) -> None:
-        self._open_engine()
+        self._keeper.start_over(self._session())
 
     # --- the zygote's news --------------------------------------------------------------------
     def _hear_zygote(self) -> None:
-        try:
-            events = self._zygote.events()
-        except ZygoteDied:
-            self._replace_zygote()
-            return
+        events = self._zygote.events()
         if any(isinstance(event, Lapsed) for event in events):
             log.warning("no beat was acknowledged in time: all children were killed")
             for child in self._children.values():
@@ -384,10 +391,15 @@ class Supervisor:
             if isinstance(event, Gone) and event.pid in self._children:
                 self._bury(self._children.pop(event.pid), event.status)
 
-    def _replace_zygote(self) -> None:
-        """After the zygote's death nothing of its family may live on."""
-        log.error("the zygote died; its children died with it, starting another")
-        kill_marked(self.mark)
+    def _replace_zygote(self, why: ZygoteDied | ZygoteStalled) -> None:
+        """Without its zygote nothing of the family may live on."""
+        log.error("starting another zygote, and all children anew: %s", why)
+        try:
+            kill_marked(self.mark)
+        except TimeoutError as error:
+            # A dead zygote is noticed again in the next turn.
+            log.warning("the children of a dead zygote do not end yet: %s", error)
+            return
         self._zygote.close()
         for child in list(self._children.values()):
             child.is_dying = True
@@ -398,13 +410,14 @@ class Supervisor:
         """Give back what a dead child held; its whole tree is gone."""
         self._hear_child(child)
         outcomes = tuple(child.outcomes) or self._blame(child, status)
+        ends = (*outcomes, *_ends_of_neighbours(child, outcomes))
         session_id = child.session_id
         self._beat_for_children()
         if child.clerk is not None:
             # What it had said before it died comes first: the outcomes in it count.
             clerk = child.clerk
             self._keeper.post(lambda: clerk.finish(LAST_WORDS_S))
-        self._keeper.post(lambda: self._engine.retire(session_id, outcomes))
+        self._keeper.post(lambda: self._engine.retire(session_id, ends))
         if child.excuse:
             self._note_failure(child)
         elif outcomes or (status != 0 and not child.is_dying):
@@ -422,7 +435,7 @@ class Supervisor:
         if len(started) == 1:
             return (Crashed(started[0].token, how),)
         reason = f"one of {len(started)} jobs whose process {how}"
-        return tuple(HandedBack(running.token, reason, alone=True) for running in started)
+        return tuple(HandedBack(running.token, reason, alone=True, has_started=True) for running in started)
 
     def _note_failure(self, child: _Child) -> None:
         log.error("child %d cannot work: %s", child.number, child.excuse)
@@ -548,3 +561,20 @@ class Supervisor:
         for attempt in child.board.running():
             if attempt.pid:
                 child.board.judge(attempt.slot, STOPPING)
+
+
+def _ends_of_neighbours(child: _Child, judged: Sequence[Outcome]) -> list[Outcome]:
+    """Say how the other attempts ended that stood on a dead child's board."""
+    done = {outcome.token for outcome in judged}
+    ends: list[Outcome] = []
+    for attempt in child.board.running():
+        verdict = child.board.verdict(attempt.slot)
+        if attempt.token in done:
+            continue
+        if verdict:
+            ends.append(limit_outcome(attempt, verdict))
+        else:
+            ends.append(
+                HandedBack(attempt.token, "its process ended for no fault of its own", has_started=True)
+            )
+    return ends

@@ -29,6 +29,11 @@ IDLE: Final = 1
 SESSION_ARMED: Final = 2
 RESULT_ARMED: Final = 3
 
+#: A process waits for results with so many bells at most, so that others find slots; then it polls.
+_MOST_AWAITING: Final = 64
+#: Where a slot's `where` begins to name the boot.
+_BOOT_SHIFT: Final = 32
+
 _WORDS: Final = 24
 _RECORD: Final = struct.Struct(f"<Q 32s 80s {_WORDS}Q")
 _RECORD_BYTES: Final = _RECORD.size
@@ -90,6 +95,7 @@ class Bells:
     def __init__(self, path: str) -> None:
         self._where = _here()
         self._own: dict[str, int] = {}
+        self._awaiting = 0
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         if os.fstat(self._file).st_size < _FILE_BYTES:
             os.ftruncate(self._file, _FILE_BYTES)
@@ -125,8 +131,11 @@ class Bells:
 
     def slot(self, index: int) -> Slot | None:
         """Return what is written in a slot, if its owner is within reach."""
-        slot = Slot.unpacked(os.pread(self._file, _RECORD_BYTES, _offset(index)))
+        slot = self._written(index)
         return slot if slot is not None and slot.where == self._where else None
+
+    def _written(self, index: int) -> Slot | None:
+        return Slot.unpacked(os.pread(self._file, _RECORD_BYTES, _offset(index)))
 
     def ring(self, index: int, slot: Slot) -> bool:
         """Wake a slot's owner; False where there is none any more."""
@@ -169,12 +178,12 @@ class Bells:
 
     def take(self, owner: str, job_ids: Collection[str]) -> tuple[int, socket.socket] | None:
         """Take a free slot and bind its socket; None where there is none."""
-        if self._sender is None:
+        if self._sender is None or (job_ids and self._awaiting >= _MOST_AWAITING):
             return None
-        ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        ear.setblocking(False)
         name = b"\0cicely-" + os.urandom(8).hex().encode()
-        ear.bind(name)
+        ear = _bound(name)
+        if ear is None:
+            return None
         slot = Slot(self._where, name, owner_key(owner), sieve_of(job_ids))
         with self._alone():
             index = self._free_index()
@@ -183,13 +192,18 @@ class Bells:
                 return None
             os.pwrite(self._file, slot.packed(), _offset(index))
             self.mark(index, IDLE)
-        if not job_ids:
+        if job_ids:
+            self._awaiting += 1
+        else:
             self._own[slot.owner] = index
         return index, ear
 
     def give_back(self, index: int, owner: str) -> None:
         """Free one's own slot."""
-        self._own.pop(owner_key(owner), None)
+        if owner:
+            self._own.pop(owner_key(owner), None)
+        else:
+            self._awaiting -= 1
         self.mark(index, FREE)
 
     def index_of(self, owner: str) -> int:
@@ -203,10 +217,16 @@ class Bells:
     def _reclaimed(self) -> int:
         """Return the first slot whose owner is gone, -1 where all live."""
         for index in range(SLOTS):
-            slot = self.slot(index)
-            if slot is not None and not _listens(slot.socket_name):
+            slot = self._written(index)
+            if slot is None or self._is_gone(slot):
                 return index
         return -1
+
+    def _is_gone(self, slot: Slot) -> bool:
+        if slot.where == self._where:
+            return not _listens(slot.socket_name)
+        # Nobody outlives a boot; those of another namespace of this one cannot be asked.
+        return slot.where >> _BOOT_SHIFT != self._where >> _BOOT_SHIFT
 
     def _free_dead(self, index: int, slot: Slot) -> None:
         with self._alone():
@@ -267,8 +287,23 @@ def _offset(index: int) -> int:
     return SLOTS + index * _RECORD_BYTES
 
 
+def _bound(name: bytes) -> socket.socket | None:
+    """Return a socket of this name; None where the process has too many open files for one more."""
+    try:
+        ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    except OSError:
+        return None
+    ear.setblocking(False)
+    ear.bind(name)
+    return ear
+
+
 def _listens(socket_name: bytes) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+    try:
+        probe = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    except OSError:
+        return True  # There is no socket left to ask with.
+    with probe:
         try:
             probe.connect(socket_name)
         except OSError:
@@ -282,5 +317,5 @@ def _here() -> int:
         return 0
     with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", "rb") as file:
         boot_id = file.read()
-        return zlib.crc32(boot_id) << 32 | os.stat("/proc/self/ns/net").st_ino & 0xFFFFFFFF
+        return zlib.crc32(boot_id) << _BOOT_SHIFT | os.stat("/proc/self/ns/net").st_ino & 0xFFFFFFFF
     return 0

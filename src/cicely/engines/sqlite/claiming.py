@@ -18,7 +18,7 @@ from cicely.engines.sqlite.endings import Endings, expire, rows_of
 from cicely.engines.sqlite.member import Member
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.sweeping import promote, take_back_messages
-from cicely.engines.sqlite.transaction import READY, RUNNING, Transaction, Values, token_of
+from cicely.engines.sqlite.transaction import READY, RUNNING, Transaction, Values, numbers, token_of
 
 _SQL: Final = statements("claim")
 _QUEUE: Final = _SQL["queue"]
@@ -31,6 +31,7 @@ _NEXT_DUE: Final = _SQL["next_due"]
 _STEER: Final = statements("steer")
 
 PROMOTED_PER_CLAIM: Final = 256
+EXPIRED_PER_CLAIM: Final = 256
 _LARGEST_CHUNK: Final = 256
 _SMALLEST_CHUNK: Final = 4
 _FIRST_KEY: Final = (-(1 << 63), -1)
@@ -46,15 +47,17 @@ def claim(txn: Transaction, member: Member, demand: Demand) -> Intake:
         take_back_messages(txn, PROMOTED_PER_CLAIM)
     promote(txn, PROMOTED_PER_CLAIM)
     claims = _repeated(txn, member, demand)
+    is_cut = False
     if not claims:
         taking = _Taking(txn, member, demand)
         for ask in demand.asks:
             taking.answer(ask)
-        claims = taking.claims
+        claims, is_cut = taking.claims, taking.is_cut
     txn.is_stirred = True
     txn.claimer = member.session.id
     txn.passed_on = not claims
-    return Intake(tuple(claims), next_due_in_s(txn))
+    # One that stopped at its bound has not seen what is there: let it come back at once.
+    return Intake(tuple(claims), 0.0 if is_cut else next_due_in_s(txn))
 
 
 def next_due_in_s(txn: Transaction) -> float | None:
@@ -166,12 +169,18 @@ class _Taking:
         self._demand = demand
         self._late: list[int] = []
         self._damaged: list[int] = []
-        self._runs: list[Values] = []
+        self._expired = 0
+        #: Whether so many were late that the rest was not looked at.
+        self.is_cut = False
+        #: Numbers of what was taken, by the fence of the claim.
+        self._taken: dict[int, list[int]] = {}
         self._started: list[Values] = []
         self.claims: list[Claim] = []
 
     def answer(self, ask: Ask) -> None:
         """Take what one ask wants, and write it down, so that the next ask does not see it."""
+        if self.is_cut:
+            return
         _Filling(self, ask).fill_from(self._streams(ask))
 
     def _streams(self, ask: Ask) -> Iterator[tuple[int, str, list[_Stream]]]:
@@ -198,15 +207,14 @@ class _Taking:
 
     def take(self, row: Values, stream: _Stream, queue: str) -> bool:
         """Add a claim for a job; False where its row cannot be read."""
-        demand, now = self._demand, self.now
+        demand = self._demand
         try:
             taken = _claim_of(row, demand.request, task=stream.task, kind=stream.kind, queue=queue)
         except UNREADABLE:
             self._damaged.append(row[1])
             return False
-        deadline_at = None if demand.visibility_s is None else now + demand.visibility_s
         self.claims.append(taken)
-        self._runs.append((row[1], self._member.number, demand.request, taken.fence, now, deadline_at))
+        self._taken.setdefault(taken.fence, []).append(row[1])
         if row[4] is not None:
             self._started.append((row[4], row[1]))
         return True
@@ -214,6 +222,8 @@ class _Taking:
     def expire(self, row: Values) -> None:
         """Note a job that was to start before now."""
         self._late.append(row[1])
+        self._expired += 1
+        self.is_cut = self._expired >= EXPIRED_PER_CLAIM
 
     def write(self, queue: int, streams: list[_Stream]) -> None:
         """Write what was taken from one queue."""
@@ -223,11 +233,16 @@ class _Taking:
         for stream in streams:
             if stream.taken_to is not None:
                 txn.execute(_TAKE, (*stream.lane_key, *stream.taken_to))
-        txn.many(_RUN, self._runs)
+        demand = self._demand
+        deadline_at = None if demand.visibility_s is None else self.now + demand.visibility_s
+        for fence, ns in self._taken.items():
+            held = (self._member.number, demand.request, fence, self.now, deadline_at)
+            txn.execute(_RUN, (numbers(ns), *held))
         txn.many(_SQL["started"], self._started)
-        txn.count(queue, READY, -len(self._runs))
-        txn.count(queue, RUNNING, len(self._runs))
-        self._runs, self._started = [], []
+        taken = sum(map(len, self._taken.values()))
+        txn.count(queue, READY, -taken)
+        txn.count(queue, RUNNING, taken)
+        self._taken, self._started = {}, []
 
     def _end_late(self) -> None:
         if not self._late:
@@ -295,7 +310,8 @@ class _Filling:
         if expires_at is not None and expires_at <= self._now:
             self._taking.expire(row)
             stream.take()
-            return True
+            self._is_over = self._taking.is_cut
+            return not self._is_over
         if self._taken >= self._ask.slots and not self._may_take_beyond(stream.task):
             return False
         self._taken += self._taking.take(row, stream, queue)

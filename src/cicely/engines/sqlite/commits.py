@@ -24,7 +24,7 @@ from cicely.engines.sqlite.news import Ring, rings
 from cicely.engines.sqlite.place import Place
 from cicely.engines.sqlite.transaction import Transaction
 from cicely.engines.sqlite.turnstile import Turnstile
-from cicely.errors import EngineUnavailable
+from cicely.errors import EngineError, EngineUnavailable
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ class Commits:
         now: Callable[[], float],
         busy_timeout_s: float,
     ) -> None:
-        self._connection = connection
+        self._connection: apsw.Connection | None = connection
         self._place = place
         self._turnstile = turnstile
         self._bells = bells
@@ -101,12 +101,43 @@ class Commits:
         self._pending: deque[_Call[Any]] = deque()
         self._names = Names(connection)
         self._members: dict[str, Member] = {}
+        self._is_held = False
+        self._is_closed = False
 
     def close(self) -> None:
         """Close the connection, when nobody uses it."""
         with self._mutex:
-            self._connection.close()
+            self._is_closed = True
+            self._disconnect()
         self._wake_next()
+
+    def hold(self, timeout_s: float) -> bool:
+        """Close the connection when nobody uses it, and let nobody begin; False if it stays in use."""
+        self._is_held = True
+        if not self._mutex.acquire(timeout=timeout_s):
+            self._is_held = False
+            return False
+        self._disconnect()
+        return True
+
+    def let_go(self) -> None:
+        """Let calls begin again."""
+        self._is_held = False
+        self._mutex.release()
+        self._wake_next()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _connected(self) -> apsw.Connection:
+        if self._connection is None:
+            if self._is_closed:
+                raise EngineError(f"{self._place.path} was closed by another thread; open it anew")
+            self._connection = self._place.connect()
+            self._names = Names(self._connection)
+        return self._connection
 
     def run(self, verb: str, work: Work[T]) -> T:
         """Carry out one verb in a transaction, and return its answer once it is committed."""
@@ -118,7 +149,8 @@ class Commits:
 
     def _lead(self, call: _Call[Any]) -> bool:
         """Carry out what is pending, if the connection is free; return whether `call` is done."""
-        if not self._mutex.acquire(blocking=False):
+        # Those who come while a fork waits for the connection queue up behind it.
+        if self._is_held or not self._mutex.acquire(blocking=False):
             return call.is_done
         try:
             if not call.is_done:
@@ -135,13 +167,20 @@ class Commits:
 
     def _wait(self, call: _Call[Any]) -> None:
         give_up_at = time.monotonic() + 2 * self._busy_timeout_s
-        while True:
-            news = call.listen()
-            if self._lead(call):
-                return
-            if not news.wait(give_up_at - time.monotonic()):
-                self._withdraw(call)
-                return
+        try:
+            while True:
+                news = call.listen()
+                if self._lead(call):
+                    return
+                if not news.wait(give_up_at - time.monotonic()):
+                    self._withdraw(call)
+                    return
+        except BaseException:
+            # Ctrl-C: it may have been woken just now to go on for the others.
+            with contextlib.suppress(ValueError):
+                self._pending.remove(call)
+            self._wake_next()
+            raise
 
     def _withdraw(self, call: _Call[Any]) -> None:
         try:
@@ -233,8 +272,9 @@ class Commits:
         return txn, ready
 
     def _begin(self) -> Transaction:
-        self._connection.execute("BEGIN IMMEDIATE")
-        return Transaction(self._connection, self._names, self._members, now=self._now())
+        connection = self._connected()
+        connection.execute("BEGIN IMMEDIATE")
+        return Transaction(connection, self._names, self._members, now=self._now())
 
     def _commit(self, txn: Transaction, calls: list[_Call[Any]]) -> list[Ring]:
         txn.write_counts()
@@ -249,7 +289,7 @@ class Commits:
     def _roll_back(self) -> None:
         self._names.forget()
         self._members.clear()
-        if self._connection.in_transaction:
+        if self._connection is not None and self._connection.in_transaction:
             with contextlib.suppress(apsw.Error):
                 # Where the disk fails SQLite may have rolled back by itself.
                 self._connection.execute("ROLLBACK")

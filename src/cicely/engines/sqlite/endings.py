@@ -26,6 +26,9 @@ from cicely.engines.sqlite.transaction import (
 _SQL: Final = statements("settle")
 _ENQUEUE: Final = statements("enqueue")
 
+#: From so many rows on, one statement over all of them is cheaper than one per row.
+_ALIKE: Final = 3
+
 
 class Row(msgspec.Struct, gc=False):
     """A job with what decides its next move, in the order of the statement `rows`.
@@ -56,6 +59,7 @@ class Row(msgspec.Struct, gc=False):
     session: int | None
     request: bytes | None
     cancelling: int
+    reason: str
     end: int | None
 
     @property
@@ -105,15 +109,16 @@ class Endings:
     def __init__(self, txn: Transaction) -> None:
         self._txn = txn
         self._unrun: list[int] = []
-        self._done: list[Values] = []
-        self._sweepable: list[Values] = []
+        #: Numbers of jobs by what their rows have in common: one statement writes all that are alike.
+        self._done: dict[Values, list[int]] = {}
+        self._sweepable: dict[float, list[int]] = {}
         self._ready: list[Values] = []
 
     def succeed(self, n: int, job_id: str, *, queue: int, keep_s: float, done: Values) -> None:
         """End the plain case: a running job without a unique key that succeeded."""
         self._unrun.append(n)
-        self._done.append(done)
-        self._sweepable.append((self._txn.now + keep_s, n))
+        self._done.setdefault(done, []).append(n)
+        self._sweepable.setdefault(keep_s, []).append(n)
         self._txn.ended.append(job_id)
 
     def carry_out(self, row: Row, step: Finish | Again, reason: str, request: bytes | None = None) -> None:
@@ -126,8 +131,7 @@ class Endings:
     def release(self, row: Row, reason: str) -> None:
         """Take a claim back at no cost to the job."""
         if row.cancelling:
-            why = "cancelled while running"
-            self.finish(row, Finish(State.CANCELLED, row.tallies, why), why)
+            self.finish(row, Finish(State.CANCELLED, row.tallies, row.reason), reason)
         else:
             self.again(row, Again(row.tallies, reason), reason)
 
@@ -141,14 +145,13 @@ class Endings:
             txn.execute(_SQL["tallies"], (row.n, tallies.errors, tallies.crashes, tallies.lost))
         if row.unique_key is not None:
             txn.execute(_SQL["ununiq"], (row.unique_key, row.n))
-        self._done.append(
-            (
-                row.n, code, txn.now, row.started_at, row.session, request, row.fence, row.attempt,
-                step.reason, reason, step.error or None, step.result or None,
-            )
+        done = (
+            code, txn.now, row.started_at, row.session, request, row.fence, row.attempt, step.reason,
+            reason, step.error or None, step.result or None,
         )  # fmt: skip
+        self._done.setdefault(done, []).append(row.n)
         keep_s = row.keep_failed_s if code == FAILED else row.keep_s
-        self._sweepable.append((txn.now + keep_s, row.n))
+        self._sweepable.setdefault(keep_s, []).append(row.n)
         txn.move(row.queue, row.state_code, code)
         txn.ended.append(row.id)
 
@@ -165,11 +168,12 @@ class Endings:
         if due_at is not None:
             order = rank(row.priority, due_at, ageing_s=row.ageing_s)
         tallies = step.tallies
+        expires_at = None if step.has_started else row.expires_at
         txn.execute(
             _SQL["again"],
             (
                 row.n, tallies.errors, tallies.crashes, tallies.lost, row.fence, row.attempt,
-                row.started_at, job_class, order, due_at, step.reason,
+                row.started_at, job_class, order, due_at, step.reason, expires_at,
             ),
         )  # fmt: skip
         if step.error:
@@ -187,8 +191,8 @@ class Endings:
         else:
             txn.execute(_ENQUEUE["deferred"], (due_at, row.n))
             txn.move(row.queue, RUNNING, SCHEDULED)
-        if row.expires_at is not None:
-            txn.execute(_ENQUEUE["expiring"], (row.expires_at, row.n))
+        if expires_at is not None:
+            txn.execute(_ENQUEUE["expiring"], (expires_at, row.n))
         txn.is_stirred = True
 
     def _leave(self, row: Row) -> None:
@@ -210,8 +214,15 @@ class Endings:
         txn = self._txn
         if self._unrun:
             txn.execute(_SQL["unrun"], (numbers(self._unrun),))
-        txn.many(_SQL["done"], self._done)
-        txn.many(_SQL["sweepable"], self._sweepable)
+        single: list[Values] = []
+        for rest, ns in self._done.items():
+            if len(ns) < _ALIKE:
+                single += [(n, *rest) for n in ns]
+            else:
+                txn.execute(_SQL["done_alike"], (numbers(ns), *rest))
+        txn.many(_SQL["done"], single)
+        for keep_s, ns in self._sweepable.items():
+            txn.execute(_SQL["sweepable"], (numbers(ns), txn.now + keep_s))
         txn.many(_ENQUEUE["ready"], self._ready)
 
 

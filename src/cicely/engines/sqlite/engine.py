@@ -179,7 +179,11 @@ class SqliteEngine:
 
     # --- blobs ----------------------------------------------------------------------------
     def put_blob(self, job_id: str, digest: str, data: bytes) -> None:
-        self._write("put_blob", lambda txn: blobs.put_blob(txn, job_id, digest, data))
+        for part in blobs.parts_of(data):
+            self._put_part(job_id, digest, part)
+
+    def _put_part(self, job_id: str, digest: str, part: blobs.Part) -> None:
+        self._write("put_blob", lambda txn: blobs.put_part(txn, job_id, digest, part))
 
     def get_blob(self, job_id: str, digest: str) -> bytes | None:
         return self._read(lambda txn: blobs.get_blob(txn, job_id, digest))
@@ -205,6 +209,7 @@ def _sweep(txn: Transaction, batch: int, silent: Sequence[Silent]) -> Swept:
     expired = sweeping.expire_late(txn, batch)
     deleted = sweeping.delete_old(txn, batch)
     sweeping.forget(txn, batch)
+    has_waste = blobs.remove_waste(txn)
     txn.is_stirred = True
     return Swept(
         promoted=promoted,
@@ -212,5 +217,5 @@ def _sweep(txn: Transaction, batch: int, silent: Sequence[Silent]) -> Swept:
         expired=expired,
         deleted=deleted,
         next_due_in_s=claiming.next_due_in_s(txn),
-        more=batch in (promoted, expired, deleted, taken_back),
+        more=has_waste or batch in (promoted, expired, deleted, taken_back),
     )

@@ -1,8 +1,9 @@
-"""Who holds the write lock, and what a waiter does about one that is stopped.
+"""Who holds the write lock, and what a waiter does about one that does not let go of it.
 
-A worker process that was stopped (SIGSTOP, a debugger's leftover) while it held the lock would stop
-every other: after a quarter of its lease it is killed, as its own supervisor would do later, and
-SQLite rolls its transaction back. A producer is somebody's program: it is named, and left alone.
+A worker process that was stopped or frozen (SIGSTOP, a debugger's leftover, a container's freezer)
+while it held the lock would stop every other: after a quarter of its lease it is killed, as its own
+supervisor would do later, and SQLite rolls its transaction back. A producer is somebody's program:
+it is named, and left alone.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import logging
 import os
 import signal
 import struct
-import sys
 import time
 from typing import Final, NamedTuple
+
+from cicely.engines.hostfacts import is_stopped, pid_namespace, start_time
 
 log = logging.getLogger("cicely")
 
@@ -22,26 +24,31 @@ log = logging.getLogger("cicely")
 LEASE_PART: Final = 0.25
 _DEFAULT_PATIENCE_S: Final = 30.0 * LEASE_PART
 
-_STAMP: Final = struct.Struct("<8s q q q d Q")
-_MAGIC: Final = b"cicely-1"
+#: One that is not stopped may be slow (a disk that hangs), so it is given at least so long.
+_FROZEN_S: Final = 5.0
+#: Whoever did not look for so long may have been frozen itself, and begins to watch anew.
+_GAP_S: Final = 2.0
+
+_STAMP: Final = struct.Struct("<8s q q q d Q Q")
+_MAGIC: Final = b"cicely-2"
 _ROLES: Final = {"producer": 0, "worker": 1}
-_STARTED_FIELD: Final = 19
 
 
 class Holder(NamedTuple):
-    """A process as it signs the lock file."""
+    """A process as it signs the lock file, at its `turn`-th turn."""
 
     pid: int
     started: int
     is_worker: bool
     patience_s: float
     namespace: int
+    turn: int = 0
 
     @classmethod
     def here(cls, role: str, patience_s: float) -> Holder:
         """Return this process."""
         pid = os.getpid()
-        return cls(pid, _started(pid), bool(_ROLES[role]), patience_s, _pid_namespace())
+        return cls(pid, start_time(pid) or 0, bool(_ROLES[role]), patience_s, pid_namespace())
 
     @classmethod
     def of(cls, file: int) -> Holder | None:
@@ -49,23 +56,29 @@ class Holder(NamedTuple):
         data = os.pread(file, _STAMP.size, 0)
         if len(data) != _STAMP.size or not data.startswith(_MAGIC):
             return None
-        _, pid, started, role, patience_s, namespace = _STAMP.unpack(data)
-        return cls(pid, started, bool(role), patience_s, namespace)
+        _, pid, started, role, patience_s, namespace, turn = _STAMP.unpack(data)
+        return cls(pid, started, bool(role), patience_s, namespace, turn)
 
     def packed(self) -> bytes:
         """Return the bytes that are signed with."""
-        return _STAMP.pack(_MAGIC, self.pid, self.started, self.is_worker, self.patience_s, self.namespace)
+        return _STAMP.pack(
+            _MAGIC, self.pid, self.started, self.is_worker, self.patience_s, self.namespace, self.turn
+        )
 
     @property
     def is_within_sight(self) -> bool:
         """Whether its pid means the same process here."""
-        return self.namespace == _pid_namespace() != 0
+        return self.namespace == pid_namespace() != 0
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it is this very process that has its pid now."""
+        return start_time(self.pid) == self.started
 
     @property
     def is_stopped(self) -> bool:
         """Whether it is this very process, and stopped."""
-        fields = _stat(self.pid)
-        return bool(fields) and fields[0] == b"T" and int(fields[_STARTED_FIELD]) == self.started
+        return self.is_there and is_stopped(self.pid)
 
 
 class Watch:
@@ -74,37 +87,47 @@ class Watch:
     def __init__(self, file: int) -> None:
         self._file = file
         self._seen: Holder | None = None
-        self._stopped_since = 0.0
+        self._was_stopped = False
+        self._unchanged_since = 0.0
+        self._looked_at = 0.0
         self.patience_s = _DEFAULT_PATIENCE_S
 
     def look(self, path: str) -> None:
-        """Look once; kill the holder where it is a worker that was stopped for too long."""
+        """Look once; kill the holder where it is a worker that has kept the lock for too long."""
         holder = Holder.of(self._file)
-        if holder is None or not holder.is_within_sight or not holder.is_stopped:
+        now = time.monotonic()
+        gap_s, self._looked_at = now - self._looked_at, now
+        if holder is None or not holder.is_worker or not holder.is_within_sight:
             self._seen = None
             return
-        now = time.monotonic()
-        if holder != self._seen:
-            self._seen, self._stopped_since = holder, now
+        stopped = holder.is_stopped
+        if holder != self._seen or stopped != self._was_stopped or gap_s > _GAP_S:
+            self._seen, self._was_stopped, self._unchanged_since = holder, stopped, now
             return
-        if holder.is_worker and now - self._stopped_since >= holder.patience_s:
+        patience_s = holder.patience_s if stopped else max(holder.patience_s, _FROZEN_S)
+        if now - self._unchanged_since >= patience_s:
             self._kill(holder, path)
 
     def _kill(self, holder: Holder, path: str) -> None:
         """Kill it, unless it has let go or gone on meanwhile."""
         self._seen = None
+        how = "stopped" if self._was_stopped else "not moving"
         with contextlib.suppress(OSError):
             process = os.pidfd_open(holder.pid)
             try:
-                if holder.is_stopped and _holds(holder.pid, self._file):
+                if self._is_as_seen(holder) and _holds(holder.pid, self._file):
                     signal.pidfd_send_signal(process, signal.SIGKILL)
                     log.warning(
-                        "killed worker process %d: it was stopped while it held the write lock of %s",
+                        "killed worker process %d: it was %s while it held the write lock of %s",
                         holder.pid,
+                        how,
                         path,
                     )
             finally:
                 os.close(process)
+
+    def _is_as_seen(self, holder: Holder) -> bool:
+        return holder.is_there and holder.is_stopped == self._was_stopped and Holder.of(self._file) == holder
 
     def complaint(self, path: str, waited_s: float) -> str:
         """Return the sentence for a caller who waited in vain."""
@@ -129,23 +152,3 @@ def _holds(pid: int, file: int) -> bool:
             if fields[1:4] == ["FLOCK", "ADVISORY", "WRITE"] and fields[4:6] == [str(pid), device]:
                 return True
     return False
-
-
-def _stat(pid: int) -> list[bytes]:
-    """Return the fields of /proc/<pid>/stat from the state on; [] where there is no such process."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
-        return file.read().rpartition(b")")[2].split()
-    return []
-
-
-def _started(pid: int) -> int:
-    fields = _stat(pid)
-    return int(fields[_STARTED_FIELD]) if fields else 0
-
-
-def _pid_namespace() -> int:
-    if sys.platform != "linux":
-        return 0
-    with contextlib.suppress(OSError):
-        return os.stat("/proc/self/ns/pid").st_ino
-    return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,6 +12,7 @@ import apsw
 from cicely.engines.sqlite.bells import Bells
 from cicely.engines.sqlite.commits import Commits, Work
 from cicely.engines.sqlite.faults import translated
+from cicely.engines.sqlite.forks import forks
 from cicely.engines.sqlite.names import Names
 from cicely.engines.sqlite.place import Place
 from cicely.engines.sqlite.transaction import Transaction
@@ -38,25 +38,28 @@ class Home:
                 f"{error.filename or place.path}: {error.strerror}; check who owns {place.path}, its "
                 "folder and the files beside it"
             ) from error
+        self._reading: apsw.Connection | None = None
+        self._names: Names | None = None
+        self._reader = threading.Lock()
         try:
-            self._writing = self._connected(busy_timeout_s)
+            with forks.opening(self):
+                self.commits = self._opened(busy_timeout_s)
         except BaseException:
             self.turnstile.close()
             self.bells.close()
             raise
-        place.remember()
-        self.commits = Commits(
-            self._writing,
-            place=place,
+
+    def _opened(self, busy_timeout_s: float) -> Commits:
+        writing = self._connected(busy_timeout_s)
+        self._place.remember()
+        return Commits(
+            writing,
+            place=self._place,
             turnstile=self.turnstile,
             bells=self.bells,
-            now=now,
+            now=self._now,
             busy_timeout_s=busy_timeout_s,
         )
-        self._reading: apsw.Connection | None = None
-        self._names: Names | None = None
-        self._reader = threading.Lock()
-        _homes.add(self)
 
     def _connected(self, busy_timeout_s: float) -> apsw.Connection:
         if not self._place.is_new:
@@ -70,11 +73,10 @@ class Home:
 
     def close(self) -> None:
         """Let go of everything."""
+        forks.forget(self)
         self.commits.close()
         with self._reader:
-            if self._reading is not None:
-                self._reading.close()
-                self._reading = None
+            self._stop_reading()
         self.turnstile.close()
         self.bells.close()
 
@@ -100,23 +102,28 @@ class Home:
             if connection.in_transaction:
                 connection.execute("COMMIT")
 
+    def _stop_reading(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.close()
+
+    # --- forks ----------------------------------------------------------------------------
+    def hold(self, timeout_s: float) -> bool:
+        """Let no call begin and close the connections; False where calls go on for too long."""
+        if not self.commits.hold(timeout_s):
+            return False
+        if not self._reader.acquire(timeout=timeout_s):
+            self.commits.let_go()
+            return False
+        self._stop_reading()
+        return True
+
+    def let_go(self) -> None:
+        """Let calls begin again."""
+        self._reader.release()
+        self.commits.let_go()
+
     def leave_to_parent(self) -> None:
-        """In a forked child: close what is a plain file, and never touch the parent's connections."""
-        _inherited.append((self._writing, self._reading))
+        """In a forked child: close what is a plain file."""
         self.turnstile.abandon()
         self.bells.close()
-
-
-_homes: weakref.WeakSet[Home] = weakref.WeakSet()
-
-#: Kept for ever: to close them would be to close the parent's files behind SQLite's back.
-_inherited: list[object] = []
-
-
-def _after_fork() -> None:
-    for home in list(_homes):
-        home.leave_to_parent()
-        _inherited.append(home)
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -17,7 +17,8 @@ CREATE TABLE class (
     UNIQUE (task, kind)
 ) STRICT;
 
--- facts: the Session as JSON. Closed ones are kept for a while, for the names in attempts.
+-- facts: the Session as JSON, empty once it is closed. Closed ones are kept for a while, for the names
+-- in attempts.
 CREATE TABLE session (
     id INTEGER PRIMARY KEY,
     key TEXT NOT NULL UNIQUE,
@@ -28,6 +29,7 @@ CREATE TABLE session (
     beat_at REAL NOT NULL,
     closed_at REAL
 ) STRICT;
+CREATE INDEX session_open ON session (id) WHERE closed_at IS NULL;
 CREATE INDEX session_closed ON session (closed_at) WHERE closed_at IS NOT NULL;
 
 -- body is NULL where it is large: then it lies in payload, so that updates here stay small.
@@ -173,6 +175,13 @@ CREATE TABLE blob (
     data BLOB NOT NULL,
     UNIQUE (job, digest, chunk)
 ) STRICT;
+
+-- Blobs that nobody will read again: sweeps remove them, a few chunks at a time.
+CREATE TABLE waste (
+    job TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (job, digest)
+) STRICT, WITHOUT ROWID;
 
 -- When to look whether a blob's job was ever stored.
 CREATE TABLE blob_watch (

@@ -19,6 +19,9 @@ from cicely.errors import SessionClosed
 _SQL: Final = statements("sessions")
 _MEMBER: Final = _SQL["member"]
 
+#: A process remembers so many sessions.
+_MOST_MEMBERS: Final = 256
+
 _encode = msgspec.json.Encoder(order="sorted").encode
 _decode = msgspec.json.Decoder(Session).decode
 
@@ -43,6 +46,9 @@ def known_member(txn: Transaction, session_id: str) -> Member | None:
 def _remembered(txn: Transaction, session_id: str, row: Values) -> Member:
     member = txn.members.get(session_id)
     if member is None:
+        if len(txn.members) >= _MOST_MEMBERS:
+            # Most of them were recycled long ago; those that are not come back at once.
+            txn.members.clear()
         member = txn.members[session_id] = Member(row[0], session_of(session_id, row[1]))
     return member
 

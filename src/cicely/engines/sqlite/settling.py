@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from cicely.core.outcome import Again, Outcome, Succeeded, decide, reason_of
 from cicely.engines.contract import RECEIPT_LEASES, Save, Verdict
+from cicely.engines.sqlite.blobs import drop_replaced
 from cicely.engines.sqlite.endings import Endings, rows_of
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import (
@@ -25,6 +26,9 @@ from cicely.engines.sqlite.transaction import (
 _SQL: Final = statements("settle")
 _HELD: Final = _SQL["held"]
 _SAVE: Final = statements("save")
+
+#: A checkpoint that is not longer may be a reference to a blob.
+_LONGEST_REFERENCE: Final = 256
 
 #: A session that is gone leaves its receipts for ten of these.
 DEFAULT_LEASE_S: Final = 30.0
@@ -85,15 +89,15 @@ class _Settling:
     def _succeed(self, outcome: Succeeded, held: Values) -> None:
         n, request, fence, session, claimed_at, _, job_id, queue, keep_s, attempt, _ = held
         done = (
-            n, SUCCEEDED, self._txn.now, claimed_at, session, request, fence, attempt, "",
-            "succeeded", None, outcome.result or None,
+            SUCCEEDED, self._txn.now, claimed_at, session, request, fence, attempt, "", "succeeded",
+            None, outcome.result or None,
         )  # fmt: skip
         self._successes[queue] = self._successes.get(queue, 0) + 1
         self._endings.succeed(n, job_id, queue=queue, keep_s=keep_s, done=done)
 
     def _settle(self, outcome: Outcome, n: int) -> None:
         [row] = rows_of(self._txn, (n,))
-        step = decide(outcome, row.tallies, cancelling=bool(row.cancelling))
+        step = decide(outcome, row.tallies, cancelling=bool(row.cancelling), why=row.reason)
         if isinstance(step, Again):
             self._keep_receipt(outcome, row.session)
         self._endings.carry_out(row, step, reason_of(outcome), outcome.token[:REQUEST_BYTES])
@@ -124,7 +128,14 @@ def _save_one(txn: Transaction, one: Save) -> bool:
     if one.progress is not None:
         txn.execute(_SAVE["progress"], (n, one.progress))
     if one.checkpoint is not None:
+        _drop_replaced_checkpoint(txn, n, one.checkpoint)
         txn.execute(_SAVE["checkpoint"], (n, one.checkpoint))
     if one.visibility_s is not None:
         txn.execute(_SAVE["deadline"], (n, txn.now + one.visibility_s))
     return True
+
+
+def _drop_replaced_checkpoint(txn: Transaction, n: int, checkpoint: bytes) -> None:
+    replaced = txn.row(_SAVE["replaced"], (n, _LONGEST_REFERENCE))
+    if replaced is not None:
+        drop_replaced(txn, replaced[1], replaced=replaced[0], kept=(checkpoint, replaced[2] or b""))

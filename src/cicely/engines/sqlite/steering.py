@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from cicely.core.job import rank
-from cicely.core.outcome import Finish
+from cicely.core.outcome import CANCELLED, Finish
 from cicely.core.states import State, allows
 from cicely.engines.contract import RECEIPT_LEASES
 from cicely.engines.sqlite.endings import Endings, Row, rows_of
@@ -37,9 +37,11 @@ def steer(txn: Transaction, move: str, job_ids: Sequence[str], reason: str) -> l
 def _cancel(txn: Transaction, row: Row, reason: str) -> bool:
     if not row.is_running:
         endings = Endings(txn)
-        endings.finish(row, Finish(State.CANCELLED, row.tallies, reason or "cancelled"))
+        endings.finish(row, Finish(State.CANCELLED, row.tallies, reason or CANCELLED))
         endings.write()
         return True
+    if not row.cancelling:
+        txn.execute(_SQL["reason"], (row.n, reason or CANCELLED))
     txn.execute(_SQL["mark"], (row.n,))
     holder = txn.row(_SQL["worker"], (row.session,))
     if holder is not None:

@@ -16,7 +16,6 @@ from cicely.engines.sqlite.transaction import (
     Values,
     numbers,
     tags_of,
-    texts,
     token_of,
 )
 
@@ -30,9 +29,7 @@ _BLOB: Final = statements("blob")
 #: How long a closed session's name is kept for the attempts that it made.
 _SESSION_KEPT_S: Final = 90 * 86_400.0
 
-_DELETIONS: Final = [
-    statement for name, statement in _SQL.items() if name.startswith("delete_") and name != "delete_blob"
-]
+_DELETIONS: Final = [statement for name, statement in _SQL.items() if name.startswith("delete_")]
 
 
 def rescue(txn: Transaction, silent: Silent) -> int:
@@ -43,7 +40,7 @@ def rescue(txn: Transaction, silent: Silent) -> int:
     endings = Endings(txn)
     rows = held_by(txn, member[0])
     for row in rows:
-        step = after_loss(row.tallies, cancelling=bool(row.cancelling))
+        step = after_loss(row.tallies, cancelling=bool(row.cancelling), why=row.reason)
         endings.carry_out(row, step, "lost")
     endings.write()
     txn.execute(_SESSIONS["close"], (member[0], txn.now))
@@ -123,7 +120,7 @@ def _bury(txn: Transaction, remains: Values) -> None:
     if request is not None and receipt_until > txn.now:
         txn.execute(_SETTLE["receipt"], (token_of(request, n, fence), outcome, receipt_until))
     txn.many(_SQL["untag"], [(tag, n) for tag in tags_of(tags)])
-    txn.execute(_SQL["delete_blob"], (texts((job_id,)),))
+    txn.execute(_SQL["waste_blobs"], (job_id,))
     txn.execute(_SQL["unsweepable"], (delete_at, n))
     txn.count(queue, state, -1)
 
@@ -135,5 +132,5 @@ def forget(txn: Transaction, batch: int) -> None:
     txn.execute(_SESSIONS["forget_closed"], (txn.now - _SESSION_KEPT_S, batch))
     for check_at, job_id, digest, has_job in txn.rows(_SQL["orphans"], (txn.now, batch)):
         if not has_job and not txn.row(_BLOB["watched"], (job_id, digest, check_at)):
-            txn.execute(_BLOB["remove"], (job_id, digest))
+            txn.execute(_BLOB["waste"], (job_id, digest))
         txn.execute(_BLOB["unwatch"], (check_at, job_id, digest))

@@ -37,11 +37,12 @@ class Turnstile:
         self._changed = threading.Condition()
         self._state = _FREE
         self._thread: threading.Thread | None = None
+        self._acquired = 0
         self.be_patient(self._watch.patience_s)
 
     def be_patient(self, lease_quarter_s: float) -> None:
         """Let others wait so long, from now on, before they take this process for stuck."""
-        self._stamp = Holder.here(self._role, lease_quarter_s).packed()
+        self._stamp = Holder.here(self._role, lease_quarter_s)
 
     def close(self) -> None:
         """Let go of the files; a thread that waits in the kernel lets go when its turn comes."""
@@ -61,14 +62,34 @@ class Turnstile:
 
     def acquire(self, timeout_s: float) -> None:
         """Take the lock. Raises EngineUnavailable, which names the holder."""
-        if not self._taken_at_once():
-            self._wait(timeout_s)
-        os.pwrite(self._lock, self._stamp, 0)
+        try:
+            if not self._taken_at_once():
+                self._wait(timeout_s)
+            self._sign()
+        except BaseException:
+            # Ctrl-C, or the end of a job's time: nobody else would let go of what was half taken.
+            self._forgo()
+            raise
 
     def release(self) -> None:
-        """Let the next one in."""
-        self._state = _FREE
-        fcntl.flock(self._lock, fcntl.LOCK_UN)
+        """Let the next one in; may be repeated."""
+        if self._state in (_FREE, _GRANTED):
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            self._state = _FREE
+
+    def _sign(self) -> None:
+        self._acquired += 1
+        os.pwrite(self._lock, self._stamp._replace(turn=self._acquired).packed(), 0)
+
+    def _forgo(self) -> None:
+        with self._changed:
+            if self._state == _WANTED and self._thread is not None and self._thread.is_alive():
+                self._state = _GIVEN_UP
+            if self._state in (_GIVEN_UP, _CLOSED):
+                return
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
+            self._state = _FREE
 
     def _taken_at_once(self) -> bool:
         if self._state != _FREE:
@@ -91,7 +112,6 @@ class Turnstile:
             while self._state != _GRANTED:
                 left_s = give_up_at - time.monotonic()
                 if left_s <= 0:
-                    self._state = _GIVEN_UP
                     raise EngineUnavailable(self._watch.complaint(self._path, timeout_s))
                 self._changed.wait(min(left_s, _LOOK_S))
                 self._watch.look(self._path)
@@ -115,11 +135,11 @@ class Turnstile:
                 if self._state == _WANTED:
                     self._state = _GRANTED
                     self._changed.notify_all()
-                elif self._state == _GIVEN_UP:
+                elif self._state == _CLOSED:
+                    self.abandon()
+                elif self._state != _GRANTED:
                     self._state = _FREE
                     fcntl.flock(self._lock, fcntl.LOCK_UN)
-                else:
-                    self.abandon()
 
 
 def _opened(path: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cicely.core.outcome import Crashed, Failed, HandedBack, Succeeded
 from cicely.core.states import State
-from cicely.engines.contract import Verdict
+from cicely.engines.contract import Silent, Verdict
 from cicely.testing.conformance.bench import (
     beat,
     job,
@@ -149,3 +149,50 @@ def test_a_revived_job_is_no_longer_cancelling(harness: Harness) -> None:
     assert beat(engine, again).cancelled == ()
     assert settle(engine, Succeeded(again.token)) is Verdict.ACCEPTED
     assert state_of(engine) is State.SUCCEEDED
+
+
+def test_a_running_job_that_is_cancelled_keeps_the_reason_that_was_given(harness: Harness) -> None:
+    engine = harness.engine()
+    settled = start(engine, job(id="settled"))
+    start(engine, job(id="handed back"))
+    engine.steer("cancel", ["settled", "handed back"], reason="wrong model")
+    asked = look(engine, "settled").reason
+
+    settle(engine, Crashed(settled.token, "killed by signal 9"))
+    engine.retire("s")
+
+    assert asked == "wrong model"
+    assert look(engine, "settled").reason == "wrong model"
+    assert look(engine, "handed back").reason == "wrong model"
+
+
+def test_a_cancelled_job_whose_machine_was_lost_keeps_the_reason(harness: Harness) -> None:
+    engine = harness.engine()
+    start(engine, job(id="a"))
+    engine.steer("cancel", ["a"], reason="wrong model")
+    [seen] = engine.sessions()
+
+    engine.sweep(100, [Silent(seen.session.id, seen.beat)])
+
+    assert (state_of(engine), look(engine).reason) == (State.CANCELLED, "wrong model")
+
+
+def test_a_running_job_that_is_cancelled_without_a_reason_says_so(harness: Harness) -> None:
+    engine = harness.engine()
+    claim = start(engine, job(id="a"))
+    engine.steer("cancel", ["a"])
+
+    settle(engine, Failed(claim.token, "error", b"why", retry_in_s=0))
+
+    assert look(engine).reason == "cancelled"
+
+
+def test_the_first_of_two_cancellations_gives_the_reason(harness: Harness) -> None:
+    engine = harness.engine()
+    claim = start(engine, job(id="a"))
+    engine.steer("cancel", ["a"], reason="wrong model")
+    engine.steer("cancel", ["a"], reason="again")
+
+    settle(engine, Succeeded(claim.token))
+
+    assert look(engine).reason == "wrong model"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from cicely.core.outcome import Succeeded
+from collections.abc import Callable
+
+from cicely.core.outcome import Crashed, Deferred, Failed, HandedBack, Outcome, Succeeded
 from cicely.core.states import State
-from cicely.engines.contract import Verdict
+from cicely.engines.contract import Silent, Verdict
 from cicely.testing.conformance.bench import (
     ids,
     job,
@@ -113,3 +115,44 @@ def test_a_bounded_sweep_expires_in_steps(harness: Harness) -> None:
 
     assert (first.expired, first.more) == (3, True)
     assert second.expired == 2
+
+
+def test_a_job_that_has_started_once_expires_no_more(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    outcomes: dict[str, Callable[[bytes], Outcome]] = {
+        "error": lambda token: Failed(token, "error", b"why", retry_in_s=0),
+        "crash": lambda token: Crashed(token, "killed by signal 9"),
+        "deferred": lambda token: Deferred(token, 0),
+        "suspect": lambda token: HandedBack(token, "its process died", alone=True),
+        "stopped": lambda token: HandedBack(token, "its worker stopped", has_started=True),
+    }
+    engine.enqueue([job(id=job_id, expires_s=10) for job_id in outcomes])
+    for claim in take(engine, len(outcomes)):
+        settle(engine, outcomes[claim.job_id](claim.token))
+    harness.advance(11)
+    sweep(engine)
+
+    assert sorted(ids(take(engine, len(outcomes)))) == sorted(outcomes)
+    assert {look(engine, job_id).expires_at for job_id in outcomes} == {None}
+
+
+def test_a_job_whose_machine_was_lost_expires_no_more(harness: Harness) -> None:
+    engine = harness.engine()
+    start(engine, job(id="a", expires_s=10))
+    [seen] = engine.sessions()
+    engine.sweep(100, [Silent(seen.session.id, seen.beat)])
+    harness.advance(11)
+    sweep(engine)
+
+    assert (state_of(engine), look(engine).expires_at) == (State.READY, None)
+
+
+def test_a_job_that_was_handed_back_unstarted_still_expires(harness: Harness) -> None:
+    engine = harness.engine()
+    claim = start(engine, job(id="a", expires_s=10))
+    settle(engine, HandedBack(claim.token, "its worker stopped"))
+    harness.advance(11)
+    sweep(engine)
+
+    assert state_of(engine) is State.EXPIRED

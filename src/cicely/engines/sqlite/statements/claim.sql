@@ -35,7 +35,8 @@ DELETE FROM ready
 WHERE queue = ?1 AND lane = ?2 AND class = ?3 AND (rank, n) <= (?4, ?5)
 
 -- :name run
-INSERT INTO run (n, session, request, fence, claimed_at, deadline_at) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO run (n, session, request, fence, claimed_at, deadline_at)
+SELECT value, ?2, ?3, ?4, ?5, ?6 FROM carray(?1)
 
 -- :name started
 DELETE FROM expiring WHERE expires_at = ? AND n = ?

@@ -1,4 +1,4 @@
--- join, beat, retire and the list of sessions. Indexes: session.key, run_claim.
+-- join, beat, retire and the list of sessions. Indexes: session.key, session_open, run_claim.
 -- All but the reading ones run under the write lock.
 
 -- :name member
@@ -12,7 +12,7 @@ UPDATE session SET beat = beat + 1, beat_at = ?2 WHERE key = ?1 AND closed_at IS
 RETURNING id, lease_s
 
 -- :name close
-UPDATE session SET closed_at = ?2 WHERE id = ?1
+UPDATE session SET closed_at = ?2, facts = x'' WHERE id = ?1
 
 -- :name open_sessions
 SELECT key, facts, beat, joined_at, beat_at,

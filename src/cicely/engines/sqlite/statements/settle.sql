@@ -11,7 +11,7 @@ SELECT j.n, j.id, j.class, j.queue, j.lane, j.priority, j.rank, j.due_at, j.expi
        j.keep_s, j.keep_failed_s, j.max_receives, j.unique_key, j.errors, j.crashes, j.lost,
        coalesce(r.fence, d.fence, j.fence), coalesce(d.attempt, j.attempt),
        coalesce(r.claimed_at, d.started_at, j.started_at), r.session, r.request,
-       coalesce(r.cancelling, 0), d.state
+       coalesce(r.cancelling, 0), j.reason, d.state
 FROM carray(?1) c JOIN job j ON j.n = c.value
 LEFT JOIN run r ON r.n = j.n LEFT JOIN done d ON d.n = j.n ORDER BY j.n
 
@@ -29,8 +29,13 @@ INSERT INTO done (n, state, ended_at, started_at, session, request, fence, attem
                   error, result)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
+-- :name done_alike
+INSERT INTO done (n, state, ended_at, started_at, session, request, fence, attempt, reason, outcome,
+                  error, result)
+SELECT value, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12 FROM carray(?1)
+
 -- :name sweepable
-INSERT INTO sweepable (delete_at, n) VALUES (?, ?)
+INSERT INTO sweepable (delete_at, n) SELECT ?2, value FROM carray(?1)
 
 -- :name unrun
 DELETE FROM run WHERE n IN carray(?1)
@@ -52,7 +57,7 @@ UPDATE job SET errors = ?2, crashes = ?3, lost = ?4 WHERE n = ?1
 
 -- :name again
 UPDATE job SET errors = ?2, crashes = ?3, lost = ?4, fence = ?5, attempt = ?6, started_at = ?7,
-               class = ?8, rank = ?9, due_at = ?10, reason = ?11
+               class = ?8, rank = ?9, due_at = ?10, reason = ?11, expires_at = ?12
 WHERE n = ?1
 
 -- :name error

@@ -6,6 +6,9 @@ SELECT n FROM job WHERE id = ?1
 -- :name mark
 UPDATE run SET cancelling = 1 WHERE n = ?1
 
+-- :name reason
+UPDATE job SET reason = ?2 WHERE n = ?1
+
 -- :name worker
 SELECT key, facts FROM session WHERE id = ?1 AND closed_at IS NULL
 

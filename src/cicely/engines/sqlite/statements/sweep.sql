@@ -54,8 +54,8 @@ DELETE FROM attempt WHERE n IN carray(?1)
 -- :name delete_live
 DELETE FROM live WHERE n IN carray(?1)
 
--- :name delete_blob
-DELETE FROM blob WHERE job IN carray(?1)
+-- :name waste_blobs
+INSERT OR IGNORE INTO waste (job, digest) SELECT job, digest FROM blob WHERE job = ?1 AND chunk = 0
 
 -- :name forget_receipts
 DELETE FROM receipt WHERE token IN (SELECT token FROM receipt WHERE until_at <= ?1 LIMIT ?2)

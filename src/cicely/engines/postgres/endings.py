@@ -1,0 +1,240 @@
+"""Carries out what became of jobs: `Finish` ends one, `Again` has it run another time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from cicely.core.job import Kind, Tallies, rank
+from cicely.core.outcome import Again, Finish
+from cicely.core.states import State, allows
+from cicely.engines.postgres.statements import statements
+from cicely.engines.postgres.transaction import (
+    CODES,
+    FAILED,
+    READY,
+    RUNNING,
+    SCHEDULED,
+    SUCCEEDED,
+    Retry,
+    Transaction,
+    Values,
+    state_of,
+)
+
+_SQL: Final = statements("settle")
+_ROWS: Final = _SQL["rows"]
+_LOCKS: Final = (
+    (_SQL["lock_run"], RUNNING),
+    (_SQL["lock_ready"], READY),
+    (_SQL["lock_deferred"], SCHEDULED),
+    (_SQL["lock_done"], SUCCEEDED),
+)
+_MOST_LOOKS: Final = 8
+
+
+class Row(msgspec.Struct, gc=False):
+    """A job with what decides its next move, in the order of the statement `rows`.
+
+    `fence`, `attempt_then` and `started_at` are of the current or last claim.
+    """
+
+    n: int
+    id: str
+    job_class: int
+    queue: int
+    lane: str
+    priority: int
+    rank: int
+    due_at: float | None
+    expires_at: float | None
+    ageing_s: float
+    keep_s: float
+    keep_failed_s: float
+    max_receives: int
+    unique_key: str | None
+    errors: int
+    crashes: int
+    lost: int
+    fence: int
+    attempt_then: int
+    started_at: float | None
+    session: int | None
+    request: bytes | None
+    cancelling: bool
+    reason: str
+    end: int | None
+
+    @property
+    def tallies(self) -> Tallies:
+        """How its earlier attempts ended."""
+        return Tallies(self.errors, self.crashes, self.lost)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a session holds it."""
+        return self.session is not None
+
+    @property
+    def attempt(self) -> int:
+        """The number of the current or last attempt."""
+        return self.tallies.attempt if self.is_running else self.attempt_then
+
+    @property
+    def state_code(self) -> int:
+        """Where it stands, as it is stored."""
+        if self.end is not None:
+            return self.end
+        if self.is_running:
+            return RUNNING
+        return READY if self.due_at is None else SCHEDULED
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+        return state_of(self.state_code)
+
+
+def rows_of(txn: Transaction, ns: Iterable[int]) -> list[Row]:
+    """Return the jobs with these numbers, oldest first; the caller has locked where they stand."""
+    wanted = list(ns)
+    return [Row(*values) for values in txn.rows(_ROWS, {"ns": wanted})] if wanted else []
+
+
+def locked_rows(txn: Transaction, ns: Iterable[int]) -> list[Row]:
+    """Return the jobs with these numbers, oldest first, after locking where they stand.
+
+    A job that moves while its place is looked for is looked for again.
+    """
+    wanted = sorted(ns)
+    if not wanted:
+        return []
+    for _ in range(_MOST_LOOKS):
+        places = {(n, code) for statement, code in _LOCKS for (n,) in txn.rows(statement, {"ns": wanted})}
+        rows = rows_of(txn, wanted)
+        if all((row.n, min(row.state_code, SUCCEEDED)) in places for row in rows):
+            return rows
+    raise Retry
+
+
+def held_by(txn: Transaction, session: int) -> list[Row]:
+    """Return the jobs that a session holds, locked."""
+    return rows_of(txn, [n for (n,) in txn.rows(_SQL["held_by"], {"session": session})])
+
+
+class Endings:
+    """Moves of one call, written together by `write` so that each statement runs over all of them."""
+
+    def __init__(self, txn: Transaction) -> None:
+        self._txn = txn
+        self._unrun: list[int] = []
+        self._done: list[Values] = []
+        self._ready: list[Values] = []
+
+    def carry_out(self, row: Row, step: Finish | Again, reason: str, request: bytes | None = None) -> None:
+        """Do what was decided; `reason` is the attempt's, `request` that of a settled claim."""
+        if isinstance(step, Finish):
+            self.finish(row, step, reason, request)
+        else:
+            self.again(row, step, reason)
+
+    def release(self, row: Row, reason: str) -> None:
+        """Take a claim back at no cost to the job."""
+        if row.cancelling:
+            self.finish(row, Finish(State.CANCELLED, row.tallies, row.reason), reason)
+        else:
+            self.again(row, Again(row.tallies, reason), reason)
+
+    def finish(self, row: Row, step: Finish, reason: str = "", request: bytes | None = None) -> None:
+        """End a job, running or not."""
+        txn = self._txn
+        code = CODES[step.state]
+        self._leave(row)
+        if step.tallies != row.tallies:
+            tallies = step.tallies
+            txn.execute(_SQL["tallies"], (tallies.errors, tallies.crashes, tallies.lost, row.n))
+        if row.unique_key is not None:
+            txn.execute(_SQL["ununiq"], (row.unique_key, row.id))
+        keep_s = row.keep_failed_s if code == FAILED else row.keep_s
+        self._done.append(
+            (
+                row.n, code, txn.now, txn.now + keep_s, row.started_at, row.session, request, row.fence,
+                row.attempt, step.reason, reason, step.error or None, step.result or None,
+            )
+        )  # fmt: skip
+        txn.move(row.queue, row.state_code, code)
+        txn.ended.append(row.id)
+
+    def again(self, row: Row, step: Again, reason: str) -> None:
+        """Let a running job run another time."""
+        txn = self._txn
+        self._leave(row)
+        job_class = row.job_class
+        if step.alone:
+            task, _ = txn.class_of(job_class)
+            job_class = txn.names.class_id(task, Kind.ISOLATED)
+        due_at = None if step.delay_s is None else txn.now + step.delay_s
+        order = row.rank
+        if due_at is not None:
+            order = rank(row.priority, due_at, ageing_s=row.ageing_s)
+        tallies = step.tallies
+        expires_at = None if step.has_started else row.expires_at
+        txn.execute(
+            _SQL["again"],
+            (
+                tallies.errors, tallies.crashes, tallies.lost, row.fence, row.attempt, row.started_at,
+                job_class, order, due_at, step.reason, expires_at, row.n,
+            ),
+        )  # fmt: skip
+        if step.error:
+            txn.execute(_SQL["error"], (row.n, step.error))
+        txn.execute(
+            _SQL["attempt"],
+            (
+                row.n, row.fence, row.attempt, reason, row.started_at, txn.now, row.session,
+                step.error or None,
+            ),
+        )  # fmt: skip
+        if due_at is None:
+            self._ready.append((row.queue, row.lane, job_class, order, row.n))
+            txn.move(row.queue, RUNNING, READY)
+        else:
+            txn.execute(_SQL["deferred"], (due_at, row.n))
+            txn.move(row.queue, RUNNING, SCHEDULED)
+        if expires_at is not None:
+            txn.execute(_SQL["expiring"], (expires_at, row.n))
+        txn.is_stirred = True
+
+    def _leave(self, row: Row) -> None:
+        """Remove a job from where it stands."""
+        txn = self._txn
+        if row.is_running:
+            self._unrun.append(row.n)
+            return
+        if row.due_at is not None:
+            txn.execute(_SQL["undeferred"], (row.due_at, row.n))
+        else:
+            place = (row.queue, row.lane, row.job_class, row.rank, row.n)
+            txn.execute(_SQL["unready"], place)
+        if row.expires_at is not None:
+            txn.execute(_SQL["unexpiring"], (row.expires_at, row.n))
+
+    def write(self) -> None:
+        """Write what was gathered; the ready rows of jobs that run again among it."""
+        txn = self._txn
+        if self._unrun:
+            txn.execute(_SQL["unrun"], {"ns": self._unrun})
+        txn.many(_SQL["done"], self._done)
+        txn.many(_SQL["ready"], self._ready)
+
+
+def expire(txn: Transaction, ns: Iterable[int]) -> None:
+    """End jobs that were to start before now, wherever they stand."""
+    endings = Endings(txn)
+    for row in locked_rows(txn, ns):
+        if allows("expire", row.state):
+            late = Finish(State.EXPIRED, row.tallies, "not started before its deadline")
+            endings.finish(row, late)
+    endings.write()

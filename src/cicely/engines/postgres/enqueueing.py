@@ -1,0 +1,148 @@
+"""The verb `enqueue`: stores new jobs, and answers for those that are known already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from cicely.core.job import Enqueued, NewJob
+from cicely.engines.postgres.names import Names
+from cicely.engines.postgres.statements import statements
+from cicely.engines.postgres.transaction import Retry, Transaction
+
+_SQL: Final = statements("enqueue")
+
+#: A later job wakes nobody.
+SOON_S: Final = 2.0
+ADD: Final = _SQL["add"]
+ADD_ONE: Final = _SQL["add_one"]
+
+
+def is_plain(jobs: Sequence[NewJob]) -> bool:
+    """Return whether one statement stores all of them: no unique keys, each id once."""
+    if len(jobs) == 1:
+        return not jobs[0].unique
+    return not any(job.unique for job in jobs) and len({job.id for job in jobs}) == len(jobs)
+
+
+def enqueue_plain(txn: Transaction, jobs: Sequence[NewJob], given_now: float | None) -> list[Enqueued]:
+    """Store those of `jobs` that are new, by one statement."""
+    if len(jobs) == 1 and _is_simple(jobs[0]):
+        rows = txn.rows(ADD_ONE, _values(jobs[0], txn.names, given_now))
+    else:
+        rows = txn.rows(ADD, columns(jobs, txn.names, given_now))
+    stored = {job_id for (job_id,) in rows}
+    txn.work = list({(job.queue, job.task) for job in jobs if job.delay_s <= SOON_S})
+    txn.is_stirred = bool(stored and txn.work)
+    return [Enqueued(job.id, fresh=job.id in stored) for job in jobs]
+
+
+def _is_simple(job: NewJob) -> bool:
+    """Return whether a job is ready at once, whatever the time is, and needs no row beside that."""
+    is_due = job.due_at is None and job.delay_s <= 0
+    return is_due and job.expires_s is None and job.expires_at is None and not job.tags
+
+
+def _values(job: NewJob, names: Names, now: float | None) -> dict[str, Any]:
+    """Return the bindings of `add_one`."""
+    return {
+        "now": now,
+        "id": job.id,
+        "class": names.class_id(job.task, job.kind),
+        "queue": names.queue_id(job.queue),
+        "lane": job.lane,
+        "priority": job.priority,
+        "ageing_s": float(job.ageing_s),
+        "keep_s": float(job.keep_s),
+        "keep_failed_s": float(job.keep_failed_s),
+        "remember_s": float(job.remember_s),
+        "max_receives": job.max_receives,
+        "options": job.options,
+        "body": job.body,
+    }
+
+
+def columns(jobs: Sequence[NewJob], names: Names, now: float | None) -> dict[str, Any]:
+    """Return the bindings of `add`."""
+    return {
+        "now": now,
+        "id": [job.id for job in jobs],
+        "class": [names.class_id(job.task, job.kind) for job in jobs],
+        "queue": [names.queue_id(job.queue) for job in jobs],
+        "lane": [job.lane for job in jobs],
+        "priority": [job.priority for job in jobs],
+        "delay_s": [float(job.delay_s) for job in jobs],
+        "due_at": _instants(job.due_at for job in jobs),
+        "expires_s": _instants(job.expires_s for job in jobs),
+        "expires_at": _instants(job.expires_at for job in jobs),
+        "ageing_s": [float(job.ageing_s) for job in jobs],
+        "keep_s": [float(job.keep_s) for job in jobs],
+        "keep_failed_s": [float(job.keep_failed_s) for job in jobs],
+        "remember_s": [float(job.remember_s) for job in jobs],
+        "max_receives": [job.max_receives for job in jobs],
+        "unique_key": [job.unique or None for job in jobs],
+        "tags": [msgspec.json.encode(job.tags).decode() if job.tags else None for job in jobs],
+        "options": [job.options for job in jobs],
+        "body": [job.body for job in jobs],
+    }
+
+
+def _instants(values: Iterable[float | None]) -> list[float | None]:
+    # One type per list: the driver refuses to mix.
+    return [None if value is None else float(value) for value in values]
+
+
+def enqueue(txn: Transaction, jobs: Sequence[NewJob]) -> list[Enqueued]:
+    """Store those of `jobs` that are new, in their order."""
+    batch = _Batch(txn, jobs)
+    told = [batch.answer(job) for job in jobs]
+    if batch.chosen:
+        stored = txn.rows(ADD, columns(batch.chosen, txn.names, txn.now))
+        if len(stored) < len(batch.chosen):
+            raise Retry
+    txn.is_stirred = True
+    return told
+
+
+class _Batch:
+    """Jobs of which some have unique keys, or an id twice: who stands for whom."""
+
+    def __init__(self, txn: Transaction, jobs: Sequence[NewJob]) -> None:
+        self._txn = txn
+        self._known = {row[0] for row in txn.rows(_SQL["known"], {"ids": [job.id for job in jobs]})}
+        self._holders: dict[str, str] = {}
+        self.chosen: list[NewJob] = []
+        wanted: dict[str, str] = {}
+        for job in {job.id: job for job in reversed(jobs)}.values():
+            if job.unique and job.id not in self._known:
+                wanted[job.unique] = job.id
+        self._take(wanted)
+
+    def _take(self, wanted: dict[str, str]) -> None:
+        """Take the keys that are free, and note who holds each."""
+        if not wanted:
+            return
+        keys = list(wanted)
+        taken = {row[0] for row in self._txn.rows(_SQL["hold"], {"keys": keys, "ids": list(wanted.values())})}
+        self._holders |= {key: wanted[key] for key in taken}
+        others = [key for key in keys if key not in taken]
+        holders: dict[str, str] = dict(self._txn.rows(_SQL["holders"], {"keys": others})) if others else {}
+        if len(holders) < len(others):
+            raise Retry
+        self._holders |= holders
+
+    def answer(self, new: NewJob) -> Enqueued:
+        """Return who stands for `new`, and choose it where that is itself."""
+        if new.id in self._known:
+            return Enqueued(new.id, fresh=False)
+        if new.unique:
+            if new.unique not in self._holders:
+                self._take({new.unique: new.id})
+            holder = self._holders[new.unique]
+            if holder != new.id:
+                return Enqueued(holder, fresh=False)
+        self._known.add(new.id)
+        self.chosen.append(new)
+        return Enqueued(new.id, fresh=True)

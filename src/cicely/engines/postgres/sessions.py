@@ -1,0 +1,140 @@
+"""The verbs of sessions: join, beat, retire, and their list."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from cicely.core.outcome import Outcome
+from cicely.engines.contract import Beat, Session, SessionRecord
+from cicely.engines.postgres.endings import Endings, held_by, rows_of
+from cicely.engines.postgres.member import Member
+from cicely.engines.postgres.settling import settle
+from cicely.engines.postgres.statements import statements
+from cicely.engines.postgres.transaction import Transaction, Values, token_of
+from cicely.errors import SessionClosed
+
+_SQL: Final = statements("sessions")
+_ENTER: Final = _SQL["enter"]
+
+#: Sessions come and go for years; what this process remembers of them does not grow.
+_MOST_REMEMBERED: Final = 4_096
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+_decode = msgspec.json.Decoder(Session).decode
+
+
+def member_of(txn: Transaction, session_id: str) -> Member:
+    """Return an open session, which stays open until the transaction ends. Raises SessionClosed."""
+    row = txn.row(_ENTER, {"key": session_id})
+    if row is None:
+        raise SessionClosed(f"session {session_id} was retired or never joined")
+    return _remembered(txn, session_id, row)
+
+
+def known_member(txn: Transaction, session_id: str) -> Member | None:
+    """Return a session that is open, as far as this process remembers."""
+    member = txn.members.get(session_id)
+    if member is not None:
+        return member
+    row = txn.row(_SQL["member"], {"key": session_id})
+    return None if row is None or row[2] is not None else _remembered(txn, session_id, row)
+
+
+def _remembered(txn: Transaction, session_id: str, row: Values) -> Member:
+    member = txn.members.get(session_id)
+    if member is None:
+        if len(txn.members) >= _MOST_REMEMBERED:
+            txn.members.clear()
+        member = txn.members[session_id] = Member(row[0], session_of(session_id, row[1]))
+    return member
+
+
+def join(txn: Transaction, session: Session) -> None:
+    """Register a session."""
+    facts = {"key": session.id, "facts": _encode(session), "lease_s": session.lease_s, "now": txn.now}
+    txn.execute(_SQL["join"], facts)
+    row = txn.row(_SQL["member"], {"key": session.id})
+    if row is not None and row[2] is not None:
+        raise SessionClosed(f"session {session.id} was retired: join under another id")
+
+
+def beat(txn: Transaction, held: Mapping[str, Collection[bytes]]) -> list[Beat]:
+    """Count heartbeats; hand back what a session does not know to be its own."""
+    txn.is_stirred = True
+    beats = {key: _beat_one(txn, key, set(held[key])) for key in sorted(held)}
+    return [beats[key] for key in held]
+
+
+def _beat_one(txn: Transaction, session_id: str, named: set[bytes]) -> Beat:
+    member = txn.row(_SQL["beat"], {"key": session_id, "now": txn.now})
+    if member is None:
+        return Beat(session_id, alive=False, lost=tuple(sorted(named)))
+    number, lease_s = member
+    claims = {
+        token_of(request, n, fence): (n, claimed_at, cancelling)
+        for n, request, fence, claimed_at, cancelling in txn.rows(_SQL["held_tokens"], {"session": number})
+    }
+    known_before = txn.now - lease_s * 2 / 3
+    unknown = {
+        token
+        for token, (_, claimed_at, _) in claims.items()
+        if token not in named and claimed_at < known_before
+    }
+    _release(txn, [claims[token][0] for token in unknown], "its claim's reply was lost")
+    return Beat(
+        session_id,
+        alive=True,
+        cancelled=tuple(sorted(t for t, claim in claims.items() if claim[2] and t not in unknown)),
+        lost=tuple(sorted(named - claims.keys())),
+    )
+
+
+def _release(txn: Transaction, ns: Collection[int], reason: str) -> None:
+    endings = Endings(txn)
+    for row in rows_of(txn, ns):
+        endings.release(row, reason)
+    endings.write()
+
+
+def retire(txn: Transaction, session_id: str, outcomes: Sequence[Outcome]) -> None:
+    """Settle, hand back the rest and close the session."""
+    row = txn.row(_SQL["leave"], {"key": session_id})
+    if row is None:
+        return
+    settle(txn, outcomes)
+    endings = Endings(txn)
+    for held in held_by(txn, row[0]):
+        endings.release(held, "its session was retired")
+    endings.write()
+    close(txn, row[0])
+    txn.is_stirred = True
+
+
+def close(txn: Transaction, number: int) -> None:
+    """Close a session for ever."""
+    txn.execute(_SQL["close"], {"id": number, "now": txn.now})
+
+
+def session_of(session_id: str, facts: bytes) -> Session:
+    """Read a session's facts; where they were damaged by hand it can run nothing, but be rescued."""
+    try:
+        return _decode(facts)
+    except ValueError:
+        return Session(id=session_id, worker=session_id)
+
+
+def sessions(rows: Sequence[Values]) -> list[SessionRecord]:
+    """Make records of the rows of `open_sessions`."""
+    return [
+        SessionRecord(
+            session=session_of(key, facts),
+            beat=beats,
+            joined_at=joined_at,
+            beat_at=beat_at,
+            held=held,
+        )
+        for key, facts, beats, joined_at, beat_at, held in rows
+    ]

@@ -1,0 +1,136 @@
+"""The verb `settle`, and what else judges claims by their tokens: `save`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from cicely.core.outcome import Again, Outcome, Succeeded, decide, reason_of
+from cicely.engines.contract import RECEIPT_LEASES, Save, Verdict
+from cicely.engines.postgres.endings import Endings, rows_of
+from cicely.engines.postgres.statements import statements
+from cicely.engines.postgres.transaction import (
+    FENCE_MASK,
+    REQUEST_BYTES,
+    RUNNING,
+    SUCCEEDED,
+    Transaction,
+    Values,
+    number_in,
+    token_of,
+)
+
+_SQL: Final = statements("settle")
+_HELD: Final = _SQL["held"]
+_SUCCEED: Final = _SQL["succeed"]
+_COLUMNS: Final = (
+    "ns", "delete_ats", "started_ats", "sessions", "requests", "fences", "attempts", "results",
+)  # fmt: skip
+_SAVE: Final = statements("save")
+
+#: A session that is gone leaves its receipts for ten of these.
+DEFAULT_LEASE_S: Final = 30.0
+
+
+def settle(txn: Transaction, outcomes: Sequence[Outcome]) -> tuple[Verdict, ...]:
+    """Record how attempts ended; return a verdict per outcome."""
+    if not outcomes:
+        return ()
+    settling = _Settling(txn, outcomes)
+    verdicts = tuple([settling.verdict(outcome) for outcome in outcomes])
+    settling.write()
+    txn.is_stirred = True
+    return verdicts
+
+
+class _Settling:
+    """One settle: the claims that its outcomes name, read at once."""
+
+    def __init__(self, txn: Transaction, outcomes: Sequence[Outcome]) -> None:
+        self._txn = txn
+        self._endings = Endings(txn)
+        self._recorded: dict[bytes, str] = {}
+        self._successes: dict[int, int] = {}
+        self._plain: list[Values] = []
+        named = sorted({number_in(outcome.token) for outcome in outcomes})
+        self._held: dict[bytes, Values] = {
+            token_of(row[1], row[0], row[2]): row for row in txn.rows(_HELD, {"ns": named})
+        }
+
+    def verdict(self, outcome: Outcome) -> Verdict:
+        """Record one outcome and return what became of it."""
+        token = outcome.token
+        reason = reason_of(outcome)
+        held = self._held.pop(token, None)
+        if held is None:
+            recorded = self._recorded_reason(token)
+            return Verdict.ALREADY if recorded == reason else Verdict.STALE
+        self._recorded[token] = reason
+        if isinstance(outcome, Succeeded) and not held[5] and held[10] is None:
+            self._succeed(outcome, held)
+        else:
+            self._settle(outcome, held[0])
+        return Verdict.ACCEPTED
+
+    def _recorded_reason(self, token: bytes) -> str | None:
+        """Return the reason under which this token's attempt was settled before."""
+        if token in self._recorded:
+            return self._recorded[token]
+        n = number_in(token)
+        if n < 0:
+            return None
+        row = self._txn.row(_SQL["recorded"], {"token": token})
+        if row is None:
+            low = int.from_bytes(token[REQUEST_BYTES:], "big") & FENCE_MASK
+            end = {"n": n, "request": token[:REQUEST_BYTES], "fence": low}
+            row = self._txn.row(_SQL["recorded_end"], end)
+        return row[0] if row else None
+
+    def _succeed(self, outcome: Succeeded, held: Values) -> None:
+        n, request, fence, session, claimed_at, _, job_id, queue, keep_s, attempt, _ = held
+        delete_at = self._txn.now + keep_s
+        self._plain.append(
+            (n, delete_at, claimed_at, session, request, fence, attempt, outcome.result or None)
+        )
+        self._successes[queue] = self._successes.get(queue, 0) + 1
+        self._txn.ended.append(job_id)
+
+    def _settle(self, outcome: Outcome, n: int) -> None:
+        [row] = rows_of(self._txn, (n,))
+        step = decide(outcome, row.tallies, cancelling=bool(row.cancelling), why=row.reason)
+        if isinstance(step, Again):
+            self._keep_receipt(outcome, row.session)
+        self._endings.carry_out(row, step, reason_of(outcome), outcome.token[:REQUEST_BYTES])
+
+    def _keep_receipt(self, outcome: Outcome, session: int | None) -> None:
+        lease: Any = self._txn.row(_SQL["lease"], (session,)) or (DEFAULT_LEASE_S,)
+        until_at = self._txn.now + RECEIPT_LEASES * lease[0]
+        self._txn.execute(_SQL["receipt"], (outcome.token, reason_of(outcome), until_at))
+
+    def write(self) -> None:
+        """Write all of it."""
+        self._endings.write()
+        if self._plain:
+            parts = [list(part) for part in zip(*self._plain, strict=True)]
+            self._txn.execute(_SUCCEED, dict(zip(_COLUMNS, parts, strict=True), now=self._txn.now))
+        for queue, jobs in self._successes.items():
+            self._txn.count(queue, RUNNING, -jobs)
+            self._txn.count(queue, SUCCEEDED, jobs)
+
+
+def save(txn: Transaction, saves: Sequence[Save]) -> list[bool]:
+    """Keep what running attempts leave."""
+    named = sorted({number_in(one.token) for one in saves})
+    held = {token_of(request, n, fence) for n, request, fence in txn.rows(_SAVE["holds"], {"ns": named})}
+    for one in saves:
+        if one.token in held:
+            _save_one(txn, one)
+    return [one.token in held for one in saves]
+
+
+def _save_one(txn: Transaction, one: Save) -> None:
+    n = number_in(one.token)
+    if one.progress is not None or one.checkpoint is not None:
+        txn.execute(_SAVE["live"], (n, one.progress, one.checkpoint))
+    if one.visibility_s is not None:
+        txn.execute(_SAVE["deadline"], (txn.now + one.visibility_s, n))

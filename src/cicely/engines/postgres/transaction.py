@@ -1,0 +1,131 @@
+"""One open transaction: what its verbs share, and what is to be done when it has been committed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+import msgspec
+from psycopg import Connection
+
+from cicely.core.job import Kind
+from cicely.core.states import State
+from cicely.engines.postgres.member import Member
+from cicely.engines.postgres.names import Names
+from cicely.engines.postgres.statements import statements
+
+#: How a state is stored; the columns of delta and counter stand in this order, too.
+CODES: Final = {state: code for code, state in enumerate(State)}
+STATES: Final = tuple(State)
+SCHEDULED, READY, RUNNING, SUCCEEDED, FAILED, CANCELLED, EXPIRED = range(7)
+
+#: Token = the claim's request + n and the low bits of the fence, so that no index is needed.
+REQUEST_BYTES: Final = 8
+_FENCE_BITS: Final = 24
+FENCE_MASK: Final = (1 << _FENCE_BITS) - 1
+
+_COUNT: Final = statements("count")["add"]
+
+#: What psycopg hands out for a row; the statement beside each use says what it holds.
+Values = tuple[Any, ...]
+Link = Connection[Values]
+Bindings = Sequence[Any] | dict[str, Any]
+
+
+class Retry(Exception):
+    """Another transaction was in the way: begin again, and see what it left."""
+
+
+class Transaction:
+    """The statements of one commit run here; counters are written once, at its end."""
+
+    def __init__(self, link: Link, names: Names, members: dict[str, Member], *, now: float) -> None:
+        self.link = link
+        self.names = names
+        self.members = members
+        self.now = now
+        #: Ids of jobs that ended, and keys of sessions whose children have cancellations.
+        self.ended: list[str] = []
+        self.called: list[str] = []
+        #: Whether there may be new work for a waiting session, and which one not to wake for it.
+        self.is_stirred = False
+        self.claimer = ""
+        self.passed_on = False
+        #: (queue, task) of the new work, where that is known already.
+        self.work: list[tuple[str, str]] | None = None
+        self._counts: dict[int, list[int]] = {}
+
+    def execute(self, statement: str, bindings: Bindings | None = None) -> None:
+        """Run a statement that answers nothing."""
+        self.link.execute(statement, bindings)
+
+    def rows(self, statement: str, bindings: Bindings | None = None) -> list[Values]:
+        """Run a statement and return all its rows."""
+        return self.link.execute(statement, bindings, binary=True).fetchall()
+
+    def row(self, statement: str, bindings: Bindings | None = None) -> Values | None:
+        """Run a statement and return its first row."""
+        return self.link.execute(statement, bindings, binary=True).fetchone()
+
+    def many(self, statement: str, bindings: Collection[Values]) -> None:
+        """Run a statement once for each of `bindings`."""
+        if len(bindings) == 1:
+            self.link.execute(statement, next(iter(bindings)))
+        elif bindings:
+            with self.link.cursor() as cursor:
+                cursor.executemany(statement, bindings)
+
+    def class_of(self, number: int) -> tuple[str, Kind]:
+        """Return a class's task and kind."""
+        return self.names.class_of(number, self.link)
+
+    def queue_name(self, number: int) -> str:
+        """Return a queue's name."""
+        return self.names.queue_name(number, self.link)
+
+    def count(self, queue: int, state: int, jobs: int) -> None:
+        """Note that so many jobs came to a state (or left it, if negative)."""
+        self._counts.setdefault(queue, [0] * len(STATES))[state] += jobs
+
+    def move(self, queue: int, source: int, target: int) -> None:
+        """Note that a job went from one state to another."""
+        self.count(queue, source, -1)
+        self.count(queue, target, 1)
+
+    def write_counts(self) -> None:
+        """Append what was noted to the counters."""
+        self.many(_COUNT, [(queue, *jobs) for queue, jobs in self._counts.items() if any(jobs)])
+        self._counts.clear()
+
+
+def state_of(code: int) -> State:
+    """Return the state that is stored so; what was damaged by hand shows as failed."""
+    return STATES[code] if 0 <= code < len(STATES) else State.FAILED
+
+
+def tags_of(stored: str | None) -> tuple[str, ...]:
+    """Return a job's tags; none where they were damaged by hand."""
+    if stored is None:
+        return ()
+    try:
+        return msgspec.json.decode(stored, type=tuple[str, ...])
+    except msgspec.DecodeError:
+        return ()
+
+
+def token_of(request: bytes, n: int, fence: int) -> bytes:
+    """Return the token of a claim."""
+    return request + (n << _FENCE_BITS | fence & FENCE_MASK).to_bytes(8, "big")
+
+
+def number_in(token: bytes) -> int:
+    """Return the n that a token names; -1 for what is no token."""
+    if len(token) != 2 * REQUEST_BYTES:
+        return -1
+    return int.from_bytes(token[REQUEST_BYTES:], "big") >> _FENCE_BITS
+
+
+def is_token_of(token: bytes, request: bytes, fence: int) -> bool:
+    """Return whether `token`, which names this job already, is of this very claim."""
+    low = int.from_bytes(token[REQUEST_BYTES:], "big") & FENCE_MASK
+    return token[:REQUEST_BYTES] == request and low == fence & FENCE_MASK

@@ -1,0 +1,187 @@
+"""Carries out verbs: one transaction each, repeated where another was in the way, and a ring after it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import psycopg
+from psycopg import Cursor, errors
+
+from cicely.core.failpoints import failpoint
+from cicely.engines.postgres.connections import Connections
+from cicely.engines.postgres.faults import translated
+from cicely.engines.postgres.member import Member
+from cicely.engines.postgres.names import Names, Unnamed, add
+from cicely.engines.postgres.news import WAITING, tell
+from cicely.engines.postgres.ringer import Ringer
+from cicely.engines.postgres.transaction import Link, Retry, Transaction, Values
+from cicely.errors import EngineUnavailable
+
+T = TypeVar("T")
+
+Work = Callable[[Transaction], T]
+
+_MOST_REPEATS: Final = 12
+_PAUSE_S: Final = 0.002
+
+#: Several statements in one message: one round trip.
+_CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
+_WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+_READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_IN_THE_WAY: Final = (errors.DeadlockDetected, errors.SerializationFailure, Retry)
+
+
+class Transactions:
+    """The verbs of one process."""
+
+    def __init__(self, connections: Connections, *, now: Callable[[], float] | None) -> None:
+        self._connections = connections
+        self._now = now
+        self.names = Names()
+        self._naming = threading.Lock()
+        self._members: dict[str, Member] = {}
+        self._ringer = Ringer(self._ring_later)
+        # Behind a pooler each transaction may run on another connection of the server: it brings its
+        # settings along, and rings nobody.
+        self.is_pooled = connections.address.pooler != "none"
+        local = f"{connections.settings(is_local=True).as_string()}; " if self.is_pooled else ""
+        self._begin_write = f"{_WRITE}; {local}{_CLOCK}".encode()
+        self._begin_read = f"{_READ}; {local}{_CLOCK}".encode()
+        self._end = b"COMMIT" if self.is_pooled else f"COMMIT; {WAITING}".encode()
+
+    @property
+    def given_now(self) -> float | None:
+        """The instant that tests set; None where the server's clock rules."""
+        return self._now() if self._now is not None else None
+
+    def write(self, verb: str, work: Work[T]) -> T:
+        """Carry out one verb in a transaction, and return its answer once it is committed."""
+
+        def once(link: Link) -> T:
+            txn = self._begin(link, self._begin_write)
+            result = work(txn)
+            txn.write_counts()
+            failpoint(f"postgres.{verb}.before_commit")
+            waiting = _last_answer(link.execute(self._end))
+            failpoint(f"postgres.{verb}.after_commit")
+            _tell(txn, waiting)
+            return result
+
+        return self._carried_out(once)
+
+    def read(self, work: Work[T]) -> T:
+        """Carry out a reading verb in one snapshot."""
+
+        def once(link: Link) -> T:
+            txn = self._begin(link, self._begin_read)
+            result = work(txn)
+            link.execute(b"COMMIT")
+            return result
+
+        return self._carried_out(once)
+
+    def at_once(self, verb: str, work: Work[T]) -> T:
+        """Carry out a verb that is one statement, which is a transaction by itself."""
+
+        def once(link: Link) -> T:
+            txn = Transaction(link, self.names, self._members, now=self._now() if self._now else 0.0)
+            failpoint(f"postgres.{verb}.before_commit")
+            result = work(txn)
+            failpoint(f"postgres.{verb}.after_commit")
+            if txn.is_stirred and self._ringer.may_ring_now(txn.work or ()):
+                _look_and_tell(txn)
+            return result
+
+        return self._carried_out(once)
+
+    def _ring_later(self, work: set[tuple[str, str]]) -> None:
+        with self._connections.one() as link:
+            txn = Transaction(link, self.names, self._members, now=0.0)
+            txn.work, txn.is_stirred = list(work), True
+            _look_and_tell(txn)
+
+    def close(self) -> None:
+        """Ring for what was stored."""
+        self._ringer.close()
+
+    def _carried_out(self, once: Callable[[Link], T]) -> T:
+        is_second = False
+        repeats = 0
+        while repeats < _MOST_REPEATS:
+            try:
+                with self._connections.one() as link:
+                    try:
+                        return self._tried(link, once)
+                    except Unnamed as missing:
+                        self._name(missing, link)
+                    except _IN_THE_WAY:
+                        repeats += 1
+                        time.sleep(_PAUSE_S)
+            except _Stale as stale:
+                self._connections.forget_idle()
+                if is_second:
+                    raise translated(stale.error, self._connections.address) from stale.error
+                is_second = True
+            except psycopg.Error as error:
+                if isinstance(error, psycopg.OperationalError):
+                    self._connections.forget_idle()
+                raise translated(error, self._connections.address) from error
+        raise EngineUnavailable(
+            f"{self._connections.address.shown}: other transactions were in the way {_MOST_REPEATS} times; "
+            "the call may be repeated"
+        )
+
+    def _tried(self, link: Link, once: Callable[[Link], T]) -> T:
+        try:
+            return once(link)
+        except BaseException:
+            if not link.closed and link.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+                with contextlib.suppress(psycopg.Error):
+                    link.execute("ROLLBACK")
+            raise
+
+    def _name(self, missing: Unnamed, link: Link) -> None:
+        # Learned after the commit: a number that a crash took back must not be remembered.
+        with self._naming:
+            add(missing, self._begin(link, self._begin_write).link)
+            link.execute(b"COMMIT")
+            self.names.read(self._begin(link, self._begin_read).link)
+            link.execute(b"COMMIT")
+
+    def _begin(self, link: Link, begin: bytes) -> Transaction:
+        try:
+            [(now,)] = _last_answer(link.execute(begin))
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            # Nothing was done yet: a connection that broke while it was idle is simply replaced.
+            raise _Stale(error) from error
+        return Transaction(link, self.names, self._members, now=self._now() if self._now else now)
+
+
+class _Stale(Exception):
+    """A connection was broken before anything was asked of it."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _last_answer(cursor: Cursor[Values]) -> list[Values]:
+    """Return the rows of the last of several statements; none where it answers nothing."""
+    while cursor.nextset():
+        pass
+    return cursor.fetchall() if cursor.description is not None else []
+
+
+def _look_and_tell(txn: Transaction) -> None:
+    with contextlib.suppress(psycopg.Error):
+        tell(txn, txn.rows(WAITING))
+
+
+def _tell(txn: Transaction, waiting: list[Values]) -> None:
+    # A ring is a hint: the verb was carried out, whatever becomes of it.
+    with contextlib.suppress(psycopg.Error):
+        tell(txn, waiting)
