@@ -1,0 +1,58 @@
+"""The verb `enqueue`: what a script is told of new jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from cicely.core.job import Enqueued, NewJob, rank
+from cicely.engines.redis.caller import Caller
+from cicely.engines.redis.keys import quoted
+
+#: Bodies above this lie apart, so that a record stays small when it is written again.
+INLINE_BYTES: Final = 1_024
+#: So many jobs go into one call of the script; the caller's own page is rarely larger.
+PAGE: Final = 2_000
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+#: An array of 18 values begins with so many bytes.
+_HEAD_BYTES: Final = 3
+
+
+def enqueue(run: Caller, jobs: Sequence[NewJob]) -> list[Enqueued]:
+    """Store those of `jobs` that are new, in their order."""
+    bodies = [job.body for job in jobs if len(job.body) > INLINE_BYTES]
+    holders = run("enqueue", len(jobs), *map(_asked, jobs), *bodies)
+    return [
+        Enqueued(job.id, fresh=True) if holder is None else Enqueued(holder.decode(), fresh=False)
+        for job, holder in zip(jobs, holders, strict=True)
+    ]
+
+
+def _asked(new: NewJob) -> bytes:
+    """Return the card, the wishes and the tail of a job's record, one value after the other."""
+    is_large = len(new.body) > INLINE_BYTES
+    return _encode(
+        (
+            new.id,
+            quoted(new.queue),
+            new.keep_s,
+            new.keep_failed_s,
+            new.unique,
+            new.remember_s,
+            new.max_receives,
+            quoted(new.task),
+            quoted(new.lane),
+            rank(new.priority, 0.0, ageing_s=new.ageing_s),
+            new.tags or None,
+            new.kind.value,
+            new.delay_s,
+            new.due_at,
+            new.expires_s,
+            new.expires_at,
+            int(is_large),
+            (new.priority, new.options, None if is_large else new.body),
+        )
+    )[_HEAD_BYTES:]

@@ -1,0 +1,106 @@
+"""How names, numbers and tokens are written in keys and arguments.
+
+All keys begin with the namespace in braces, which is their hash tag: `{cicely}:...`
+
+====================  =======  ===============================================================
+key                   type     holds
+====================  =======  ===============================================================
+meta                  hash     format, last job's and last session's number
+ids                   hash     job id -> n, or `tomb`
+j:<n>                 string   the job's record (see scripts/parts/rows.lua)
+b:<n>  r:<n>          string   a body or result above 1 KiB
+d:<n>                 string   the job's end (see scripts/parts/endings.lua)
+l:<n>                 hash     what attempts left: progress, checkpoint, error
+a:<n>                 list     attempts after which the job went on
+work                  zset     `<queue>|<kind>:<task>` of whatever has ready jobs
+lanes:<pair>          zset     lane -> rank of its first ready job
+ready:<pair>|<lane>   zset     n -> rank
+paused                set      queues
+due                   zset     n -> due_at
+expiring              zset     n -> expires_at, while the job has not started
+runs                  hash     n -> its claim
+late                  zset     n -> deadline_at of claims that have one
+session:<id>          hash     facts, lease_s, beat, instants, ear
+tasks:<id>            set      what the session can run
+held:<id>             set      n of its claims
+asked:<id>            hash     request -> how many of its claims are held
+sessions              zset     open sessions by number
+closed:<id>           string   kept 90 days
+t:<token>             string   receipt of an outcome, kept ten leases
+unique                hash     key -> id of the live job that holds it
+ended:<state>         zset     n of failed, cancelled and expired jobs
+old                   zset     instants at which jobs are to be deleted
+old:<instant>         list     n of these jobs
+tombs  forget         hash     what is left of swept jobs; zset: id -> until_at
+tag:<tag>             zset     n
+blocks  block_jobs    zset     thousands of numbers that have jobs; hash: how many
+count                 hash     `<queue>|<state>` -> jobs
+blob:<job id>         hash     digest -> pieces, `<digest>:<piece>` -> bytes
+blobs                 zset     blob -> when to look whether its job was stored
+armed                 zset     sessions that wait for work, by number
+await                 hash     job id -> ears that wait for its end
+====================  =======  ===============================================================
+
+`n` is a job's number in twelve digits, so that it sorts as text. Names of queues, tasks and lanes are
+percent-encoded, so that `|` and `:` divide them.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+from urllib.parse import quote, unquote
+
+_REQUEST_BYTES: Final = 8
+_N_BYTES: Final = 5
+_FENCES: Final = 1 << 24
+
+WILDCARD: Final = ".*"
+
+
+@lru_cache(maxsize=4096)
+def quoted(name: str) -> str:
+    """Return a name as it stands in keys."""
+    return quote(name, safe="")
+
+
+@lru_cache(maxsize=4096)
+def unquoted(text: str) -> str:
+    """Return the name behind what `quoted` wrote."""
+    return unquote(text)
+
+
+def quoted_task(name: str) -> str:
+    """Return a task that a session names, or the package above many: "evals.*" stays a pattern."""
+    return quoted(name[:-1]) + "*" if name.endswith(WILDCARD) else quoted(name)
+
+
+def padded(n: int) -> str:
+    """Return a job's number as it stands in keys."""
+    return f"{n:012d}"
+
+
+def token_of(request: bytes, n: int, fence: int) -> bytes:
+    """Return the token of a claim: who asked, for which job, and which claim of it."""
+    return request + (n << 24 | fence % _FENCES).to_bytes(8, "big")
+
+
+def parts_of(token: bytes) -> tuple[str, str, int]:
+    """Return n, request and fence of a token, as scripts compare them; nonsense for what is none."""
+    if len(token) != 2 * _REQUEST_BYTES:
+        return "", "", 0
+    n = int.from_bytes(token[_REQUEST_BYTES : _REQUEST_BYTES + _N_BYTES], "big")
+    fence = int.from_bytes(token[_REQUEST_BYTES + _N_BYTES :], "big")
+    return f"{n:012d}", token[:_REQUEST_BYTES].hex(), fence
+
+
+def word_of(token: bytes) -> str:
+    """Return a token as one word."""
+    n, request, fence = parts_of(token)
+    return f"{request}:{n}:{fence}"
+
+
+def token_in(word: bytes) -> bytes:
+    """Return the token behind what `word_of` wrote."""
+    request, n, fence = word.decode().split(":")
+    return token_of(bytes.fromhex(request), int(n), int(fence))

@@ -1,0 +1,146 @@
+"""What the core decides, for each case that a script may find when it carries it out.
+
+A script knows the tallies of a job and whether it is being cancelled, the client does not. So the client
+sends the core's decision for each case: the usual one, the one where a tally reached its limit, and the
+one where the job is being cancelled. No rule is written twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from cicely.core.job import Tallies
+from cicely.core.outcome import (
+    CANCELLED,
+    MAX_CRASHES,
+    MAX_LOST,
+    Again,
+    Finish,
+    Outcome,
+    Succeeded,
+    after_loss,
+    after_visibility,
+    decide,
+    reason_of,
+)
+from cicely.core.states import State
+from cicely.engines.redis.keys import parts_of
+
+#: State or "", reason, delay_s, is_alone, has_started.
+Step = tuple[str, str, float | None, bool, bool]
+#: Outcome, charge, limit, step, last step, step when cancelling, outcome then: see
+#: scripts/parts/decisions.lua.
+Plan = tuple[str, int, int, Step, Step | None, Step, str]
+#: Stands for the reason that was given when the job was cancelled.
+WHY: Final = "\x00"
+
+_NOTHING: Final = 0
+_ERRORS, _CRASHES, _LOST = 1, 2, 3
+_FRESH: Final = Tallies()
+_STOPPED: Final = Finish(State.CANCELLED, _FRESH, WHY)
+
+Steps = tuple[Again | Finish, Again | Finish | None, Again | Finish]
+
+encode = msgspec.msgpack.Encoder().encode
+
+
+class Planned(msgspec.Struct, frozen=True, gc=False):
+    """A plan with the bytes that go with its steps: a result or error, and the error of the last step."""
+
+    plan: Plan
+    payload: bytes = b""
+    last_payload: bytes = b""
+
+
+def planned(outcome: Outcome) -> Planned:
+    """Return what `outcome` makes of a job, whatever its tallies are."""
+    word = reason_of(outcome)
+    step = decide(outcome, _FRESH, cancelling=False)
+    stopped = decide(outcome, _FRESH, cancelling=True, why=WHY)
+    charge = _charge_of(step.tallies)
+    if charge != _CRASHES:
+        return Planned(_plan((word, word), charge, _NOTHING, (step, None, stopped)), _payload(step))
+    last = decide(outcome, Tallies(crashes=MAX_CRASHES - 1), cancelling=False)
+    plan = _plan((word, word), charge, MAX_CRASHES, (step, last, stopped))
+    return Planned(plan, _payload(step), _payload(last))
+
+
+def loss() -> Planned:
+    """Return what becomes of the jobs of a session that fell silent."""
+    step = after_loss(_FRESH, cancelling=False)
+    last = after_loss(Tallies(lost=MAX_LOST - 1), cancelling=False)
+    stopped = after_loss(_FRESH, cancelling=True, why=WHY)
+    plan = _plan(("lost", "lost"), _LOST, MAX_LOST, (step, last, stopped))
+    return Planned(plan, b"", _payload(last))
+
+
+def hand_back(reason: str) -> Plan:
+    """Return what becomes of a claim that is taken away at no cost."""
+    return _plan((reason, reason), _NOTHING, _NOTHING, (Again(_FRESH, reason), None, _STOPPED))
+
+
+def lateness(tallies: Tallies, max_receives: int) -> Planned:
+    """Return what becomes of a message with these tallies that was not acknowledged in time."""
+    step = after_visibility(tallies, max_receives=max_receives)
+    plan = _plan(("timeout", CANCELLED), _ERRORS, _NOTHING, (step, None, _STOPPED))
+    return Planned(plan, _payload(step))
+
+
+def told(outcomes: Sequence[Outcome]) -> list[bytes | int]:
+    """Return outcomes as scripts take them: the plans, how many outcomes, and three words for each."""
+    plans: list[Plan] = [_SUCCESS]
+    words: list[bytes | int] = [b"", len(outcomes)]
+    for outcome in outcomes:
+        parts = parts_of(outcome.token)
+        if isinstance(outcome, Succeeded):
+            words += (_values((*parts, 1)), outcome.result, b"")
+            continue
+        one = planned(outcome)
+        plans.append(one.plan)
+        words += (_values((*parts, len(plans))), one.payload, one.last_payload)
+    words[0] = _SUCCESS_ALONE if len(plans) == 1 else encode(plans)
+    return words
+
+
+def _values(parts: tuple[str, str, int, int]) -> bytes:
+    """Return values one after the other, without the byte that would make them an array."""
+    return encode(parts)[1:]
+
+
+def _plan(words: tuple[str, str], charge: int, limit: int, steps: Steps) -> Plan:
+    step, last, stopped = steps
+    usual, when_cancelling = words
+    return (
+        usual,
+        charge,
+        limit,
+        _step(step),
+        _step(last) if last is not None else None,
+        _step(stopped),
+        when_cancelling,
+    )
+
+
+def _step(step: Again | Finish) -> Step:
+    if isinstance(step, Finish):
+        return step.state.value, step.reason, None, False, False
+    return "", step.reason, step.delay_s, step.alone, step.has_started
+
+
+def _payload(step: Again | Finish) -> bytes:
+    if isinstance(step, Finish) and step.state is State.SUCCEEDED:
+        return step.result
+    return step.error
+
+
+def _charge_of(tallies: Tallies) -> int:
+    """Return which of the tallies was raised: 1 to 3, or 0."""
+    raised = (tallies.errors, tallies.crashes, tallies.lost)
+    return raised.index(1) + 1 if 1 in raised else _NOTHING
+
+
+_SUCCESS: Final = planned(Succeeded(b"")).plan
+_SUCCESS_ALONE: Final = encode([_SUCCESS])

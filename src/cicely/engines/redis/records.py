@@ -1,0 +1,260 @@
+"""What scripts return of jobs, read into the core's records."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from cicely.core.job import AttemptRecord, Claim, Job, Kind, Tallies
+from cicely.core.states import State
+from cicely.engines.redis.keys import token_of, unquoted
+
+_KINDS: Final = {kind.value: kind for kind in Kind}
+
+
+class Tail(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What only clients read of a record; `body` is None where it lies apart."""
+
+    priority: int
+    options: bytes
+    body: bytes | None
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A job's record; see scripts/parts/rows.lua."""
+
+    fence: int
+    large: int
+    errors: int
+    crashes: int
+    lost: int
+    id: str
+    queue: str
+    keep_s: float
+    keep_failed_s: float
+    unique: str
+    remember_s: float
+    max_receives: int
+    task: str
+    lane: str
+    base: float
+    tags: tuple[str, ...] | None
+    kind: str
+    rank: float
+    expires_at: float | None
+    due_at: float | None
+    created_at: float
+    attempt: int
+    started_at: float | None
+    reason: str
+    tail: Tail
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A claim as `runs` keeps it; what follows is the head of its job's record.
+
+    `why` says why it was cancelled, and is "" where it was not.
+    """
+
+    request: str
+    session: str
+    claimed_at: float
+    why: str
+    deadline_at: float | None
+    fence: int
+    large: int
+    errors: int
+    crashes: int
+    lost: int
+
+
+class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A job's end; see scripts/parts/endings.lua."""
+
+    state: State
+    ended_at: float
+    started_at: float | None
+    session: str
+    request: str
+    fence: int
+    attempt: int
+    errors: int
+    crashes: int
+    lost: int
+    reason: str
+    outcome: str
+    delete_at: float
+    large: int
+    error: bytes
+    result: bytes
+
+
+class Tomb(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is left of a swept job."""
+
+    kind: str
+    task: str
+    queue: str
+    state: State
+
+
+#: Scripts write values one after the other; these make an array of them. Longer ones may follow.
+_RECORD_HEAD: Final = b"\xdc\x00\x19"
+_CLAIM_HEAD: Final = b"\x9f"
+_END_HEAD: Final = b"\xdc\x00\x10"
+_ATTEMPT_HEAD: Final = b"\x97"
+_TOMB_HEAD: Final = b"\x94"
+
+_record = msgspec.msgpack.Decoder(Record).decode
+_held = msgspec.msgpack.Decoder(Held).decode
+_end = msgspec.msgpack.Decoder(End).decode
+_attempt = msgspec.msgpack.Decoder(tuple[int, int, str, float, float, str, bytes]).decode
+_tomb = msgspec.msgpack.Decoder(Tomb).decode
+
+
+def claim_of(
+    request: bytes, n: bytes, record: bytes, *, checkpoint: bytes | None, body: bytes | None
+) -> Claim:
+    """Make a claim of what `take` returns for each."""
+    read = _record(_RECORD_HEAD + record)
+    fence = read.fence + 1
+    return Claim(
+        token_of(request, int(n), fence),
+        read.id,
+        unquoted(read.task),
+        _KINDS[read.kind],
+        unquoted(read.queue),
+        fence,
+        (body or b"") if read.tail.body is None else read.tail.body,
+        read.tail.options,
+        Tallies(read.errors, read.crashes, read.lost),
+        checkpoint,
+        read.created_at,
+    )
+
+
+def outline(record: bytes, run: bytes | None, end: bytes | None, *, progress: bytes, error: bytes) -> Job:
+    """Make a job of its record, and its claim or its end."""
+    read = _record(_RECORD_HEAD + record)
+    if end is not None:
+        return _ended(read, _end(_END_HEAD + end), progress)
+    if run is not None:
+        return _running(read, _held(_CLAIM_HEAD + run), progress, error)
+    return msgspec.structs.replace(
+        _waiting(read),
+        state=State.READY if read.due_at is None else State.SCHEDULED,
+        progress=progress,
+        error=error,
+    )
+
+
+def _waiting(read: Record) -> Job:
+    return Job(
+        id=read.id,
+        task=unquoted(read.task),
+        kind=_KINDS[read.kind],
+        queue=unquoted(read.queue),
+        state=State.READY,
+        lane=unquoted(read.lane),
+        priority=read.tail.priority,
+        tags=read.tags or (),
+        unique=read.unique,
+        tallies=Tallies(read.errors, read.crashes, read.lost),
+        attempt=read.attempt,
+        fence=read.fence,
+        created_at=read.created_at,
+        due_at=read.due_at,
+        expires_at=read.expires_at,
+        started_at=read.started_at,
+        reason=read.reason,
+    )
+
+
+def _running(read: Record, held: Held, progress: bytes, error: bytes) -> Job:
+    job = _waiting(read)
+    return msgspec.structs.replace(
+        job,
+        state=State.RUNNING,
+        attempt=job.tallies.attempt,
+        fence=read.fence + 1,
+        started_at=held.claimed_at,
+        session=held.session,
+        cancelling=held.why != "",
+        reason=held.why or read.reason,
+        progress=progress,
+        error=error,
+    )
+
+
+def _ended(read: Record, end: End, progress: bytes) -> Job:
+    return msgspec.structs.replace(
+        _waiting(read),
+        state=end.state,
+        tallies=Tallies(end.errors, end.crashes, end.lost),
+        attempt=end.attempt,
+        fence=end.fence,
+        due_at=None,
+        started_at=end.started_at,
+        ended_at=end.ended_at,
+        reason=end.reason,
+        progress=progress,
+        error=end.error,
+    )
+
+
+class Full(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """All parts of one job, as `get` returns them."""
+
+    record: bytes
+    run: bytes | None
+    end: bytes | None
+    progress: bytes | None
+    error: bytes | None
+    attempts: list[bytes]
+    body: bytes | None
+    result: bytes | None
+
+
+def full(parts: Full) -> Job:
+    """Make a job of all its parts."""
+    job = outline(
+        parts.record, parts.run, parts.end, progress=parts.progress or b"", error=parts.error or b""
+    )
+    tail = _record(_RECORD_HEAD + parts.record).tail
+    attempts = [AttemptRecord(*_attempt(_ATTEMPT_HEAD + one)) for one in parts.attempts]
+    result = b""
+    if parts.end is not None:
+        end = _end(_END_HEAD + parts.end)
+        result = parts.result or end.result
+        attempts += _last_attempt(end)
+    return msgspec.structs.replace(
+        job,
+        body=(parts.body or b"") if tail.body is None else tail.body,
+        options=tail.options,
+        result=result,
+        attempts=tuple(attempts),
+    )
+
+
+def _last_attempt(end: End) -> list[AttemptRecord]:
+    """Return the attempt in which a job ended; none where it did not run."""
+    if not end.session:
+        return []
+    started_at = end.started_at or 0.0
+    return [
+        AttemptRecord(end.attempt, end.fence, end.outcome, started_at, end.ended_at, end.session, end.error)
+    ]
+
+
+def buried(job_id: str, tomb: bytes) -> Job:
+    """Make a job of a tomb."""
+    read = _tomb(_TOMB_HEAD + tomb)
+    return Job(
+        id=job_id,
+        task=unquoted(read.task),
+        kind=_KINDS[read.kind],
+        queue=unquoted(read.queue),
+        state=read.state,
+        swept=True,
+    )

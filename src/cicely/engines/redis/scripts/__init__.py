@@ -1,0 +1,53 @@
+"""Reads the Lua scripts beside it: one per verb, put together from the parts that it uses."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+_FOLDER: Final = Path(__file__).parent
+_USE: Final = re.compile(r"use\('(\w+)'\)")
+
+
+class Script(msgspec.Struct, frozen=True):
+    """A verb's script, and the name by which a server knows it once it was loaded."""
+
+    verb: str
+    text: bytes
+    sha: bytes
+
+
+@cache
+def script(verb: str) -> Script:
+    """Return the script of `verb`, with the parts that it uses in front of it."""
+    own = _read(f"{verb}.lua")
+    parts = [f"parts.{name} = function()\n{text}\nend" for name, text in _parts_of(own).items()]
+    text = "\n".join([_read("parts/begin.lua"), *parts, own]).encode()
+    sha = hashlib.sha1(text, usedforsecurity=False).hexdigest()
+    return Script(verb, text, sha.encode())
+
+
+def _parts_of(text: str) -> dict[str, str]:
+    """Return the parts that `text` uses, and those that they use, by their names."""
+    parts: dict[str, str] = {}
+    wanted = _USE.findall(_read("parts/begin.lua") + text) if "ring(" in text else _USE.findall(text)
+    while wanted:
+        name = wanted.pop()
+        if name not in parts:
+            parts[name] = _read(f"parts/{name}.lua")
+            wanted += _USE.findall(parts[name])
+    return parts
+
+
+def verbs() -> list[str]:
+    """Return the names of all scripts."""
+    return sorted(file.stem for file in _FOLDER.glob("*.lua"))
+
+
+def _read(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")

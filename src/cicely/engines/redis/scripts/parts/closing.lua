@@ -1,0 +1,22 @@
+-- Ends sessions.
+local closing = {}
+local CLOSED_KEPT_S = 90 * 86400
+
+-- What a session holds, as `claimed` rows.
+function closing.held_by(id)
+  local ns = call('SORT', NS .. 'held:' .. id)
+  local jobs = {}
+  for i, run in ipairs(read_all(NS .. 'runs', ns)) do
+    if run then jobs[#jobs + 1] = use('rows').claimed(ns[i], run) end
+  end
+  return jobs
+end
+
+function closing.close(id)
+  call('ZREM', NS .. 'sessions', id)
+  call('ZREM', NS .. 'armed', id)
+  call('UNLINK', NS .. 'session:' .. id, NS .. 'tasks:' .. id, NS .. 'held:' .. id, NS .. 'asked:' .. id)
+  call('SET', NS .. 'closed:' .. id, '1', 'EX', CLOSED_KEPT_S)
+end
+
+return closing

@@ -1,0 +1,111 @@
+-- How jobs end. What is alike is gathered, and `write` writes it.
+--
+-- The end of a job, `d:<n>`: state, ended_at, started_at, session, request, fence, attempt, errors,
+-- crashes, lost, reason, outcome, delete_at, large, error, result. A large result lies in `r:<n>`.
+-- `request` is '' unless an outcome ended the job: only then is repeating it answered `already`. It is
+-- what the caller left in the job's `receipt`.
+local counts, rows = use('counts'), use('rows')
+local bin = rows.bin
+local endings = { ended_ids = {} }
+local INLINE_BYTES = 1024
+-- Jobs to be deleted share a list per sixteenth of a second: a few bytes for each.
+local BUCKETS_PER_S = 16
+local NOTHING = '\196\0'
+
+local written, gone_runs, unheld, unasked, old = {}, {}, {}, {}, {}
+
+function endings.leave_run(n, session, request, deadline_at)
+  -- A full server refuses a script by its first write, and removing is never refused: so what runs can end.
+  if #gone_runs == 0 then call('HDEL', NS .. 'runs', n) end
+  gone_runs[#gone_runs + 1] = n
+  local held = unheld[session]
+  if not held then
+    held = {}
+    unheld[session], unasked[session] = held, {}
+  end
+  held[#held + 1] = n
+  local asked = unasked[session]
+  asked[request] = (asked[request] or 0) + 1
+  if deadline_at then call('ZREM', NS .. 'late', n) end
+end
+
+function endings.leave_waiting(row)
+  if row.due_at then
+    call('ZREM', NS .. 'due', row.n)
+  else
+    use('ready').remove(row.n, row.queue, row.kind, row.task, row.lane)
+  end
+  if row.expires_at then call('ZREM', NS .. 'expiring', row.n) end
+end
+
+-- Notes an end; a result too large to be read with it lies apart.
+local function note(n, id, end_without_large, error, result, delete_at)
+  local size, large = #written, 0
+  if #result > INLINE_BYTES then
+    written[size + 1], written[size + 2] = NS .. 'r:' .. n, result
+    size, large, result = size + 2, 1, ''
+  end
+  written[size + 1] = NS .. 'd:' .. n
+  written[size + 2] = end_without_large .. pack(large) .. error .. bin(result)
+  local ns = old[delete_at]
+  if not ns then
+    ns = {}
+    old[delete_at] = ns
+  end
+  ns[#ns + 1] = n
+  endings.ended_ids[#endings.ended_ids + 1] = id
+end
+
+-- The plain end of a plain job that ran, without the tables that other ends take.
+function endings.succeed(n, session, request, started_at, fence, errors, crashes, lost, id, queue, keep_s, result)
+  endings.leave_run(n, session, request, nil)
+  local delete_at = now + keep_s
+  local packed = pack(
+    'succeeded', now, started_at, session, request, fence, 1 + errors + crashes + lost, errors, crashes, lost, '',
+    'succeeded', delete_at
+  )
+  note(n, id, packed, NOTHING, result, delete_at)
+  counts.move(queue, 'running', 'succeeded', 1)
+end
+
+-- `job` is a row of a waiting job or the `claimed` part of a running one, which has left its place.
+function endings.finish(job, state, reason, outcome, error, result)
+  local delete_at = now + (state == 'failed' and job.keep_failed_s or job.keep_s)
+  local packed = pack(
+    state, now, job.started_at, job.session, job.receipt or '', job.fence, job.attempt, job.errors, job.crashes,
+    job.lost, reason, outcome, delete_at
+  )
+  note(job.n, job.id, packed, bin(error), result, delete_at)
+  if job.unique ~= '' then call('HDEL', NS .. 'unique', job.unique) end
+  if state ~= 'succeeded' then call('ZADD', NS .. 'ended:' .. state, job.n, job.n) end
+  local source = job.is_running and 'running' or job.due_at and 'scheduled' or 'ready'
+  counts.move(job.queue, source, state, 1)
+end
+
+local function write_gone_runs()
+  many('HDEL', NS .. 'runs', gone_runs)
+  for session, ns in pairs(unheld) do many('SREM', NS .. 'held:' .. session, ns) end
+  for session, requests in pairs(unasked) do
+    for request, jobs in pairs(requests) do
+      if call('HINCRBY', NS .. 'asked:' .. session, request, -jobs) <= 0 then
+        call('HDEL', NS .. 'asked:' .. session, request)
+      end
+    end
+  end
+  gone_runs, unheld, unasked = {}, {}, {}
+end
+
+function endings.write()
+  if #gone_runs > 0 then write_gone_runs() end
+  many('MSET', nil, written)
+  for delete_at, ns in pairs(old) do
+    local bucket = string.format('%.4f', math.ceil(delete_at * BUCKETS_PER_S) / BUCKETS_PER_S)
+    many('RPUSH', NS .. 'old:' .. bucket, ns)
+    call('ZADD', NS .. 'old', bucket, bucket)
+  end
+  written, old = {}, {}
+  if made.ready then made.ready.write() end
+  counts.write()
+end
+
+return endings

@@ -1,0 +1,83 @@
+-- The record of a job, `j:<n>`: MessagePack values one after the other, the most wanted first.
+--   head  fence, large, errors, crashes, lost
+--   card  id, queue, keep_s, keep_failed_s, unique, remember_s, max_receives, task, lane, base, tags
+--   body  kind, rank, expires_at, due_at, created_at, attempt, started_at, reason
+--   tail  what only clients read
+-- The card and the tail are written by the client and never change. `base` is what the job's priority
+-- adds to its rank; `attempt` and `started_at` are of the last claim that was given back.
+--
+-- A claim, a field of `runs`: request, session, claimed_at, why (it was cancelled, or ''), deadline_at, then
+-- the record's head and the card as far as unique. A plain life never writes a record twice.
+local rows = { CLAIM = 5, KEPT = 10, FENCES = 16777216 }
+
+function rows.parse(n, record)
+  local a, fence, large, errors, crashes, lost = limit(record, 5)
+  local b, id, queue, keep_s, keep_failed_s, unique, remember_s, max_receives, task, lane, base, tags =
+    limit(record, 11, a)
+  local c, kind, rank, expires_at, due_at, created_at, attempt, started_at, reason = limit(record, 8, b)
+  return {
+    n = n, fence = fence, large = large, errors = errors, crashes = crashes, lost = lost,
+    id = id, queue = queue, keep_s = keep_s, keep_failed_s = keep_failed_s, unique = unique,
+    remember_s = remember_s, max_receives = max_receives, task = task, lane = lane, base = base,
+    tags = tags, kind = kind, rank = rank, expires_at = expires_at, due_at = due_at,
+    created_at = created_at, attempt = attempt, started_at = started_at, reason = reason,
+    session = '', card = sub(record, a + 1, b), tail = sub(record, c + 1),
+  }
+end
+
+-- The row of a job; nil where its record is gone or cannot be read.
+function rows.of(n)
+  local record = call('GET', NS .. 'j:' .. n)
+  if not record then return nil end
+  local is_whole, row = pcall(rows.parse, n, record)
+  return is_whole and row or nil
+end
+
+function rows.record(row)
+  return pack(row.fence, row.large, row.errors, row.crashes, row.lost)
+    .. row.card
+    .. pack(
+      row.kind, row.rank, row.expires_at, row.due_at, row.created_at, row.attempt, row.started_at, row.reason
+    )
+    .. row.tail
+end
+
+-- What a claim says of its job: enough to end it without reading the record.
+function rows.claimed(n, run)
+  local _, request, session, claimed_at, why, deadline_at, fence, large, errors, crashes, lost, id, queue,
+    keep_s, keep_failed_s, unique = limit(run, rows.CLAIM + rows.KEPT)
+  return {
+    n = n, request = request, session = session, started_at = claimed_at, why = why,
+    deadline_at = deadline_at, fence = fence + 1, large = large, errors = errors, crashes = crashes,
+    lost = lost, attempt = 1 + errors + crashes + lost, id = id, queue = queue, keep_s = keep_s,
+    keep_failed_s = keep_failed_s, unique = unique, is_running = true,
+  }
+end
+
+-- Writes a claim anew, with another deadline or the reason why it was cancelled.
+function rows.rewrite_claim(run, job)
+  local kept = sub(run, 1 + limit(run, rows.CLAIM))
+  call(
+    'HSET', NS .. 'runs', job.n,
+    pack(job.request, job.session, job.started_at, job.why, job.deadline_at) .. kept
+  )
+end
+
+-- Fences are compared by what tokens hold of them.
+function rows.token(job)
+  return job.request .. ':' .. job.n .. ':' .. job.fence % rows.FENCES
+end
+
+function rows.is_claim(job, request, fence)
+  return job.request == request and job.fence % rows.FENCES == fence
+end
+
+-- Bytes as MessagePack; Lua's own packer would call them text.
+function rows.bin(bytes)
+  local size = #bytes
+  if size < 256 then return '\196' .. string.char(size) .. bytes end
+  if size < 65536 then return '\197' .. struct.pack('>I2', size) .. bytes end
+  return '\198' .. struct.pack('>I4', size) .. bytes
+end
+
+return rows

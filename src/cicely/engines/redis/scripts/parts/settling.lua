@@ -1,0 +1,57 @@
+-- Judges outcomes by their tokens and records those that hold. Reads each claim once, all in one call.
+local rows, endings = use('rows'), use('endings')
+local settling = {}
+local FENCES, CLAIM_AND_KEPT = rows.FENCES, rows.CLAIM + rows.KEPT
+
+-- Records the outcome of a claim; nil where that does not hold.
+local function conclude(n, request, fence, plan, run, payload, last_payload)
+  local _, asked, session, started_at, why, deadline_at, claims, _, errors, crashes, lost, id, queue, keep_s, _,
+    unique = limit(run, CLAIM_AND_KEPT)
+  if asked ~= request or (claims + 1) % FENCES ~= fence then return nil end
+  if plan[1] == 'succeeded' and why == '' and not deadline_at and unique == '' then
+    endings.succeed(
+      n, session, request, started_at, claims + 1, errors, crashes, lost, id, queue, keep_s, payload
+    )
+    return 'a'
+  end
+  local job = rows.claimed(n, run)
+  job.receipt = request
+  if not use('decisions').carry_out(job, plan, payload, last_payload) then
+    use('receipts').keep(request, n, fence, { outcome = plan[1], session = session, since = now })
+  end
+  return 'a'
+end
+
+-- ARGV[at]: plans; ARGV[at + 1]: how many outcomes; then three for each: its token's n, request and
+-- fence with the number of its plan; its payload; the payload of its last step.
+-- Returns a letter per outcome: a(ccepted), k(nown already), s(tale).
+function settling.settle(at)
+  local total = tonumber(ARGV[at + 1])
+  if total == 0 then return '' end
+  local plans = cmsgpack.unpack(ARGV[at])
+  local ns, requests, fences, choices = {}, {}, {}, {}
+  for i = 1, total do
+    local _, n, request, fence, choice = limit(ARGV[at + 3 * i - 1], 4)
+    ns[i], requests[i], fences[i], choices[i] = n, request, fence, choice
+  end
+  local runs = read_all(NS .. 'runs', ns)
+  local verdicts, accepted = {}, {}
+  for i = 1, total do
+    local n, request, fence, plan, place = ns[i], requests[i], fences[i], plans[choices[i]], at + 3 * i
+    local verdict = runs[i] and not accepted[n]
+      and conclude(n, request, fence, plan, runs[i], ARGV[place], ARGV[place + 1])
+    if verdict then
+      accepted[n] = i
+    else
+      local said = accepted[n]
+      local is_repeated = said and requests[said] == request and fences[said] == fence
+      local outcome = is_repeated and plans[choices[said]][1] or use('receipts').find(request, n, fence)
+      verdict = outcome == plan[1] and 'k' or 's'
+    end
+    verdicts[i] = verdict
+  end
+  endings.write()
+  return table.concat(verdicts)
+end
+
+return settling

@@ -1,0 +1,185 @@
+-- Hands out ready jobs. What is taken of a stream is always its beginning.
+local moving, rows, counts = use('moving'), use('rows'), use('counts')
+local PROMOTED = 256
+local EXPIRIES = 8
+local SMALLEST_READ, LARGEST_READ = 1, 512
+
+-- Counts a job of a task with this pace; false where the ask has no room for it.
+local function admit(ask, pace_s)
+  if ask.taken >= ask.slots then
+    ask.spent_s = ask.spent_s + pace_s
+    if ask.taken >= ask.limit or ask.spent_s > ask.buffer_s then return false end
+  end
+  ask.taken = ask.taken + 1
+  return true
+end
+
+local function is_full(ask)
+  return ask.taken >= ask.slots and (not ask.has_pace or ask.taken >= ask.limit)
+end
+
+-- Takes from a stream until another one's job is next (true), the ask is over (false), or nothing more of its
+-- task fits (nil).
+local function take_from(taking, ask, stream, rival)
+  local streams, pair = use('streams'), stream.pair
+  local pace_s = ask.pace[pair.task]
+  local ns, from = taking.ns, taking.from
+  while stream.n do
+    if is_full(ask) then return false end
+    if ask.taken >= ask.slots and not pace_s then return nil end
+    if not admit(ask, pace_s) then return false end
+    ns[#ns + 1], from[#from + 1] = stream.n, pair
+    if stream.taken == 0 then taking.streams[#taking.streams + 1] = stream end
+    streams.step(stream)
+    if stream.n and (pair.frontier or rival and streams.is_before(rival, stream)) then return true end
+  end
+  return true
+end
+
+local function without(candidates, pair)
+  local others = {}
+  for _, candidate in ipairs(candidates) do
+    if candidate ~= pair then others[#others + 1] = candidate end
+  end
+  return others
+end
+
+-- Takes from one queue what an ask still wants. Slots of any task first, then short jobs as a buffer; a
+-- class of which nothing more fits is left alone. Returns false when the ask is over.
+local function fill(taking, ask, candidates)
+  while #candidates > 0 do
+    if is_full(ask) then return false end
+    local stream, rival = use('streams').best(candidates)
+    if not stream then return true end
+    local goes_on = take_from(taking, ask, stream, rival)
+    if goes_on == false then return false end
+    if goes_on == nil then candidates = without(candidates, stream.pair) end
+  end
+  return true
+end
+
+-- An ask: kinds, slots, pace, buffer_s, limit, the most jobs that it can take.
+local function answer(taking, wanted, queues)
+  local ask = {
+    kinds = {}, slots = wanted[2], pace = wanted[3], has_pace = next(wanted[3]) ~= nil, buffer_s = wanted[4],
+    limit = wanted[5], size = math.max(SMALLEST_READ, math.min(wanted[6], LARGEST_READ)), taken = 0, spent_s = 0,
+  }
+  for _, kind in ipairs(wanted[1]) do ask.kinds[kind] = true end
+  for _, queue in ipairs(queues) do
+    if not fill(taking, ask, use('streams').fitting(taking, queue, ask)) then return end
+  end
+end
+
+local function open_queues(queues)
+  if #queues == 0 or call('EXISTS', NS .. 'paused') == 0 then return queues end
+  local open = {}
+  for i, is_paused in ipairs(call('SMISMEMBER', NS .. 'paused', unpack(queues))) do
+    if is_paused == 0 then open[#open + 1] = queues[i] end
+  end
+  return open
+end
+
+-- Adds what a client needs of a claim: n, record, checkpoint, large body. Only who ran left a checkpoint.
+local function add_claim(reply, n, record, has_run, large)
+  local size = #reply
+  reply[size + 1], reply[size + 2] = n, record
+  reply[size + 3] = has_run and call('HGET', NS .. 'l:' .. n, 'checkpoint')
+  reply[size + 4] = large == 1 and call('GET', NS .. 'b:' .. n)
+end
+
+local function add_repeated(reply, session, request)
+  for _, n in ipairs(call('SORT', NS .. 'held:' .. session.id)) do
+    local run = call('HGET', NS .. 'runs', n)
+    local record = run and call('GET', NS .. 'j:' .. n)
+    if record and rows.claimed(n, run).request == request then
+      local _, _, large = limit(record, 2)
+      add_claim(reply, n, record, true, large)
+    end
+  end
+end
+
+-- A record that cannot be read is moved out of the way of the others, and shown as failed.
+local function park(n, pair)
+  local endings, nothing = use('endings'), rows.bin('')
+  local id = 'damaged-' .. n
+  local kept_s = 30 * 86400
+  local card = pack(id, pair.queue, kept_s, kept_s, '', 0, 0, pair.task, '', 0, nil)
+  local body = pack(pair.kind, 0, nil, nil, now, 0, nil, '')
+  -- The tail is an array of three: priority 0, no options, no body.
+  call('SET', NS .. 'j:' .. n, pack(0, 0, 0, 0, 0) .. card .. body .. '\147' .. pack(0) .. nothing .. nothing)
+  call('HSET', NS .. 'ids', id, n)
+  endings.finish(rows.of(n), 'failed', 'malformed', '', '', '')
+  endings.write()
+end
+
+-- With more late jobs than one call may end, the rest is left to the next sweep, out of the streams.
+local function is_late(n, record)
+  local expires_at = rows.parse(n, record).expires_at
+  return expires_at and expires_at <= now
+end
+
+local function records_of(ns)
+  local keys = {}
+  for i, n in ipairs(ns) do keys[i] = NS .. 'j:' .. n end
+  return read_all(nil, keys)
+end
+
+local function write_taken(taking, reply, request, deadline_at)
+  local session, began, held = taking.session, {}, {}
+  for _, stream in ipairs(taking.streams) do
+    use('ready').cut(stream.pair.name, stream.lane, stream.taken)
+  end
+  local records = records_of(taking.ns)
+  local claim = pack(request, session.id, now, '', deadline_at)
+  for i, n in ipairs(taking.ns) do
+    local record, pair = records[i], taking.from[i]
+    local is_whole, kept, fence, large = pcall(limit, record or '', rows.KEPT)
+    if not is_whole or not large then
+      park(n, pair)
+    elseif not taking.has_late or not is_late(n, record) then
+      began[#began + 1] = n
+      began[#began + 1] = claim .. sub(record, 1, kept)
+      held[#held + 1] = n
+      counts.move(pair.queue, 'ready', 'running', 1)
+      add_claim(reply, n, record, fence > 0, large)
+      if deadline_at then call('ZADD', NS .. 'late', deadline_at, n) end
+    end
+  end
+  many('HSET', NS .. 'runs', began)
+  many('SADD', NS .. 'held:' .. session.id, held)
+  if #held > 0 then
+    call('HINCRBY', NS .. 'asked:' .. session.id, request, #held)
+    if call('EXISTS', NS .. 'expiring') == 1 then many('ZREM', NS .. 'expiring', held) end
+  end
+  use('ready').write()
+  counts.write()
+end
+
+local taking = { BATCH = PROMOTED }
+
+-- A demand: request, queues, asks, visibility_s. The reply: in how many seconds the next job is due or '',
+-- then four values per claim.
+function taking.take(session, demand)
+  local request, visibility_s = demand[1], demand[4]
+  local due_at = moving.next_due_at()
+  if due_at and due_at <= now then
+    moving.promote(PROMOTED)
+    due_at = moving.next_due_at()
+  end
+  local has_late = true
+  for _ = 1, EXPIRIES do
+    has_late = has_late and moving.expire_late(PROMOTED) == PROMOTED
+  end
+  local reply = { moving.seconds_until(due_at) }
+  if call('HEXISTS', NS .. 'asked:' .. session.id, request) == 1 then
+    add_repeated(reply, session, request)
+    return reply
+  end
+  local taken = { session = session, queues = {}, streams = {}, ns = {}, from = {}, has_late = has_late }
+  local queues = open_queues(demand[2])
+  for _, ask in ipairs(demand[3]) do answer(taken, ask, queues) end
+  if #taken.ns > 0 then write_taken(taken, reply, request, visibility_s and now + visibility_s) end
+  return reply
+end
+
+return taking
