@@ -1,9 +1,9 @@
 """Where each microsecond of a no-op job goes: `python -m benchmarks.profile [--page FILE]`.
 
-Runs a drain by two processes, samples one of them with py-spy (`pip install py-spy`), and divides
-what a job costs by what the samples show. Python code is sampled while it holds the interpreter's
-lock; the thread that talks to the engine by the clock, because there the disk and the other
-writers count.
+Runs a drain by two processes, samples one of them and their supervisor with py-spy (`pip install
+py-spy`), and divides what a job costs by what the samples show. The thread that runs jobs is
+sampled while it holds the interpreter's lock; those that talk to the engine by the clock, because
+there the disk and the other writers count.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from benchmarks.page import write_between
 from benchmarks.processes import cpu_s, thread_cpu_s
 from benchmarks.report import number
 from benchmarks.runs import Moved, Run
-from benchmarks.stages import DELAY, ENGINE, RUN, stage_of
+from benchmarks.stages import CLERK, DELAY, RUN, TALK, stage_of
 from benchmarks.worker import Worker
 
 PROCESSES: Final = 2
-JOBS: Final = 400_000
+JOBS: Final = 600_000
 SINGLES: Final = 1_000_000
 WARM_UP_S: Final = 1.5
-SAMPLE_S: Final = 3
+SAMPLE_S: Final = 2
 SAMPLES_PER_S: Final = 500
 LIMIT_S: Final = 60.0
 LEAST_SHARE: Final = 0.004
@@ -121,7 +121,7 @@ def _sample(line: str) -> Sample:
 
 # --- running a job --------------------------------------------------------------------------------
 def tables_of_running(bench: Bench, sampler: Sampler) -> list[Table]:
-    """Sample one of two children in the middle of a drain."""
+    """Sample one of two children, and their supervisor, in the middle of a drain."""
     bench.clear()
     bench.moved("bulk", JOBS, limit_s=LIMIT_S)
     with Worker(bench.url, processes=PROCESSES) as worker:
@@ -130,31 +130,36 @@ def tables_of_running(bench: Bench, sampler: Sampler) -> list[Table]:
         look.go()
         time.sleep(WARM_UP_S)
         child = worker.children[0]
-        others = [pid for pid in worker.pids if pid not in worker.children]
-        began_at, cpu, others_cpu_s = boottime(), thread_cpu_s(child), cpu_s(others)
+        began_at, cpu, clerks_cpu_s = boottime(), thread_cpu_s(child), cpu_s([worker.pid])
         holding = sampler.look_at(child, "--gil")
+        by_clock = sampler.look_at(child)
+        clerks = _of(sampler.look_at(worker.pid), "cicely-clerk")
         seconds = boottime() - began_at
         cpu = {thread: spent - cpu.get(thread, 0.0) for thread, spent in thread_cpu_s(child).items()}
-        others_cpu_s = cpu_s(others) - others_cpu_s
-        by_clock = sampler.look_at(child)
+        clerks_cpu_s = cpu_s([worker.pid]) - clerks_cpu_s
         rate = msgspec.convert(look.result(LIMIT_S), Moved).per_s
-    jobs = rate / PROCESSES * seconds
     say(f"{rate:,.0f} jobs/s while being sampled")
-    runs = [sample for sample in holding if sample.thread == "MainThread"]
-    talks = [sample for sample in by_clock if sample.thread == "cicely-engine"]
-    main_us = cpu[runs[0].thread_id] / jobs * 1e6
+    jobs = rate / PROCESSES * seconds
+    runs, talks = _of(holding, "MainThread"), _of(by_clock, "cicely-engine")
+    run_us = cpu[runs[0].thread_id] / jobs * 1e6
+    between_us = PROCESSES / rate * 1e6
     return [
-        divided("The thread that runs jobs, CPU per job", main_us, runs, RUN),
-        divided("The thread that talks to the engine, time per job", seconds / jobs * 1e6, talks, ENGINE),
         Table(
-            "All threads, CPU per job",
+            "All processes, CPU per job",
             (
-                ("the thread that runs jobs", main_us),
-                ("the thread that talks to the engine", cpu[talks[0].thread_id] / jobs * 1e6),
-                ("supervisor and zygote", others_cpu_s / (rate * seconds) * 1e6),
+                ("a child's thread that runs jobs", run_us),
+                ("a child's thread that talks to its clerk", cpu[talks[0].thread_id] / jobs * 1e6),
+                ("the supervisor with the clerks", clerks_cpu_s / (rate * seconds) * 1e6),
             ),
         ),
+        divided("A child's thread that runs jobs, CPU per job", run_us, runs, RUN),
+        divided("A child's thread that talks to its clerk, time per job", between_us, talks, TALK),
+        divided("A clerk, time per job of its child", between_us, clerks, CLERK),
     ]
+
+
+def _of(samples: Sequence[Sample], thread: str) -> list[Sample]:
+    return [sample for sample in samples if sample.thread == thread]
 
 
 # --- asking for one -------------------------------------------------------------------------------
@@ -168,8 +173,7 @@ def table_of_delay(bench: Bench, sampler: Sampler) -> Table:
     time.sleep(WARM_UP_S)
     samples = sampler.look_at(run.pid)
     moved = msgspec.convert(run.result(limit_s), Moved)
-    mine = [sample for sample in samples if sample.thread == "MainThread"]
-    return divided("One `delay`, time", 1e6 / moved.per_s, mine, DELAY)
+    return divided("One `delay`, time", 1e6 / moved.per_s, _of(samples, "MainThread"), DELAY)
 
 
 def divided(title: str, total_us: float, samples: Sequence[Sample], stages: dict[str, str]) -> Table:

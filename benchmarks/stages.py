@@ -42,15 +42,26 @@ _COMMIT: Final = {
     "Commits.run": "group commit's own steps",
 }
 
-ENGINE: Final = _COMMIT | {
-    "settle": "settle: judge the tokens, write the ends",
-    "claim": "claim: find ready jobs, hold them, make claims of them",
+TALK: Final = {
     "Exchange._sleep": "nothing to say: wait for work, or for company",
+    "receive_frame": "wait for the clerk's answer",
+    "Desk._ask": "ask the clerk, read its answer",
     "Exchange._demand": "what to ask for",
     "Exchange._take_in": "take claims in and hand them over",
     "Exchange._exchange": "the exchange's own steps",
     "Exchange._rest": "the exchange's own steps",
     "Exchange.run": "the exchange's own steps",
+}
+
+CLERK: Final = _COMMIT | {
+    "settle": "settle: judge the tokens, write the ends",
+    "claim": "claim: find ready jobs, hold them, make claims of them",
+    "Commits._wait": "wait for the other clerk's transaction, perhaps shared",
+    "Clerk._wait": "wait for the child",
+    "receive_frame": "wait for the child",
+    "decode_request": "read its request",
+    "send_frame": "answer",
+    "Clerk._serve": "the clerk's own steps",
 }
 
 DELAY: Final = _COMMIT | {

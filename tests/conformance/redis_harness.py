@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from redis_server import shared_server
-
 from cicely.engines.contract import Engine
 from cicely.engines.redis.engine import RedisEngine
 from cicely.engines.redis.place import place_of
 from cicely.testing.clock import VirtualClock
 from cicely.testing.conformance.harness import Capability
+from redis_server import shared_server
 
 
 class RedisHarness:

@@ -239,8 +239,14 @@ class Pair:
             name = f"{claim.job_id} #{claim.fence}"
             self._names.update(dict.fromkeys(claim.tokens, name))
         if self._has_overdue():
-            self.sweep()
+            self._level()
         return held
+
+    def _level(self) -> None:
+        """Sweep both: a claim may have left more to do on one than on the other."""
+        self._snapshot = None
+        for engine in self._engines:
+            engine.sweep(ALL)
 
     def _check_verdict(self, ending: Ending, right: Verdict, given: Verdict) -> None:
         token, now = ending.held.tokens[0], self.clock.at
