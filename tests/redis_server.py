@@ -40,10 +40,14 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """A server process; `settings` are those of redis.conf."""
+    """A server process; `settings` are those of redis.conf.
 
-    def __init__(self, *, port: int = 0, folder: str = "", **settings: str) -> None:
+    With `sentinel_of`, a sentinel instead, which watches the master on that port as `jobs`.
+    """
+
+    def __init__(self, *, port: int = 0, folder: str = "", sentinel_of: int = 0, **settings: str) -> None:
         self.port = port or free_port()
+        self._watched = sentinel_of
         self.folder = folder or tempfile.mkdtemp(prefix="cicely-redis-")
         self.settings = {"save": "", "appendonly": "no", **settings}
         self._process: subprocess.Popen[bytes] | None = None
@@ -63,9 +67,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        words = [binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder]
-        for name, value in self.settings.items():
-            words += [f"--{name.replace('_', '-')}", *value.split(" ")]
+        words = self._sentinel() if self._watched else self._server()
         with open(Path(self.folder) / "log", "ab") as log:
             self._process = subprocess.Popen(words, stdout=log, stderr=log)
         give_up_at = time.monotonic() + PATIENCE_S
@@ -73,6 +75,25 @@ class RedisServer:
             assert self._process.poll() is None, (Path(self.folder) / "log").read_text()
             assert time.monotonic() < give_up_at, f"redis-server did not start in {PATIENCE_S} s"
             time.sleep(0.02)
+
+    def _server(self) -> list[str]:
+        words = [binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder]
+        for name, value in self.settings.items():
+            words += [f"--{name.replace('_', '-')}", *value.split(" ")]
+        return words
+
+    def _sentinel(self) -> list[str]:
+        config = Path(self.folder) / "sentinel.conf"
+        lines = [
+            f"port {self.port}",
+            "bind 127.0.0.1",
+            f"dir {self.folder}",
+            f"sentinel monitor jobs 127.0.0.1 {self._watched} 1",
+            "sentinel down-after-milliseconds jobs 1000",
+            "sentinel failover-timeout jobs 5000",
+        ]
+        config.write_text("\n".join(lines))
+        return [binary(), str(config), "--sentinel"]
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as probe:

@@ -1,4 +1,8 @@
-"""The process is killed at every hit of every failpoint in a scenario of 200 jobs: nothing is lost."""
+"""The process is killed at every hit of every failpoint in a scenario of 200 jobs: nothing is lost.
+
+Invariants I1 (exactly one final state), I2 (for good), I3 (by a current token), I4 (one live claim), I6
+(every attempt has a reason) and I7 (one id is one job: each life repeats all enqueues).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Random kills, judged by the ledger. `cicely torture` does the same for longer, and worse."""
+"""Random kills, judged by the ledger. `cicely torture` does the same for longer, and worse.
+
+Invariants I1 to I7: see `docs/reliability.md` for which figure of the report stands for which.
+"""
 
 from __future__ import annotations
 

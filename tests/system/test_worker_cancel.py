@@ -1,4 +1,4 @@
-"""Cancelling: what has not started ends at once, what runs is asked, then killed."""
+"""Cancelling: what has not started ends at once, what runs is asked, then killed (invariant I13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""A process that dies takes its whole tree with it, and its jobs run again: soon, and once."""
+"""A process that dies takes its whole tree with it, and its jobs run again: soon, and once.
+
+Invariants I4 (one live claim), I5 (claimable again in bounded time) and I6 (attempts are bounded, and
+each ends with a reason).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""SIGSTOP past the lease, then SIGCONT: whoever was away too long has nothing left to do."""
+"""SIGSTOP past the lease, then SIGCONT: whoever was away too long has nothing left to do.
+
+Invariants I3 (a stale end is refused), I4 (one live claim) and I5 (a silent session is rescued).
+"""
 
 from __future__ import annotations
 

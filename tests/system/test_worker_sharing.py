@@ -165,15 +165,6 @@ def test_a_drain_by_two_processes_leaves_room_for_single_enqueues_beats_and_a_re
     reader.close()
 
     spans = sorted(float(span) for span in site.words("spans"))
-    print(
-        len(spans),
-        [spans[int(len(spans) * q)] for q in (0.5, 0.9, 0.99)],
-        spans[-1],
-        max(gaps),
-        max(sizes) >> 20,
-    )
-    [queue] = [queue for queue in site.engine.queues() if queue.name == "default"]
-    print(dict(queue.counts))
     assert len(spans) > 50
     assert spans[int(len(spans) * 0.99)] < LENIENCY * 0.050
     # A beat is due every second here, and may come a second late.

@@ -18,6 +18,7 @@ from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
 from cicely.engines.redis.line import Line, Reply, Word
+from cicely.engines.redis.place import Target
 from cicely.errors import EngineError
 
 _SPARE_EARS: Final = 4
@@ -30,6 +31,10 @@ class Exchange(Protocol):
 
     def run(self, verb: str, *arguments: Word) -> Reply:
         """Run a verb's script. Raises EngineError."""
+
+    @property
+    def target(self) -> Target | None:
+        """Which server the jobs are on."""
 
     def dialled(self) -> Line:
         """Return a new line. Raises EngineError."""
@@ -45,6 +50,7 @@ class Ear:
         self.name = os.urandom(8).hex()
         self._exchange = exchange
         self._line: Line | None = None
+        self._target: Target | None = None
         self._silence, self._keep_silent = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.fd = os.dup(self._silence)
 
@@ -54,9 +60,10 @@ class Ear:
         return self._line is not None
 
     def listen(self) -> None:
-        """Connect, unless it is. Raises EngineError."""
-        if self._line is not None:
+        """Connect, unless it is, to where scripts publish. Raises EngineError."""
+        if self._line is not None and self._target == self._exchange.target:
             return
+        self._fall_silent()
         line = self._exchange.dialled()
         try:
             line.ask("SUBSCRIBE", self._exchange.channel(self.name))
@@ -64,7 +71,7 @@ class Ear:
             line.close()
             raise EngineError("the server hung up on a bell") from error
         os.dup2(line.fileno(), self.fd, inheritable=False)
-        self._line = line
+        self._line, self._target = line, self._exchange.target
 
     def drain(self) -> bool:
         """Forget what was heard; return whether there was any. Falls silent where the server hung up."""

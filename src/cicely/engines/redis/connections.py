@@ -16,7 +16,7 @@ import hiredis
 from cicely.engines.redis.faults import Refusal, translated
 from cicely.engines.redis.line import Line, Reply, Word
 from cicely.engines.redis.place import Place, Target
-from cicely.engines.redis.scripts import Script
+from cicely.engines.redis.scripts import Script, script
 from cicely.errors import EngineError, EngineUnavailable
 
 #: What a broken way to the server raises.
@@ -110,8 +110,16 @@ class Connections:
             self._target = None
             raise
 
+    @property
+    def target(self) -> Target | None:
+        """Which server it is; None until one was found."""
+        return self._target
+
     def dialled(self) -> Line:
-        """Return a new line as `dial` does. Raises EngineError."""
+        """Return a new line to where the namespace lives. Raises EngineError."""
+        if self._target is None:
+            # Of a cluster's nodes, only the one with the namespace's slot can tell.
+            self.run(script("open"), (b"", b""), waits=False)
         try:
             return self.dial()
         except FAILURES as error:

@@ -38,7 +38,7 @@ from cicely.engines.redis.bells import Bells, RedisBell
 from cicely.engines.redis.connections import Connections
 from cicely.engines.redis.keys import quoted
 from cicely.engines.redis.line import Line, Reply, Word
-from cicely.engines.redis.place import Place
+from cicely.engines.redis.place import Place, Target
 from cicely.engines.redis.scripts import script
 from cicely.engines.redis.server import Server, examined
 
@@ -199,6 +199,11 @@ class _Home:
     def dialled(self) -> Line:
         """Return a new line."""
         return self._connections.dialled()
+
+    @property
+    def target(self) -> Target | None:
+        """Which server the jobs are on."""
+        return self._connections.target
 
     def channel(self, ear: str) -> str:
         """Return the channel of an ear."""

@@ -112,4 +112,7 @@ def _secured(plain: socket.socket, place: Place, host: str) -> ssl.SSLSocket:
     context = ssl.create_default_context(cafile=place.tls_ca or None)
     if place.tls_cert:
         context.load_cert_chain(place.tls_cert, place.tls_key or None)
-    return context.wrap_socket(plain, server_hostname=host)
+    try:
+        return context.wrap_socket(plain, server_hostname=host)
+    except TimeoutError as error:
+        raise OSError("no answer to TLS; a server without it is reached by redis://") from error

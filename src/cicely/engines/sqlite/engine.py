@@ -43,12 +43,16 @@ from cicely.engines.sqlite.commits import Work
 from cicely.engines.sqlite.holder import LEASE_PART
 from cicely.engines.sqlite.home import Home
 from cicely.engines.sqlite.place import SURVIVES, Place
+from cicely.engines.sqlite.pressure import wait_a_little
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import Transaction
 
 T = TypeVar("T")
 
 _SESSIONS: Final = statements("sessions")
+
+#: What a settle of nothing writes beside its outcomes, in jobs: claims, receipts, statistics.
+_JOBS_OF_A_SETTLE: Final = 20
 
 
 class SqliteEngine:
@@ -134,13 +138,17 @@ class SqliteEngine:
     def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
         if not jobs:
             return []
-        return self._write("enqueue", lambda txn: enqueueing.enqueue(txn, jobs))
+        answers = self._write("enqueue", lambda txn: enqueueing.enqueue(txn, jobs))
+        wait_a_little(self._place.path, len(jobs))
+        return answers
 
     def claim(self, session_id: str, demand: Demand) -> Intake:
         return self._write("claim", lambda txn: _claim(txn, session_id, demand))
 
     def settle(self, session_id: str, outcomes: Sequence[Outcome], demand: Demand | None = None) -> Settled:
-        return self._write("settle", lambda txn: _settle(txn, session_id, outcomes, demand))
+        settled = self._write("settle", lambda txn: _settle(txn, session_id, outcomes, demand))
+        wait_a_little(self._place.path, len(outcomes) + _JOBS_OF_A_SETTLE)
+        return settled
 
     # --- running jobs ---------------------------------------------------------------------
     def save(self, session_id: str, saves: Sequence[Save]) -> list[bool]:

@@ -10,6 +10,7 @@ from typing import Final
 import apsw
 
 from cicely.engines.sqlite.faults import translated
+from cicely.engines.sqlite.pressure import LONG_BYTES
 from cicely.errors import ConfigError, EngineError, EngineUnavailable, SchemaTooNew
 
 #: Stands in the file's header, so that another program's database is not taken for ours.
@@ -28,7 +29,6 @@ _SCHEMA: Final = Path(__file__).with_name("schema.sql")
 _SQLITE_BUSY_MS: Final = 5_000
 #: Folding the log into the file holds the writers up: 2,000 pages for 10 ms, 4,000 for 30 (measured).
 _WAL_PAGES: Final = 2_000
-_WAL_ALARM_BYTES: Final = 256 << 20
 _WAL_LIMIT_BYTES: Final = 64 << 20
 _CACHE_KIB: Final = 8_192
 
@@ -94,10 +94,10 @@ class Place:
         log = f"{self.path}-wal"
         with contextlib.suppress(FileNotFoundError):
             size = os.stat(log).st_size
-            if size > _WAL_ALARM_BYTES:
+            if size > LONG_BYTES:
                 return (
                     f"{log} has grown to {size >> 20} MiB, because some program keeps a read of "
-                    "this database open; it shrinks when that ends"
+                    "this database open; it shrinks when that ends, and writers are slowed down until then"
                 )
         return ""
 

@@ -1,4 +1,4 @@
--- open: writes the format of an empty namespace, and returns the format that is there.
+-- open: writes the format of an empty namespace (none for ''), and returns the format that is there.
 -- Keys: meta. Work: constant.
-call('HSETNX', NS .. 'meta', 'format', ARGV[2])
+if ARGV[2] ~= '' then call('HSETNX', NS .. 'meta', 'format', ARGV[2]) end
 return call('HGET', NS .. 'meta', 'format')
