@@ -19,6 +19,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PATIENCE_S = 10.0
+#: A cluster's nodes talk to each other on a port so much higher.
+BUS_OFFSET = 10_000
 
 
 def binary() -> str:
@@ -33,10 +35,15 @@ def binary() -> str:
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of the loopback interface that nobody uses now, nor the one of a cluster's bus."""
+    for _ in range(100):
+        with socket.socket() as probe, socket.socket() as bus:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+            with contextlib.suppress(OSError, OverflowError):
+                bus.bind(("127.0.0.1", port + BUS_OFFSET))
+                return port
+    raise AssertionError("no port is free")
 
 
 class RedisServer:

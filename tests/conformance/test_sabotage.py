@@ -93,7 +93,7 @@ def test_random_verbs_notice(bug: type[MemoryEngine]) -> None:
         run_state_machine_as_test(
             machine_for(_harness(bug)),
             settings=settings(
-                max_examples=400,
+                max_examples=2000,
                 stateful_step_count=40,
                 derandomize=True,
                 database=None,

@@ -8,13 +8,13 @@ from typing import Final
 import msgspec
 
 from cicely.core.job import Claim, Tallies
-from cicely.core.outcome import Outcome
+from cicely.core.outcome import CAUSE_MALFORMED, ErrorRecord, Failed, Outcome
 from cicely.engines.contract import Ask, Demand, Intake, Save, Settled, Verdict
 from cicely.engines.redis.caller import Caller
-from cicely.engines.redis.keys import parts_of, quoted
+from cicely.engines.redis.keys import parts_of, quoted, token_of
 from cicely.engines.redis.line import Reply, Word
 from cicely.engines.redis.plans import Plan, encode, lateness, told
-from cicely.engines.redis.records import claim_of
+from cicely.engines.redis.records import UNREADABLE, claim_of, fence_in
 from cicely.errors import SessionClosed
 
 _VERDICTS: Final = {
@@ -23,6 +23,9 @@ _VERDICTS: Final = {
     ord("s"): Verdict.STALE,
 }
 _PER_CLAIM: Final = 4
+_DAMAGED: Final = ErrorRecord(
+    "Malformed", "its stored record cannot be read; it was edited by hand?"
+).encoded()
 _NO_CLAIMS: Final = Intake()
 
 
@@ -56,17 +59,22 @@ def _intake(run: Caller, session_id: str, demand: Demand, reply: Reply) -> Intak
     due_in, *values = reply[1]
     if not values and not due_in:
         return _NO_CLAIMS
-    claims = _claims(demand.request, values)
+    claims, damaged = _claims(demand.request, values)
+    if damaged:
+        run("settle", session_id, b"", *told([Failed(token, CAUSE_MALFORMED, _DAMAGED) for token in damaged]))
     return Intake(claims, float(due_in) if due_in else None)
 
 
-def _claims(request: bytes, values: list[bytes]) -> tuple[Claim, ...]:
-    return tuple(
-        [
-            claim_of(request, values[i], values[i + 1], checkpoint=values[i + 2], body=values[i + 3])
-            for i in range(0, len(values), _PER_CLAIM)
-        ]
-    )
+def _claims(request: bytes, values: list[bytes]) -> tuple[tuple[Claim, ...], list[bytes]]:
+    """Return the claims, and the tokens of those whose records somebody damaged."""
+    claims, damaged = [], []
+    for i in range(0, len(values), _PER_CLAIM):
+        n, record, checkpoint, body = values[i : i + _PER_CLAIM]
+        try:
+            claims.append(claim_of(request, n, record, checkpoint=checkpoint, body=body))
+        except UNREADABLE:
+            damaged.append(token_of(request, int(n), fence_in(record) + 1))
+    return tuple(claims), damaged
 
 
 def demanded(demand: Demand) -> bytes:

@@ -17,7 +17,7 @@ from cicely.engines.redis.faults import Refusal, translated
 from cicely.engines.redis.line import Line, Reply, Word
 from cicely.engines.redis.place import Place, Target
 from cicely.engines.redis.scripts import Script, script
-from cicely.errors import EngineError, EngineUnavailable
+from cicely.errors import EngineError, EngineFull, EngineUnavailable
 
 #: What a broken way to the server raises.
 FAILURES: Final = (OSError, Refusal, hiredis.HiredisError)
@@ -143,7 +143,7 @@ class Connections:
 
     def _translated(self, error: Exception) -> EngineError:
         refusal = translated(error, self.place.address)
-        if isinstance(refusal, EngineUnavailable):
+        if isinstance(refusal, EngineUnavailable) and not isinstance(refusal, EngineFull):
             # After a fail-over the server is another one, which only a new look can find.
             self._target = None
             self._hang_up()

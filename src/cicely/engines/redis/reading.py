@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from cicely.core.job import Filter, Job, Page
 from cicely.core.states import State
 from cicely.engines.contract import QueueRecord
 from cicely.engines.redis.caller import Caller
 from cicely.engines.redis.keys import padded, unquoted
 from cicely.engines.redis.line import Reply
-from cicely.engines.redis.records import Full, buried, full, outline
+from cicely.engines.redis.records import UNREADABLE, Full, buried, damaged, full, outline
 
 #: A search looks at so many jobs per call at most, and goes on from there at the next.
 LOOKED_AT: Final = 2_000
@@ -41,7 +43,10 @@ def get(run: Caller, job_ids: Sequence[str]) -> list[Job | None]:
 def _got(job_id: str, parts: Reply) -> Job | None:
     if not parts:
         return None
-    return buried(job_id, parts[0]) if len(parts) == 1 else full(Full(*parts))
+    try:
+        return buried(job_id, parts[0]) if len(parts) == 1 else full(Full(*parts))
+    except UNREADABLE:
+        return msgspec.structs.replace(damaged(0), id=job_id)
 
 
 def find(run: Caller, where: Filter, limit: int, cursor: str | None) -> Page:
@@ -72,7 +77,11 @@ def _outlines(values: list[bytes]) -> list[tuple[int, Job]]:
     jobs = []
     for i in range(0, len(values), _PER_JOB):
         n, record, run, end, progress, error = values[i : i + _PER_JOB]
-        jobs.append((int(n), outline(record, run, end, progress=progress or b"", error=error or b"")))
+        try:
+            job = outline(record, run, end, progress=progress or b"", error=error or b"")
+        except UNREADABLE:
+            job = damaged(int(n))
+        jobs.append((int(n), job))
     return jobs
 
 

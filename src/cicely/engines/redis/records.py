@@ -8,9 +8,13 @@ import msgspec
 
 from cicely.core.job import AttemptRecord, Claim, Job, Kind, Tallies
 from cicely.core.states import State
+from cicely.engines.contract import MALFORMED_REASON
 from cicely.engines.redis.keys import token_of, unquoted
 
 _KINDS: Final = {kind.value: kind for kind in Kind}
+
+#: What reading a record that was damaged by hand may raise.
+UNREADABLE: Final = (msgspec.MsgspecError, KeyError, ValueError)
 
 
 class Tail(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -131,6 +135,25 @@ def claim_of(
         Tallies(read.errors, read.crashes, read.lost),
         checkpoint,
         read.created_at,
+    )
+
+
+def fence_in(record: bytes) -> int:
+    """Return the first value of a record, which scripts have read already: a small integer."""
+    sizes = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
+    size = sizes.get(record[0])
+    return record[0] if size is None else int.from_bytes(record[1 : 1 + size], "big")
+
+
+def damaged(n: int) -> Job:
+    """Return what is shown in place of a job that cannot be read."""
+    return Job(
+        id=f"damaged-{n:012d}",
+        task="",
+        kind=Kind.SYNC,
+        queue="",
+        state=State.FAILED,
+        reason=MALFORMED_REASON,
     )
 
 

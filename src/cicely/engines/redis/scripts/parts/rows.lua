@@ -29,7 +29,10 @@ end
 function rows.of(n)
   local record = call('GET', NS .. 'j:' .. n)
   if not record then return nil end
-  local is_whole, row = pcall(rows.parse, n, record)
+  local is_read, row = pcall(rows.parse, n, record)
+  local is_whole = is_read and type(row.id) == 'string' and type(row.queue) == 'string'
+    and type(row.task) == 'string' and type(row.base) == 'number' and type(row.kind) == 'string'
+    and type(row.keep_s) == 'number' and type(row.created_at) == 'number'
   return is_whole and row or nil
 end
 

@@ -98,6 +98,19 @@ local function add_repeated(reply, session, request)
   end
 end
 
+-- Where the kept part of a record ends, its fence, and whether its body is large; nothing where somebody
+-- damaged it.
+local function sound(record, right_queue)
+  local is_read, kept, fence, large, errors, crashes, lost, id, queue, keep_s, keep_failed_s, unique =
+    pcall(limit, record or '', rows.KEPT)
+  if is_read and queue == right_queue and type(id) == 'string' and type(unique) == 'string'
+    and type(fence) == 'number' and (large == 0 or large == 1) and type(keep_s) == 'number'
+    and type(keep_failed_s) == 'number' and type(errors) == 'number' and type(crashes) == 'number'
+    and type(lost) == 'number' then
+    return kept, fence, large
+  end
+end
+
 -- A record that cannot be read is moved out of the way of the others, and shown as failed.
 local function park(n, pair)
   local endings, nothing = use('endings'), rows.bin('')
@@ -133,8 +146,8 @@ local function write_taken(taking, reply, request, deadline_at)
   local claim = pack(request, session.id, now, '', deadline_at)
   for i, n in ipairs(taking.ns) do
     local record, pair = records[i], taking.from[i]
-    local is_whole, kept, fence, large = pcall(limit, record or '', rows.KEPT)
-    if not is_whole or not large then
+    local kept, fence, large = sound(record, pair.queue)
+    if not kept then
       park(n, pair)
     elseif not taking.has_late or not is_late(n, record) then
       began[#began + 1] = n
