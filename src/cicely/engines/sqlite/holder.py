@@ -82,14 +82,10 @@ class Holder(NamedTuple):
 
 
 class Watch:
-    """Looks at the holder of a lock file again and again, over several waits.
+    """Looks at the holder of a lock file again and again, over several waits."""
 
-    One that is not stopped is left alone for `frozen_s`.
-    """
-
-    def __init__(self, file: int, *, frozen_s: float | None = None) -> None:
+    def __init__(self, file: int) -> None:
         self._file = file
-        self._frozen_s = _FROZEN_S if frozen_s is None else frozen_s
         self._seen: Holder | None = None
         self._was_stopped = False
         self._unchanged_since = 0.0
@@ -108,7 +104,7 @@ class Watch:
         if holder != self._seen or stopped != self._was_stopped or gap_s > _GAP_S:
             self._seen, self._was_stopped, self._unchanged_since = holder, stopped, now
             return
-        patience_s = holder.patience_s if stopped else max(holder.patience_s, self._frozen_s)
+        patience_s = holder.patience_s if stopped else max(holder.patience_s, _FROZEN_S)
         if now - self._unchanged_since >= patience_s:
             self._kill(holder, path)
 

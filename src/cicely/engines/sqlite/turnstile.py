@@ -5,13 +5,12 @@ a turnstile: a writer takes `-turn`, waits for `-lock`, and lets `-turn` go once
 one at the head waits in the kernel, and whoever has just released cannot overtake it.
 
 A wait in the kernel cannot be bounded, so under contention a thread of this process waits there,
-and the caller waits for that thread. Whoever has one of the two writes into it who it is: see `holder`.
+and the caller waits for that thread. The holder writes into `-lock` who it is: see `holder`.
 """
 
 from __future__ import annotations
 
 import fcntl
-import math
 import os
 import threading
 import time
@@ -35,12 +34,10 @@ class Turnstile:
         self._turn = _opened(f"{path}-turn")
         self._lock = _opened(f"{path}-lock")
         self._watch = Watch(self._lock)
-        # The one at the head of the queue may wait for as long as it takes, unless it is stopped.
-        self._head_watch = Watch(self._turn, frozen_s=math.inf)
         self._changed = threading.Condition()
         self._state = _FREE
         self._thread: threading.Thread | None = None
-        self._acquired = self._queued = 0
+        self._acquired = 0
         self.be_patient(self._watch.patience_s)
 
     def be_patient(self, lease_quarter_s: float) -> None:
@@ -84,11 +81,6 @@ class Turnstile:
         self._acquired += 1
         os.pwrite(self._lock, self._stamp._replace(turn=self._acquired).packed(), 0)
 
-    def _sign_turn(self) -> None:
-        """Say who keeps the others out, for the case that this process is stopped before it goes on."""
-        self._queued += 1
-        os.pwrite(self._turn, self._stamp._replace(turn=self._queued).packed(), 0)
-
     def _forgo(self) -> None:
         with self._changed:
             if self._state == _WANTED and self._thread is not None and self._thread.is_alive():
@@ -104,7 +96,6 @@ class Turnstile:
             return False  # Our thread is still in the queue, and keeps its place there.
         try:
             fcntl.flock(self._turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._sign_turn()
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             # Where `-turn` was ours already, the thread goes on waiting behind it.
@@ -124,7 +115,6 @@ class Turnstile:
                     raise EngineUnavailable(self._watch.complaint(self._path, timeout_s))
                 self._changed.wait(min(left_s, _LOOK_S))
                 self._watch.look(self._path)
-                self._head_watch.look(self._path)
 
     def _start_thread(self) -> None:
         if self._thread is None or not self._thread.is_alive():
@@ -139,7 +129,6 @@ class Turnstile:
                 if self._state == _CLOSED:
                     return
             fcntl.flock(self._turn, fcntl.LOCK_EX)
-            self._sign_turn()
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             fcntl.flock(self._turn, fcntl.LOCK_UN)
             with self._changed:
