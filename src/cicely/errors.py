@@ -10,12 +10,14 @@
     │   ├── NotStorable              a value cannot be put on the wire (says what and where)
     │   ├── JobNotFound              no job has this id
     │   ├── WouldDeadlock            get() inside a running job
+    │   ├── StepMismatch             a durable step changed between code versions
     │   └── Unsupported              this engine made no such promise
     ├── EngineError                  the operator's: repair the engine or its place
     │   ├── EngineUnavailable        out of reach or busy; the call may be repeated
     │   ├── EngineFull               no space left; the call may be repeated after making room
     │   ├── EngineCorrupt            the stored data cannot be read
     │   ├── SchemaTooNew             a newer Cicely wrote it
+    │   ├── SchemaTooOld             an older Cicely wrote it: `cicely migrate`
     │   └── SessionClosed            the session was retired or never joined
     └── JobEnded                     the job's: it has no value to give
         ├── JobFailed                its attempts were given up
@@ -63,6 +65,10 @@ class WouldDeadlock(UsageError):
     """A running job waits for another job and might wait for its own slot."""
 
 
+class StepMismatch(UsageError):
+    """The code asks for another step than the one that an earlier attempt recorded in its place."""
+
+
 class Unsupported(UsageError):
     """The engine does not promise what this call needs."""
 
@@ -85,6 +91,10 @@ class EngineCorrupt(EngineError):
 
 class SchemaTooNew(EngineError):
     """The stored data was written by a newer Cicely."""
+
+
+class SchemaTooOld(EngineError):
+    """The stored data was written by an older Cicely: stop the workers and run `cicely migrate`."""
 
 
 class SessionClosed(EngineError):

@@ -1,4 +1,4 @@
-"""The harness of the Redis engine: one server for the whole run, emptied after each test."""
+"""The harnesses of the Redis engine: one server for the whole run, emptied after each test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from cicely.engines.redis.engine import RedisEngine
 from cicely.engines.redis.place import place_of
 from cicely.testing.clock import VirtualClock
 from cicely.testing.conformance.harness import Capability
-from redis_server import shared_server
+from redis_server import RedisServer, shared_cluster, shared_newer_server, shared_server
 
 
 class RedisHarness:
@@ -18,13 +18,18 @@ class RedisHarness:
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
-        self._server = shared_server()
+        self._servers = self.servers()
         self._opened: list[RedisEngine] = []
+
+    @staticmethod
+    def servers() -> list[RedisServer]:
+        """Return the servers; the first is the one that URLs name."""
+        return [shared_server()]
 
     def engine(self) -> Engine:
         """Connect to the server."""
         # No power fails in these tests, and no server: what a crash leaves has tests of its own.
-        place = place_of(f"{self._server.url}?durability=none")
+        place = place_of(f"{self._servers[0].url}?durability=none")
         engine = RedisEngine(place, now=self.clock.now)
         engine.open()
         self._opened.append(engine)
@@ -35,7 +40,30 @@ class RedisHarness:
         self.clock.advance(seconds)
 
     def destroy(self) -> None:
-        """Close every connection and empty the server."""
+        """Close every connection and empty the servers."""
         for engine in self._opened:
             engine.close()
-        self._server.tell("FLUSHALL")
+        for server in self._servers:
+            server.tell("FLUSHALL")
+
+
+class ValkeyHarness(RedisHarness):
+    """The same on the newest server that there is."""
+
+    name = "valkey"
+
+    @staticmethod
+    def servers() -> list[RedisServer]:
+        """Return the newer server."""
+        return [shared_newer_server()]
+
+
+class ClusterHarness(RedisHarness):
+    """The same on a cluster of three nodes, of which the URL names one that has not the namespace."""
+
+    name = "redis cluster"
+
+    @staticmethod
+    def servers() -> list[RedisServer]:
+        """Return the nodes."""
+        return shared_cluster()

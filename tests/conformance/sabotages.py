@@ -7,27 +7,39 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from cicely.core.edge import Fate
 from cicely.core.job import NewJob, Tallies
-from cicely.core.outcome import Again, Finish, Outcome, Succeeded
+from cicely.core.outcome import Again, Await, Finish, Outcome, Step, Succeeded
 from cicely.core.states import State
-from cicely.engines.contract import Ask, Beat, Demand, Enqueued, Intake, Save, Silent, Verdict
-from cicely.engines.memory import MemoryEngine, _Member, _Row
+from cicely.engines.contract import (
+    Ask,
+    Beat,
+    Demand,
+    Enqueued,
+    Intake,
+    Save,
+    Schedule,
+    Silent,
+    Verdict,
+)
+from cicely.engines.memory import Member, MemoryEngine, Row
+from cicely.engines.memory.rows import Link
 
 
 class SettlesWithoutTokenCheck(MemoryEngine):
     """Any token that a job ever had settles its present attempt."""
 
-    def _take(self, row: _Row, session_id: str, demand: Demand) -> None:
+    def _take(self, row: Row, session_id: str, demand: Demand) -> None:
         super()._take(row, session_id, demand)
         self.__dict__.setdefault("owners", {})[row.token] = row
 
-    def _holding(self, token: bytes) -> _Row | None:
+    def _holding(self, token: bytes) -> Row | None:
         row = self.__dict__.get("owners", {}).get(token)
         return row if row and row.token else None
 
 
 class HandsOutRunningJobs(MemoryEngine):
-    def _in_order(self, member: _Member, demand: Demand, ask: Ask) -> Iterator[_Row]:
+    def _in_order(self, member: Member, demand: Demand, ask: Ask) -> Iterator[Row]:
         yield from super()._in_order(member, demand, ask)
         yield from [r for r in self._rows.values() if r.token and r.kind in ask.kinds]
 
@@ -44,7 +56,7 @@ class AcknowledgesBeforeItRecords(MemoryEngine):
 
 
 class RetiresWithoutHandingBack(MemoryEngine):
-    def _release(self, row: _Row, reason: str) -> None:
+    def _release(self, row: Row, reason: str) -> None:
         if reason != "its session was retired":
             super()._release(row, reason)
 
@@ -56,28 +68,28 @@ class RescuesWhateverTheBeat(MemoryEngine):
 
 
 class RescuesForFree(MemoryEngine):
-    def _carry_out(self, row: _Row, step: Finish | Again, attempt_reason: str) -> None:
+    def _carry_out(self, row: Row, step: Finish | Again, attempt_reason: str) -> None:
         super()._carry_out(row, msgspec.structs.replace(step, tallies=row.tallies), attempt_reason)
 
 
 class RetriesAtOnce(MemoryEngine):
-    def _again(self, row: _Row, step: Again, attempt_reason: str = "") -> None:
+    def _again(self, row: Row, step: Again, attempt_reason: str = "") -> None:
         super()._again(row, msgspec.structs.replace(step, delay_s=None), attempt_reason)
 
 
 class LosesCheckpoints(MemoryEngine):
-    def _again(self, row: _Row, step: Again, attempt_reason: str = "") -> None:
+    def _again(self, row: Row, step: Again, attempt_reason: str = "") -> None:
         super()._again(row, step, attempt_reason)
         row.checkpoint = None
 
 
 class HandsOutExpiredJobs(MemoryEngine):
-    def _expire(self, row: _Row) -> None:
+    def _expire(self, row: Row) -> None:
         row.expires_at = None
 
 
 class IgnoresUniqueKeys(MemoryEngine):
-    def _holder_of(self, unique: str) -> _Row | None:
+    def _holder_of(self, unique: str) -> Row | None:
         return None
 
 
@@ -88,8 +100,8 @@ class ForgetsReceipts(MemoryEngine):
 
 
 class IgnoresPriority(MemoryEngine):
-    def _enqueue_one(self, new: NewJob) -> Enqueued:
-        answer = super()._enqueue_one(new)
+    def _enqueue_one(self, new: NewJob, *, waits: bool = False) -> Enqueued:
+        answer = super()._enqueue_one(new, waits=waits)
         self._rows[answer.id].rank = 0
         return answer
 
@@ -100,8 +112,8 @@ class HandsOutPausedQueues(MemoryEngine):
 
 
 class ForgetsToCancelRunningJobs(MemoryEngine):
-    def _cancel(self, row: _Row, reason: str) -> bool:
-        return row.state is State.RUNNING or super()._cancel(row, reason)
+    def _cancel_by_hand(self, row: Row, reason: str) -> bool:
+        return row.state is State.RUNNING or super()._cancel_by_hand(row, reason)
 
 
 class DropsResultsOfCancelledJobsLate(MemoryEngine):
@@ -115,20 +127,20 @@ class DropsResultsOfCancelledJobsLate(MemoryEngine):
 
 
 class KeepsTheFence(MemoryEngine):
-    def _take(self, row: _Row, session_id: str, demand: Demand) -> None:
+    def _take(self, row: Row, session_id: str, demand: Demand) -> None:
         super()._take(row, session_id, demand)
         row.fence = 1
 
 
 class ReusesTokens(MemoryEngine):
-    def _take(self, row: _Row, session_id: str, demand: Demand) -> None:
+    def _take(self, row: Row, session_id: str, demand: Demand) -> None:
         self._next_claim = row.n
         super()._take(row, session_id, demand)
 
 
 class KeepsClaimsWhoseReplyWasLost(MemoryEngine):
-    def _beat_one(self, session_id: str, named: set[bytes]) -> Beat:
-        return super()._beat_one(session_id, {r.token for r in self._held_by(session_id)})
+    def _beat_one(self, session_id: str, named: set[bytes], number: int) -> Beat:
+        return super()._beat_one(session_id, {r.token for r in self._held_by(session_id)}, number)
 
 
 class TakesMoreWhenAClaimIsRepeated(MemoryEngine):
@@ -149,14 +161,14 @@ class LetsClosedSessionsClaim(MemoryEngine):
 class LeaksCounts(MemoryEngine):
     """A discarded job still counts: shown as one that is kept under another id."""
 
-    def _discard(self, row: _Row, reason: str) -> bool:
+    def _discard(self, row: Row, reason: str) -> bool:
         super()._discard(row, reason)
         self._rows[f"{row.new.id} leaked"] = row
         return True
 
 
 class ForgetsTombstones(MemoryEngine):
-    def _delete(self, row: _Row) -> None:
+    def _delete(self, row: Row) -> None:
         super()._delete(row)
         self._tombs.clear()
 
@@ -175,7 +187,7 @@ class SavesUnderAnyToken(MemoryEngine):
 
 
 class RevivesWithOldTallies(MemoryEngine):
-    def _revive(self, row: _Row, reason: str) -> bool:
+    def _revive(self, row: Row, reason: str) -> bool:
         tallies: Tallies = row.tallies
         is_revived = super()._revive(row, reason)
         row.tallies = tallies
@@ -185,3 +197,52 @@ class RevivesWithOldTallies(MemoryEngine):
 class ForgetsToRing(MemoryEngine):
     def _ring_idle(self) -> None:
         """Leave them asleep."""
+
+
+class HandsBackAfterOneBeat(MemoryEngine):
+    def _beat_one(self, session_id: str, named: set[bytes], number: int) -> Beat:
+        member = self._members.get(session_id)
+        if member is not None:
+            member.doubted = frozenset(row.token for row in self._held_by(session_id))
+        return super()._beat_one(session_id, named, number)
+
+
+class ReleasesByOneParentOfMany(MemoryEngine):
+    def _pending(self, row: Row) -> int:
+        return 0 if any(link.held for link in self._links_into(row)) else super()._pending(row)
+
+
+class ReleasesByAnyEnd(MemoryEngine):
+    def _decide_links_of(self, parent: Row) -> Iterator[Row]:
+        parent.fate = Fate.SUCCESS
+        yield from super()._decide_links_of(parent)
+
+
+class LeavesEdgesUndecidedByARevival(MemoryEngine):
+    def _undo(self, link: Link, cause: str) -> Iterator[Row]:
+        return iter(())
+
+
+class StartsBeforeThePublication(MemoryEngine):
+    def _store(self, new: NewJob, *, waits: bool) -> Row:
+        return super()._store(msgspec.structs.replace(new, held=False), waits=waits)
+
+
+class HandsAnEventOutTwice(MemoryEngine):
+    def _take_event(self, row: Row, wanted: Await) -> bool:
+        was = dict(self._events)
+        is_taken = super()._take_event(row, wanted)
+        self._events = was
+        return is_taken
+
+
+class OverwritesSteps(MemoryEngine):
+    """Records the newest value of a step, whoever recorded it before."""
+
+    def _record_steps(self, row: Row, steps: Sequence[Step]) -> None:
+        row.steps.update({step.key: step.value for step in steps})
+
+
+class TicksTwice(MemoryEngine):
+    def tick(self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob]) -> bool:
+        return super().tick(self._schedules.get(seen.name, seen), then, jobs)

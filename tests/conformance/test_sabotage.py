@@ -45,6 +45,14 @@ NOTICED_BY = {
     s.SavesUnderAnyToken: "progress",
     s.RevivesWithOldTallies: "reviving",
     s.ForgetsToRing: "bells",
+    s.HandsBackAfterOneBeat: "sessions",
+    s.ReleasesByOneParentOfMany: "edges",
+    s.ReleasesByAnyEnd: "cascades",
+    s.LeavesEdgesUndecidedByARevival: "undoing",
+    s.StartsBeforeThePublication: "publishing",
+    s.HandsAnEventOutTwice: "suspending",
+    s.OverwritesSteps: "suspending",
+    s.TicksTwice: "schedules",
 }
 
 #: Rare in random sequences, or not looked at by them: these are left to the promises.
@@ -54,6 +62,9 @@ RARE = {
     s.ForgetsToRing,
     s.ForgetsTombstones,
     s.NeverTakesMessagesBack,
+    s.TicksTwice,
+    s.HandsAnEventOutTwice,
+    s.OverwritesSteps,
 }
 COMMON = [bug for bug in NOTICED_BY if bug not in RARE]
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from msgspec.msgpack import Ext
 
 from cicely.core.values import arrays, extensions
+from cicely.core.values.inputs import Inputs
 from cicely.core.values.own import OwnTypes
 from cicely.core.values.refusal import Refused
 from cicely.core.values.writer import ENCODER, Writer
@@ -79,6 +80,9 @@ class _CanonicalWriter(Writer):
             return self.walk(item, depth)
         return super().array(arrays.little_endian(value), depth)
 
+    def inputs(self, _value: object, _depth: int) -> object:
+        raise Refused("is the result of another job, which is not there yet")
+
     def _fields(self, fields: dict[Any, object] | list[object], depth: int) -> object:
         return self._list(fields, depth) if isinstance(fields, list) else self._dict(fields, depth)
 
@@ -94,4 +98,5 @@ class _CanonicalWriter(Writer):
         dt.datetime: _datetime,
         decimal.Decimal: _decimal,
         complex: _complex,
+        Inputs: inputs,
     }

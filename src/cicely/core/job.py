@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
+from cicely.core.edge import ParentEnd
 from cicely.core.states import State
 
 DEFAULT_PRIORITY = 5
@@ -34,6 +35,8 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     `ageing_s` is the waiting time that weighs as much as one step of priority (0: strict).
     `options` are the caller's overrides of the task's options; engines do not read them.
     `max_receives` bounds how often a message is handed out before it is given up.
+    `workflow` and `group` are labels that jobs share ("" for none). A `held` job waits until its
+    workflow is published. Of a job that waits, `delay_s` and `expires_s` count from its release.
     """
 
     id: str
@@ -55,6 +58,9 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     keep_failed_s: float = 30 * DAY_S
     remember_s: float = 0.0
     max_receives: int = 0
+    workflow: str = ""
+    group: str = ""
+    held: bool = False
 
 
 class Enqueued(msgspec.Struct, frozen=True, gc=False):
@@ -81,6 +87,9 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     """A job held by a session, and the token that proves it.
 
     `fence` counts the job's claims and never decreases: user code hands it to outside systems.
+    `joins` is the number of jobs that it came after; where they are few, `parents` holds how they
+    ended, in order, else `Engine.parents` gives them in pages. `steps` is the number of recorded
+    steps, which `Engine.steps` gives. `workflow` and `group` are the job's labels.
     """
 
     token: bytes
@@ -94,6 +103,11 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     tallies: Tallies = Tallies()
     checkpoint: bytes | None = None
     created_at: float = 0.0
+    joins: int = 0
+    parents: tuple[ParentEnd, ...] = ()
+    steps: int = 0
+    workflow: str = ""
+    group: str = ""
 
     @property
     def attempt(self) -> int:
@@ -120,7 +134,9 @@ class Job(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `reason` says in words how it reached its state (a cancellation's cause, a failure's class).
     `swept` marks what is left of a job with an explicit id after its retention: id and state.
     `attempts` lists ended attempts, oldest first, and is filled by `get` only, as are `body` and
-    `result`.
+    `result`. `pending` counts the jobs that a waiting one still waits for (being published counts
+    as one), `event` is the name of the event that it waits for. `cause` is the job because of
+    which this one was cancelled, "" where that was a person.
     """
 
     id: str
@@ -150,6 +166,11 @@ class Job(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     body: bytes = b""
     options: bytes = b""
     attempts: tuple[AttemptRecord, ...] = ()
+    workflow: str = ""
+    group: str = ""
+    pending: int = 0
+    event: str = ""
+    cause: str = ""
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,6 +180,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     task: str = ""
     queue: str = ""
     tag: str = ""
+    workflow: str = ""
+    group: str = ""
     since: float | None = None
     until: float | None = None
 
@@ -169,6 +192,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
             and (not self.task or job.task == self.task)
             and (not self.queue or job.queue == self.queue)
             and (not self.tag or self.tag in job.tags)
+            and (not self.workflow or self.workflow == job.workflow)
+            and (not self.group or self.group == job.group)
             and (self.since is None or job.created_at >= self.since)
             and (self.until is None or job.created_at < self.until)
         )

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from cicely.core.edge import Edge
 from cicely.core.job import Tallies
 from cicely.core.states import State
 
@@ -101,7 +102,42 @@ class Stopped(msgspec.Struct, frozen=True, gc=False, tag=True):
     reason: str = ""
 
 
-Outcome = Succeeded | Failed | Crashed | HandedBack | Deferred | Stopped
+class Step(msgspec.Struct, frozen=True, gc=False):
+    """What a job remembers of itself for as long as it lives: the first value of a key stays."""
+
+    key: str
+    value: bytes
+
+
+class Await(msgspec.Struct, frozen=True, gc=False):
+    """The event that a job waits for, and the key of the step under which its value is recorded.
+
+    An empty value is recorded where the time for it passed first.
+    """
+
+    name: str
+    key: str
+    step: str
+
+
+class Suspended(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The attempt let go of its slot and goes on from the top, at no cost, when its wait is over.
+
+    It waits for the parents of `edges` (whose child it is) and for `event`; else for `delay_s` to
+    pass, at once when that is None. Beside an event, `delay_s` is how long it waits at most.
+    `publishes` names a workflow that begins with this outcome ("" for none).
+    """
+
+    token: bytes
+    steps: tuple[Step, ...] = ()
+    delay_s: float | None = None
+    event: Await | None = None
+    edges: tuple[Edge, ...] = ()
+    publishes: str = ""
+    reason: str = ""
+
+
+Outcome = Succeeded | Failed | Crashed | HandedBack | Deferred | Stopped | Suspended
 
 
 class Finish(msgspec.Struct, frozen=True):
@@ -128,6 +164,12 @@ class Again(msgspec.Struct, frozen=True):
     has_started: bool = False
 
 
+class Pause(msgspec.Struct, frozen=True):
+    """The job waits as `suspended` says. It met its deadline to start by, and expires no more."""
+
+    suspended: Suspended
+
+
 def reason_of(outcome: Outcome) -> str:
     """Return the word under which an attempt that ended so is recorded."""
     match outcome:
@@ -143,9 +185,13 @@ def reason_of(outcome: Outcome) -> str:
             return "deferred"
         case Stopped():
             return "cancelled"
+        case Suspended():
+            return "suspended"
 
 
-def decide(outcome: Outcome, tallies: Tallies, *, cancelling: bool, why: str = CANCELLED) -> Finish | Again:
+def decide(
+    outcome: Outcome, tallies: Tallies, *, cancelling: bool, why: str = CANCELLED
+) -> Finish | Again | Pause:
     """Return what `outcome` makes of a running job.
 
     A job that was asked to cancel ends as cancelled for the reason `why` that was given then,
@@ -160,12 +206,19 @@ def decide(outcome: Outcome, tallies: Tallies, *, cancelling: bool, why: str = C
             return _after_failure(outcome, tallies)
         case Crashed(reason=reason):
             return after_crash(tallies, reason)
-        case HandedBack(reason=reason, alone=alone, has_started=has_started):
-            return Again(tallies, reason, alone=alone, has_started=alone or has_started)
-        case Deferred(delay_s=delay_s, reason=reason):
-            return Again(tallies, reason, delay_s=delay_s, has_started=True)
         case Stopped(reason=reason):
             return Finish(State.CANCELLED, tallies, reason)
+        case Suspended():
+            return Pause(outcome)
+        case HandedBack() | Deferred():
+            return _for_free(outcome, tallies)
+
+
+def _for_free(outcome: HandedBack | Deferred, tallies: Tallies) -> Again:
+    if isinstance(outcome, Deferred):
+        return Again(tallies, outcome.reason, delay_s=outcome.delay_s, has_started=True)
+    has_started = outcome.alone or outcome.has_started
+    return Again(tallies, outcome.reason, alone=outcome.alone, has_started=has_started)
 
 
 def _after_failure(outcome: Failed, tallies: Tallies) -> Finish | Again:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 
+from cicely.core.units import Duration, duration_s
 from cicely.errors import CicelyError, ConfigError
 
-Backoff = float | Sequence[float] | Callable[[int], float]
+Backoff = Duration | Sequence[Duration] | Callable[[int], float]
 Errors = type[BaseException] | Collection[type[BaseException]]
 
 
@@ -56,27 +57,27 @@ class Retry:
         attempts: int = 4,
         backoff: Backoff = 1.0,
         factor: float = 2.0,
-        max_delay: float | None = None,
+        max_delay: Duration | None = None,
         jitter: float = 0.0,
     ) -> None:
-        if attempts < 1:
-            raise ConfigError(f"Retry(attempts={attempts}): at least 1, the first attempt")
-        if not 0 <= jitter <= 1:
-            raise ConfigError(f"Retry(jitter={jitter}): a share from 0 to 1")
-        if isinstance(backoff, Sequence) and not backoff:
-            raise ConfigError("Retry(backoff=[]): name at least one wait")
+        if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+            raise ConfigError(f"Retry(attempts={attempts!r}): a whole number from 1, the first attempt")
+        if not _is_number(factor) or not 0 <= factor < math.inf:
+            raise ConfigError(f"Retry(factor={factor!r}): a number from 0; 1 waits alike")
+        if not _is_number(jitter) or not 0 <= jitter <= 1:
+            raise ConfigError(f"Retry(jitter={jitter!r}): a share from 0 to 1")
         self.on = _classes(on, "on")
         self.give_up_on = _classes(give_up_on, "give_up_on")
         self.attempts = attempts
-        self.backoff = backoff
+        self.backoff = _waits(backoff)
         self.factor = factor
-        self.max_delay = max_delay
+        self.max_delay = None if max_delay is None else duration_s(max_delay, name="max_delay")
         self.jitter = jitter
 
     @staticmethod
-    def after(seconds: float) -> RetryLater:
+    def after(seconds: Duration) -> RetryLater:
         """Return an exception to raise in a job: run it again after `seconds`."""
-        return RetryLater(seconds)
+        return RetryLater(duration_s(seconds, name="seconds"))
 
     def delay_s(self, attempt: int, *, chance: float = 1.0) -> float:
         """Return the wait after the failure of `attempt`; `chance` is a random number in [0, 1).
@@ -93,10 +94,24 @@ class Retry:
     def _plain_delay_s(self, attempt: int) -> float:
         if callable(self.backoff):
             return float(self.backoff(attempt))
-        if isinstance(self.backoff, Sequence):
-            return float(self.backoff[min(attempt, len(self.backoff)) - 1])
+        if isinstance(self.backoff, list):
+            return self.backoff[min(attempt, len(self.backoff)) - 1]
         # An exponent above 1,000 overflows a float; no wait is that long.
-        return float(self.backoff) * self.factor ** min(attempt - 1, 60)
+        return self.backoff * self.factor ** min(attempt - 1, 60)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _waits(backoff: Backoff) -> float | list[float] | Callable[[int], float]:
+    if callable(backoff):
+        return backoff
+    if isinstance(backoff, str) or not isinstance(backoff, Sequence):
+        return duration_s(backoff, name="backoff")
+    if not backoff:
+        raise ConfigError("Retry(backoff=[]): name at least one wait")
+    return [duration_s(wait, name="backoff") for wait in backoff]
 
 
 def _classes(errors: Errors, setting: str) -> tuple[type[BaseException], ...]:

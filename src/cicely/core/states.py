@@ -14,6 +14,7 @@ class State(StrEnum):
     """Where a job stands. The last four are final: only `revive` leaves three of them."""
 
     SCHEDULED = "scheduled"
+    WAITING = "waiting"
     READY = "ready"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -41,9 +42,10 @@ class Move(msgspec.Struct, frozen=True):
 #: Cancelling a running job is a request: it stays `running`, and whatever outcome follows ends it.
 MOVES = {
     "claim": Move(frozenset({State.READY}), State.RUNNING),
-    "promote": Move(frozenset({State.SCHEDULED}), State.READY),
-    "release": Move(frozenset({State.RUNNING}), State.READY),
+    "promote": Move(frozenset({State.SCHEDULED, State.WAITING}), State.READY),
+    "release": Move(frozenset({State.RUNNING, State.WAITING}), State.READY),
     "retry": Move(frozenset({State.RUNNING}), State.SCHEDULED),
+    "suspend": Move(frozenset({State.RUNNING}), State.WAITING),
     "succeed": Move(frozenset({State.RUNNING}), State.SUCCEEDED),
     "fail": Move(frozenset({State.RUNNING, State.READY}), State.FAILED),
     "cancel": Move(LIVE, State.CANCELLED),

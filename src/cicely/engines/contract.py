@@ -13,12 +13,16 @@ from typing import Final, Protocol
 
 import msgspec
 
+from cicely.core.edge import Edge, ParentEnd
 from cicely.core.job import Claim, Enqueued, Filter, Job, Kind, NewJob, Page
-from cicely.core.outcome import Outcome
+from cicely.core.outcome import Outcome, Step
 from cicely.core.states import State
 
 #: A non-final outcome is remembered for so many leases, so that repeating it is answered `already`.
 RECEIPT_LEASES: Final = 10
+
+#: An event that nobody waits for is kept so long, and the id of one that was taken as well.
+KEEP_EVENT_S: Final = 30 * 86_400.0
 
 #: What is left of a job whose stored row an engine cannot read.
 MALFORMED_REASON: Final = "malformed"
@@ -65,7 +69,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A session as the engine keeps it: `beat` counts its heartbeats, `held` its claims."""
+    """A session as the engine keeps it: `beat` is the number of its last heartbeat, `held` counts claims."""
 
     session: Session
     beat: int
@@ -142,13 +146,15 @@ class Settled(msgspec.Struct, frozen=True):
 class Save(msgspec.Struct, frozen=True):
     """Something a running attempt leaves with the engine; fields that are None stay as they are.
 
-    `visibility_s` moves the claim's own deadline to so many seconds from now.
+    `visibility_s` moves the claim's own deadline to so many seconds from now. A step whose key is
+    recorded already stays as it was.
     """
 
     token: bytes
     progress: bytes | None = None
     checkpoint: bytes | None = None
     visibility_s: float | None = None
+    steps: tuple[Step, ...] = ()
 
 
 class Silent(msgspec.Struct, frozen=True):
@@ -158,8 +164,24 @@ class Silent(msgspec.Struct, frozen=True):
     beat: int
 
 
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """Something to be enqueued at instants that follow from `spec`, which engines do not read.
+
+    `last_at` is the last instant that was dealt with, `next_at` the one to come (None: never again).
+    """
+
+    name: str
+    spec: bytes
+    next_at: float | None
+    last_at: float | None = None
+    paused: bool = False
+
+
 class Swept(msgspec.Struct, frozen=True):
-    """What one sweep did. `more` says that another call would find work at once."""
+    """What one sweep did, at the engine's `now`. `more`: another call would find work at once.
+
+    `due` are schedules, not paused, whose `next_at` has come: somebody is to `tick` them.
+    """
 
     promoted: int = 0
     rescued: int = 0
@@ -167,6 +189,8 @@ class Swept(msgspec.Struct, frozen=True):
     deleted: int = 0
     next_due_in_s: float | None = None
     more: bool = False
+    due: tuple[Schedule, ...] = ()
+    now: float = 0.0
 
 
 class QueueRecord(msgspec.Struct, frozen=True):
@@ -223,11 +247,14 @@ class Engine(Protocol):
         Raises SessionClosed for an id that was retired or rescued: it never comes back.
         """
 
-    def beat(self, held: Mapping[str, Collection[bytes]]) -> list[Beat]:
-        """Count a heartbeat for each session, given the tokens that it holds.
+    def beat(self, held: Mapping[str, Collection[bytes]], number: int) -> list[Beat]:
+        """Take heartbeat `number` of each session, given the tokens that it holds.
 
-        A claim that its session does not name, and that is older than two thirds of the lease,
-        is handed back: the reply that carried it was lost.
+        One whose number is not above the session's last, because it was repeated or overtaken, is
+        answered and changes nothing. A claim that two beats of successive numbers do not name is
+        handed back, for the reply that carried it was lost; repeating its request in between begins
+        that anew. Who beats leaves a number out unless the last beat was answered, and so long ago
+        that a claim that was on its way then is known by now, or may not start.
         """
 
     def retire(self, session_id: str, outcomes: Sequence[Outcome] = ()) -> None:
@@ -237,12 +264,18 @@ class Engine(Protocol):
         """Return the sessions that are neither retired nor rescued, oldest first."""
 
     # --- the life of a job ----------------------------------------------------------------
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
-        """Store all of `jobs`, or none.
+    def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge] = ()) -> list[Enqueued]:
+        """Store all of `jobs` and `edges`, or none.
 
         A job whose id is known, or whose `unique` key a live job holds, is not stored again: the
-        answer names the job that stands for it.
+        answer names the job that stands for it, in the edges of this call as well. An edge that is
+        known, or whose child does not wait and was not stored just now, changes nothing; an edge
+        out of a job that has ended is decided at once. Raises JobNotFound for an end of an edge
+        that is neither known nor in `jobs`.
         """
+
+    def publish(self, workflow: str) -> None:
+        """Let the held jobs of a workflow go, those of later calls as well. Idempotent."""
 
     def claim(self, session_id: str, demand: Demand) -> Intake:
         """Hand out ready jobs to a session, each to it alone. Raises SessionClosed.
@@ -255,7 +288,9 @@ class Engine(Protocol):
         """Record how attempts ended, then claim for `demand`, in one transaction.
 
         Outcomes are judged by their tokens, also for a retired session (then as stale, since its
-        claims were handed back); only a demand raises SessionClosed.
+        claims were handed back); only a demand raises SessionClosed. A job that ends decides the
+        edges out of it. Where more than 256 jobs are touched, the rest is written down in the same
+        transaction and carried out in pages by sweeps.
         """
 
     # --- running jobs ---------------------------------------------------------------------
@@ -267,7 +302,10 @@ class Engine(Protocol):
         """Carry out at most `batch` steps of each duty; any worker may call it at any time.
 
         Duties: promote due jobs, expire, take back messages past their deadline, rescue `silent`
-        sessions (only those whose beat is still the one seen), delete what is past its retention.
+        sessions (only those whose beat is still the one seen), carry on with what an end or a
+        publication set in motion, delete what is past its retention: the jobs of a workflow all
+        together, within an hour after the last of them is, and those of a workflow that was not
+        published within a day.
         """
 
     # --- waking up ------------------------------------------------------------------------
@@ -287,12 +325,21 @@ class Engine(Protocol):
     def queues(self) -> list[QueueRecord]:
         """Return every queue that has or had jobs, by name, with its count per state."""
 
+    def parents(self, job_id: str, *, after: int = 0, limit: int = 1_000) -> list[ParentEnd]:
+        """Return how the parents of a job stand, in the order of its edges, without the first `after`."""
+
+    def steps(self, job_id: str, *, after: int = 0, limit: int = 1_000) -> list[Step]:
+        """Return the recorded steps of a job, oldest first, without the first `after`."""
+
     # --- steering -------------------------------------------------------------------------
     def steer(self, move: str, job_ids: Sequence[str], *, reason: str = "") -> list[str]:
         """Move jobs on a person's behalf: `cancel`, `revive` or `discard`. Returns those moved.
 
-        Cancelling a running job marks it and rings its worker. Revive resets the tallies; a job
-        whose `unique` key another live job holds stays as it is.
+        Cancelling a running job marks it and rings its worker. Revive resets the tallies and what
+        was recorded as an end, not the steps; what was cancelled because of the job waits for it
+        again, and what came after its end by `failure` or `done` will run again. A job whose
+        `unique` key another live job holds, or whose own edges are broken, stays as it is, and so
+        does, for `discard`, a job before one that has not ended.
         """
 
     def pause(self, queue: str) -> None:
@@ -300,6 +347,29 @@ class Engine(Protocol):
 
     def resume(self, queue: str) -> None:
         """Hand out the jobs of `queue` again."""
+
+    def signal(self, event_id: str, name: str, key: str, value: bytes) -> str:
+        """Tell the oldest job that waits for the event `name` of `key`, and return its id.
+
+        Where none waits, the event is kept for the next that does, and "" is returned. Each event
+        is taken once; one whose id is known changes nothing.
+        """
+
+    # --- schedules ------------------------------------------------------------------------
+    def schedules(self) -> list[Schedule]:
+        """Return every schedule, by name."""
+
+    def put_schedule(self, schedule: Schedule) -> None:
+        """Keep a schedule under its name, in place of the one before."""
+
+    def drop_schedule(self, name: str) -> bool:
+        """Forget a schedule; return whether it was known."""
+
+    def tick(self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob]) -> bool:
+        """Put `then` in place of `seen` and enqueue `jobs`, all or nothing.
+
+        False, and nothing done, unless the stored schedule equals `seen`: somebody was faster.
+        """
 
     # --- blobs ----------------------------------------------------------------------------
     def put_blob(self, job_id: str, digest: str, data: bytes) -> None:

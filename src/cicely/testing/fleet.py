@@ -18,8 +18,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from cicely.worker.options import WorkerOptions
 from cicely.worker.processes import children, descendants, is_alive, kill_marked, mark_of, start_time
-from cicely.worker.supervisor import WorkerOptions
 
 ZYGOTE: Final = "cicely-zygote"
 CHILD: Final = "cicely-child"

@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from itertools import pairwise
@@ -27,18 +27,20 @@ from typing import Any, Final
 import msgspec
 
 from cicely.app import Cicely
-from cicely.core.job import Claim, Kind
-from cicely.core.outcome import HandedBack, Outcome, reason_of
+from cicely.core.edge import Edge
+from cicely.core.job import Claim, Enqueued, Kind, NewJob
+from cicely.core.journal import MAX_STEPS
+from cicely.core.outcome import HandedBack, Outcome, Step, reason_of
 from cicely.core.task import Task
 from cicely.core.units import Duration, duration_s
 from cicely.engines.contract import Ask, Demand, Save, Session
 from cicely.engines.memory import MemoryBell, MemoryEngine
 from cicely.errors import Cancelled, UsageError
 from cicely.orders import fresh_id
+from cicely.upkeep.schedules import carry_out, declare
 from cicely.values import Values
 from cicely.worker.attempt import refused, run_attempt
-from cicely.worker.context import Context
-from cicely.worker.slots import encoded_progress
+from cicely.worker.context import Context, encoded_progress
 
 #: A test that runs more attempts than this at one instant has a job that enqueues itself.
 MAX_ATTEMPTS: Final = 10_000
@@ -67,6 +69,8 @@ class Inline:
         self.engine = _InlineEngine(self)
         self._session_id = ""
         self._known: frozenset[str] = frozenset()
+        self._declared: dict[str, bytes] = {}
+        self._keep_schedules()
 
     @property
     def now(self) -> float:
@@ -78,6 +82,7 @@ class Inline:
 
         Raises UsageError at `limit` attempts: a job enqueues itself for ever.
         """
+        self._keep_schedules()
         count = 0
         while (claim := self._claim()) is not None:
             self._run(claim)
@@ -87,7 +92,7 @@ class Inline:
         return count
 
     def advance(self, seconds: Duration) -> int:
-        """Let time pass, stopping at each instant at which a job is due; return how many attempts ran."""
+        """Let time pass, stopping where a job or a schedule is due; return how many attempts ran."""
         until = self._now + duration_s(seconds, name="seconds")
         count = self.run()
         while (due_in_s := self._next_due_in_s()) is not None and self._now + due_in_s <= until:
@@ -104,6 +109,15 @@ class Inline:
 
     def _next_due_in_s(self) -> float | None:
         return self.engine.sweep(_SWEEP_BATCH).next_due_in_s
+
+    def _keep_schedules(self) -> None:
+        """Do what a worker does at its start, and at each tick."""
+        specs = self.app.declared_schedules()
+        declare(self.engine, {name: spec for name, spec in specs.items() if self._declared.get(name) != spec})
+        self._declared = specs
+        while self.engine.schedules() and (swept := self.engine.sweep(_SWEEP_BATCH)).due:
+            for schedule in swept.due:
+                carry_out(self.engine, schedule, swept.now)
 
     def _claim(self) -> Claim | None:
         self._join()
@@ -147,7 +161,7 @@ class Inline:
         except Exception as error:  # noqa: BLE001  (as a worker: what cannot be read ends the job)
             return refused(claim, error)
         link = _InlineLink(self.engine, self._session_id, claim=claim, values=values)
-        context = Context(claim, link, restored=restored)
+        context = Context(claim, link, values=values, app=self.app, restored=restored)
         if task.is_async and _is_loop_running():
             return _in_a_thread(lambda: run_attempt(claim, task, values, context))
         return run_attempt(claim, task, values, context)
@@ -192,7 +206,22 @@ class _InlineLink:
         """Save a checkpoint. Raises Cancelled when the claim no longer holds."""
         where = f"the checkpoint of {self._claim.task}"
         data = self._values.pack(self._claim.job_id, state, where=where)
-        if not self._save(Save(self._claim.token, checkpoint=data)):
+        self._keep(Save(self._claim.token, checkpoint=data))
+
+    def steps(self) -> list[Step]:
+        """Return the recorded steps."""
+        return self._engine.steps(self._claim.job_id, limit=MAX_STEPS)
+
+    def record(self, step: Step) -> None:
+        """Record a step. Raises Cancelled when the claim no longer holds."""
+        self._keep(Save(self._claim.token, steps=(step,)))
+
+    def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge]) -> Sequence[Enqueued]:
+        """Enqueue what the job adds."""
+        return self._engine.enqueue(jobs, edges)
+
+    def _keep(self, save: Save) -> None:
+        if not self._save(save):
             raise Cancelled("this attempt's claim was lost")
 
     def _save(self, save: Save) -> bool:

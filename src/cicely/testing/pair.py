@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from cicely.core.edge import Edge
 from cicely.core.job import Claim, Enqueued, Filter, Job, NewJob
 from cicely.core.outcome import Outcome
 from cicely.core.states import State
@@ -30,11 +31,12 @@ from cicely.engines.contract import (
     Verdict,
 )
 from cicely.engines.memory import MemoryEngine
-from cicely.errors import SessionClosed
+from cicely.errors import JobNotFound, SessionClosed
 from cicely.testing.clock import VirtualClock
 from cicely.testing.conformance.harness import Harness
 
 Answer = TypeVar("Answer")
+Refusal = type[SessionClosed] | type[JobNotFound]
 
 ALL: Final = 1000
 PAGE: Final = 7
@@ -113,10 +115,22 @@ class Pair:
         self._receipts_s = max(self._receipts_s, RECEIPT_LEASES * session.lease_s)
         self._ask(lambda engine, _: engine.join(session))
 
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
-        """Enqueue on both."""
+    def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge] = ()) -> list[Enqueued]:
+        """Enqueue on both; nothing is stored where an edge begins or ends nowhere."""
         self._asked.update(new.id for new in jobs)
-        return self._ask(lambda engine, _: engine.enqueue(jobs)) or []
+        return self._ask(lambda engine, _: engine.enqueue(jobs, edges)) or []
+
+    def publish(self, workflow: str) -> None:
+        """Publish a workflow on both."""
+        self._ask(lambda engine, _: engine.publish(workflow))
+
+    def signal(self, event_id: str, name: str, key: str, value: bytes) -> None:
+        """Send an event to both."""
+        self._ask(lambda engine, _: engine.signal(event_id, name, key, value))
+
+    def look_behind(self, job_id: str) -> None:
+        """Compare a job's parents and steps."""
+        self._ask(lambda engine, _: (engine.parents(job_id), engine.steps(job_id)))
 
     def claim(self, session_id: str, demand: Demand) -> list[Held]:
         """Claim on both; returns what was handed out, nothing where the session is closed."""
@@ -146,11 +160,11 @@ class Pair:
         """Retire a session on both."""
         self._ask(lambda engine, side: engine.retire(session_id, [e.on(side) for e in endings]))
 
-    def beat(self, session_id: str, named: Collection[Held]) -> None:
+    def beat(self, session_id: str, named: Collection[Held], number: int) -> None:
         """Beat for one session, naming some of its claims."""
 
         def seen(engine: Engine, side: int) -> tuple[bool, list[str], list[str]]:
-            [answer] = engine.beat({session_id: [held.tokens[side] for held in named]})
+            [answer] = engine.beat({session_id: [held.tokens[side] for held in named]}, number)
             cancelled = sorted(self._names[token] for token in answer.cancelled)
             return answer.alive, cancelled, sorted(self._names[token] for token in answer.lost)
 
@@ -208,18 +222,16 @@ class Pair:
         )
 
     def _ask(self, act: Callable[[Engine, int], Answer]) -> Answer | None:
-        """Ask both, compare, and return the answer; None for a closed session."""
+        """Ask both, compare, and return the answer; None where it was refused."""
         oracle, subject = self._answers(act)
         assert subject == oracle, f"answered {subject} where {oracle} was right"
         return None if isinstance(subject, type) else subject
 
-    def _answers(self, act: Callable[[Engine, int], Answer]) -> list[Answer | type[SessionClosed]]:
+    def _answers(self, act: Callable[[Engine, int], Answer]) -> list[Answer | Refusal]:
         self._snapshot = None
         return [_answer(act, engine, side) for side, engine in enumerate(self._engines)]
 
-    def _held(
-        self, session_id: str, demand: Demand, intakes: Sequence[Intake | type[SessionClosed]]
-    ) -> list[Held]:
+    def _held(self, session_id: str, demand: Demand, intakes: Sequence[Intake | Refusal]) -> list[Held]:
         """Match the claims of both engines, and level what the claim left undone."""
         oracle, subject = intakes
         if not isinstance(oracle, Intake) or not isinstance(subject, Intake):
@@ -268,7 +280,7 @@ class Pair:
         now = self.clock.at
         shown = [job for engine in self._engines for job in engine.get(sorted(self._asked)) if job]
         return any(
-            (job.state is State.SCHEDULED and job.due_at is not None and job.due_at <= now)
+            (job.due_at is not None and job.due_at <= now)
             or (
                 job.state in (State.READY, State.SCHEDULED)
                 and job.expires_at is not None
@@ -290,11 +302,11 @@ def _check_due_time(oracle: Intake, subject: Intake) -> None:
     assert abs((given or 0) - (right or 0)) < TICK_S, f"next due in {given} s, right: {right}"
 
 
-def _answer(act: Callable[[Engine, int], Answer], engine: Engine, side: int) -> Answer | type[SessionClosed]:
+def _answer(act: Callable[[Engine, int], Answer], engine: Engine, side: int) -> Answer | Refusal:
     try:
         return act(engine, side)
-    except SessionClosed:
-        return SessionClosed
+    except (SessionClosed, JobNotFound) as refusal:
+        return type(refusal)
 
 
 def _all_pages(engine: Engine, where: Filter) -> tuple[str, ...]:
@@ -315,7 +327,7 @@ def _without_token(claim: Claim) -> Claim:
 
 
 def _without_due_time(swept: Swept) -> Swept:
-    return msgspec.structs.replace(swept, next_due_in_s=None)
+    return msgspec.structs.replace(swept, next_due_in_s=None, now=0.0)
 
 
 def _without_zeros(record: QueueRecord) -> dict[State, int]:

@@ -43,13 +43,16 @@ class _Identity(TypedDict, total=False):
 
 
 class PostgresServer:
-    """One server, which may be killed and started again on its port and its data."""
+    """One server, which may be killed and started again on its port and its data.
 
-    def __init__(self, *, password: str = "", **settings: str) -> None:
+    Its folder is made below `parent`, else where files cost least.
+    """
+
+    def __init__(self, *, password: str = "", parent: Path | None = None, **settings: str) -> None:
         self.password = password
         self.settings = {**QUICK, **settings}
         self.port = _free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix="cicely-pg-", dir=_fast_folder()))
+        self.folder = Path(tempfile.mkdtemp(prefix="cicely-pg-", dir=parent or _fast_folder()))
         self._process: subprocess.Popen[bytes] | None = None
         self._identity = _identity()
         if "user" in self._identity:

@@ -7,7 +7,8 @@ import sys
 
 import msgspec
 
-from cicely.worker.supervisor import Supervisor, WorkerOptions
+from cicely.worker.options import WorkerOptions
+from cicely.worker.supervisor import Supervisor
 
 
 def main(spec: str) -> int:

@@ -25,6 +25,7 @@ MEMORYVIEW: Final = 15
 ARRAY: Final = 16  # NumPy: dtype, shape, raw bytes
 OWN: Final = 17  # a type registered with app.codec: tag, parts
 PICKLE: Final = 18
+INPUTS: Final = 19  # stands for results of other jobs, until the job that wants them is run
 
 MAX_INT_BYTES: Final = 1024
 MAX_DECIMAL_CHARS: Final = 4096

@@ -15,6 +15,7 @@ import msgspec
 
 from cicely.core.values import arrays, extensions
 from cicely.core.values.extensions import MAX_DECIMAL_CHARS, MAX_INT_BYTES
+from cicely.core.values.inputs import Inputs
 from cicely.core.values.moments import moment_from_text
 from cicely.core.values.nesting import MAX_DEPTH, TOO_DEEP_TO_READ, check_depth
 from cicely.core.values.own import OwnTypes
@@ -114,6 +115,9 @@ class Reader:
 
         return pickle.loads(data)  # noqa: S301
 
+    def _inputs(self, data: memoryview) -> object:
+        return Inputs.unpacked(data)
+
     _builders: ClassVar[dict[int, Callable[[Any, memoryview], object]]] = {
         extensions.TUPLE: _tuple,
         extensions.SET: _set,
@@ -133,6 +137,7 @@ class Reader:
         extensions.ARRAY: _array,
         extensions.OWN: _own_type,
         extensions.PICKLE: _unpickle,
+        extensions.INPUTS: _inputs,
     }
 
 

@@ -19,6 +19,7 @@ from msgspec.msgpack import Ext
 from cicely.core.values import arrays, extensions
 from cicely.core.values.extensions import MAX_DECIMAL_CHARS, MAX_INT_BYTES
 from cicely.core.values.fields import fields_of
+from cicely.core.values.inputs import Inputs
 from cicely.core.values.moments import moment_text
 from cicely.core.values.nesting import MAX_CONTAINERS, MAX_DEPTH, STR
 from cicely.core.values.own import OwnType, OwnTypes
@@ -229,6 +230,10 @@ class Writer:
             raise Refused("is a memoryview of something other than bytes. Pass its .tobytes()")
         return Ext(extensions.MEMORYVIEW, value.tobytes())
 
+    def inputs(self, value: Inputs, _depth: int) -> object:
+        """Return what stands for the results of other jobs."""
+        return Ext(extensions.INPUTS, value.packed())
+
     # --- everything else ----------------------------------------------------------------------
 
     def _other(self, value: Any, depth: int) -> object:
@@ -304,6 +309,7 @@ class Writer:
         complex: _complex,
         bytearray: _bytearray,
         memoryview: _memoryview,
+        Inputs: inputs,
     }
 
 

@@ -112,9 +112,11 @@ def ids(intake: Intake | Sequence[Claim]) -> list[str]:
     return [claim.job_id for claim in claims]
 
 
-def beat(engine: Engine, *claims: Claim, of: str = "s") -> Beat:
-    """Beat for one session that names `claims`."""
-    [answer] = engine.beat({of: [claim.token for claim in claims]})
+def beat(engine: Engine, *claims: Claim, of: str = "s", number: int | None = None) -> Beat:
+    """Beat for one session that names `claims`, under the next number unless one is given."""
+    if number is None:
+        number = 1 + max((r.beat for r in engine.sessions() if r.session.id == of), default=0)
+    [answer] = engine.beat({of: [claim.token for claim in claims]}, number)
     return answer
 
 

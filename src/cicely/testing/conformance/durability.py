@@ -103,7 +103,7 @@ def test_progress_and_checkpoints_are_there_again(harness: Harness) -> None:
 def test_sessions_and_pauses_are_there_again(harness: Harness) -> None:
     before = harness.engine()
     before.join(session(id="s"))
-    before.beat({"s": []})
+    before.beat({"s": []}, 1)
     before.enqueue([job(id="a")])
     before.pause("main")
     before.close()

@@ -7,7 +7,6 @@ from cicely.core.outcome import Failed, HandedBack, Succeeded
 from cicely.core.states import State
 from cicely.engines.contract import Engine, Save, Verdict
 from cicely.testing.conformance.bench import (
-    LEASE_S,
     beat,
     job,
     look,
@@ -70,7 +69,7 @@ def test_a_save_under_an_old_token_is_refused(harness: Harness) -> None:
 def test_the_old_token_of_a_claim_with_a_lost_reply_is_refused(harness: Harness) -> None:
     engine = harness.engine()
     zombie = start(engine, job(id="a"))
-    harness.advance(LEASE_S)
+    beat(engine)
     beat(engine)
 
     assert settle(engine, Succeeded(zombie.token)) is Verdict.STALE

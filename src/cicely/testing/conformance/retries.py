@@ -6,6 +6,7 @@ from cicely.core.job import Tallies
 from cicely.core.outcome import Crashed, Deferred, Failed, HandedBack, Succeeded
 from cicely.core.states import State
 from cicely.testing.conformance.bench import (
+    beat,
     demand,
     job,
     look,
@@ -111,13 +112,35 @@ def test_the_three_tallies_are_kept_apart(harness: Harness) -> None:
 
 def test_what_costs_nothing_charges_nothing(harness: Harness) -> None:
     engine = harness.engine()
-    settle(engine, HandedBack(start(engine, job(id="a")).token))
+    settle(engine, HandedBack(start(engine, job(id="a")).token, has_started=True))
     settle(engine, Deferred(take_one(engine).token, 0))
     engine.retire("s")
 
     kept = look(engine)
     assert kept.tallies == Tallies()
     assert [record.reason for record in kept.attempts] == ["handed back", "deferred"]
+
+
+def test_a_claim_that_never_started_is_no_attempt(harness: Harness) -> None:
+    engine = harness.engine()
+    settle(engine, HandedBack(start(engine, job(id="a")).token, "its worker stopped"))
+    take_one(engine)
+    beat(engine)
+    beat(engine)
+    take_one(engine)
+    engine.retire("s")
+
+    kept = look(engine)
+    assert (kept.state, kept.tallies, kept.attempts) == (State.READY, Tallies(), ())
+
+
+def test_a_suspect_had_an_attempt(harness: Harness) -> None:
+    engine = harness.engine()
+    claim = start(engine, job(id="a"))
+
+    settle(engine, HandedBack(claim.token, "its process died", alone=True))
+
+    assert [record.reason for record in look(engine).attempts] == ["handed back"]
 
 
 def test_the_attempt_is_that_of_the_last_claim(harness: Harness) -> None:

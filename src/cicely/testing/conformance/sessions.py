@@ -17,6 +17,7 @@ from cicely.testing.conformance.bench import (
     refused,
     session,
     settle,
+    silent,
     start,
     state_of,
     sweep,
@@ -83,7 +84,7 @@ def test_one_call_beats_for_many_sessions(harness: Harness) -> None:
     engine.join(session(id="s"))
     engine.join(session(id="t"))
 
-    answers = engine.beat({"s": [], "t": [], "stranger": []})
+    answers = engine.beat({"s": [], "t": [], "stranger": []}, 1)
 
     assert {answer.session_id: answer.alive for answer in answers} == {
         "s": True,
@@ -115,20 +116,95 @@ def test_a_beat_of_a_retired_session_loses_all_its_claims(harness: Harness) -> N
 def test_a_claim_whose_reply_was_lost_is_handed_back(harness: Harness) -> None:
     engine = harness.engine()
     start(engine, job(id="a"))
-    harness.advance(LEASE_S * 2 / 3 + 1)
 
+    beat(engine)
+    assert state_of(engine) is State.RUNNING
     beat(engine)
 
     assert state_of(engine) is State.READY
     assert look(engine).tallies == Tallies()
 
 
-def test_a_young_claim_is_not_taken_for_a_lost_reply(harness: Harness) -> None:
+def test_one_beat_hands_back_nothing_however_old_the_claim(harness: Harness) -> None:
     engine = harness.engine()
     start(engine, job(id="a"))
-    harness.advance(LEASE_S * 2 / 3 - 1)
+    harness.advance(LEASE_S * 100)
 
     beat(engine)
+
+    assert state_of(engine) is State.RUNNING
+
+
+def test_a_beat_that_names_the_claim_in_between_keeps_it(harness: Harness) -> None:
+    engine = harness.engine()
+    claim = start(engine, job(id="a"))
+    beat(engine)
+    beat(engine, claim)
+
+    beat(engine)
+
+    assert state_of(engine) is State.RUNNING
+
+
+def test_a_claim_that_is_repeated_between_two_beats_stays(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    engine.enqueue([job(id="a")])
+    wanted = demand()
+    engine.claim("s", wanted)
+    beat(engine)
+    engine.claim("s", wanted)
+
+    beat(engine)
+    assert state_of(engine) is State.RUNNING
+    beat(engine)
+
+    assert state_of(engine) is State.READY
+
+
+def test_a_beat_that_was_overtaken_changes_nothing(harness: Harness) -> None:
+    engine = harness.engine()
+    claim = start(engine, job(id="a"))
+    beat(engine, claim, number=7)
+
+    late = [beat(engine, number=number) for number in (5, 6, 7)]
+
+    assert (state_of(engine), silent(engine).beat) == (State.RUNNING, 7)
+    assert all(answer.alive for answer in late)
+
+
+def test_beats_whose_numbers_do_not_follow_each_other_hand_back_nothing(harness: Harness) -> None:
+    engine = harness.engine()
+    start(engine, job(id="a"))
+
+    for number in (1, 3, 5):
+        beat(engine, number=number)
+    assert state_of(engine) is State.RUNNING
+    beat(engine, number=6)
+
+    assert state_of(engine) is State.READY
+
+
+def test_a_beat_of_an_old_number_tells_what_was_cancelled(harness: Harness) -> None:
+    engine = harness.engine()
+    claim = start(engine, job(id="a"))
+    engine.steer("cancel", ["a"])
+    beat(engine, number=1)
+
+    asked = beat(engine, claim, number=1)
+
+    assert asked.cancelled == (claim.token,)
+    assert silent(engine).beat == 1
+    beat(engine, number=2)
+    assert state_of(engine) is State.CANCELLED
+
+
+def test_a_beat_that_is_repeated_counts_once(harness: Harness) -> None:
+    engine = harness.engine()
+    start(engine, job(id="a"))
+
+    beat(engine, number=1)
+    beat(engine, number=1)
 
     assert state_of(engine) is State.RUNNING
 
@@ -149,8 +225,8 @@ def test_a_lost_reply_of_a_cancelled_job_ends_it(harness: Harness) -> None:
     engine = harness.engine()
     start(engine, job(id="a"))
     engine.steer("cancel", ["a"])
-    harness.advance(LEASE_S)
 
+    beat(engine)
     beat(engine)
 
     assert state_of(engine) is State.CANCELLED

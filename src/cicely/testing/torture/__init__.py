@@ -5,7 +5,8 @@ For users too: `cicely torture --url URL --minutes 10` says what the ledger foun
 
 from __future__ import annotations
 
-from cicely.testing.torture.campaign import Campaign, run
+from cicely.testing.torture.campaign import Campaign
+from cicely.testing.torture.ordeal import Wanted, run
 from cicely.testing.torture.report import Report
 
-__all__ = ["Campaign", "Report", "run"]
+__all__ = ["Campaign", "Report", "Wanted", "run"]

@@ -1,29 +1,36 @@
-"""A torture from beginning to end: producers, workers, faults, and the judgement of it all."""
+"""What takes part in a torture: producers, workers, their networks, and the judgement of it all."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import random
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from cicely.core.job import Job
-from cicely.engines.connect import connect
+from cicely.engines.connect import connect, redacted
 from cicely.engines.contract import Engine
+from cicely.patience import patiently
 from cicely.testing.fleet import ELSEWHERE, WorkerProcess, can_be_elsewhere
 from cicely.testing.ledger import Ledger, judge
 from cicely.testing.torture import app as jobs
-from cicely.testing.torture.faults import Saboteur
+from cicely.testing.torture.faults import Saboteur, Server
+from cicely.testing.torture.networks import (
+    Network,
+    can_pull_cables,
+    impatient,
+    namespace_before,
+    network_before,
+)
 from cicely.testing.torture.producer import Order
 from cicely.testing.torture.report import (
     Report,
@@ -31,20 +38,31 @@ from cicely.testing.torture.report import (
     retries_in,
     unexplained_in,
 )
-from cicely.worker.supervisor import WorkerOptions
+from cicely.worker.options import WorkerOptions
 
 _PAGE: Final = 200
 _REFUSED: Final = "an outcome came too late and was refused"
-_SAY_EVERY_S: Final = 10.0
-#: The share of faults that hit a producer instead of a worker.
-_PRODUCER_KILLS: Final = 0.04
+_STOP_S: Final = 15.0
+#: Until a server that was started again answers.
+_PATIENCE_S: Final = 15.0
 
 
 class Campaign:
-    """One engine under torture. Use as a context manager; everything it started ends with it."""
+    """One engine under torture. Use as a context manager; everything it started ends with it.
+
+    Each worker has a network of its own before the engine, where the URL has a host: for root, the first
+    of them is a network namespace. `server` is killed, where it is given.
+    """
 
     def __init__(
-        self, url: str, *, seed: int, workers: int = 2, processes: int = 2, lease_s: float = 2.0
+        self,
+        url: str,
+        *,
+        seed: int,
+        workers: int = 2,
+        processes: int = 2,
+        lease_s: float = 2.0,
+        server: Server | None = None,
     ) -> None:
         self.url = url
         self.seed = seed
@@ -53,15 +71,18 @@ class Campaign:
         self.workers: list[WorkerProcess] = []
         self.idle_jobs = 0
         self.idle_re_runs = 0
-        self.saboteur = Saboteur(self, lease_s=lease_s, seed=seed)
+        self.saboteur = Saboteur(
+            self, lease_s=lease_s, seed=seed, journal=self.folder / "faults", server=server
+        )
+        self.has_networks = False
         self._size = workers
         self._processes = processes
-        self._lease_s = lease_s
+        self._networks: dict[WorkerProcess, Network] = {}
         self._began_at = time.monotonic()
         self._run = f"torture-{seed}-{os.urandom(4).hex()}"
         self._retired: list[WorkerProcess] = []
+        self._started = 0
         self._producers: list[subprocess.Popen[bytes]] = []
-        self._random = random.Random(seed)  # noqa: S311  (repeatable by its seed)
         self._environment = {
             "CICELY_URL": url,
             jobs.LEDGER_VARIABLE: str(self.ledger.folder),
@@ -72,9 +93,7 @@ class Campaign:
     def __enter__(self) -> Campaign:
         """Open the engine and start the workers."""
         self.engine.open()
-        self.workers = [self._start() for _ in range(self._size)]
-        for worker in self.workers:
-            worker.await_children(self._processes)
+        self._start_all()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -83,29 +102,71 @@ class Campaign:
         self.saboteur.end()
         for worker in [*self.workers, *self._retired]:
             worker.close()
+        for network in self._networks.values():
+            network.close()
         self.engine.close()
 
     # --- workers --------------------------------------------------------------------------------
-    def _start(self, *, inside: Sequence[str] = ()) -> WorkerProcess:
+    def _start_all(self) -> None:
+        # One of them behind a cable that can be pulled: what a proxy does is not all that a network does.
+        first = namespace_before(self.url) if can_pull_cables() else network_before(self.url)
+        others = [network_before(self.url) for _ in range(self._size - 1)]
+        self.workers = [self._start(network) for network in (first, *others)]
+        for worker in self.workers:
+            worker.await_children(self._processes)
+
+    def _start(self, network: Network | None = None, *, inside: Sequence[str] = ()) -> WorkerProcess:
+        # The URL is in its environment: what stands in its arguments is everybody's to read.
         options = WorkerOptions(
             target="cicely.testing.torture.app:app",
-            url=self.url,
             groups=(((self._run, 1.0),),),
             processes=self._processes,
-            lease_s=self._lease_s,
+            lease_s=self.saboteur.lease_s,
             grace_s=1.0,
         )
-        number = len(self.workers) + len(self._retired)
-        log = self.folder / f"worker-{number}.log"
-        return WorkerProcess(options, log=log, environment=self._environment, inside=inside)
+        self._started += 1
+        log = self.folder / f"worker-{self._started}.log"
+        environment = self._environment
+        if network is not None:
+            self.has_networks = True
+            environment = environment | {"CICELY_URL": impatient(network.proxy.before(self.url))}
+            inside = (*network.inside, *inside)
+        worker = WorkerProcess(options, log=log, environment=environment, inside=inside)
+        if network is not None:
+            self._networks[worker] = network
+        return worker
 
     def replace(self, worker: WorkerProcess) -> None:
-        """Start another worker in the place of one that is gone or going."""
+        """Start another worker in the place, and the network, of one that is gone or going."""
         self._retired.append(worker)
-        self.workers[self.workers.index(worker)] = self._start()
+        network = self._networks.pop(worker, None)
+        self.workers[self.workers.index(worker)] = self._start(network)
+
+    def replace_the_ended(self) -> None:
+        """Start those again that gave up by themselves, as a service manager does.
+
+        A worker that starts while its engine is away says so and ends.
+        """
+        for worker in list(self.workers):
+            if not worker.is_running:
+                self.replace(worker)
+
+    def network_of(self, worker: WorkerProcess) -> Network | None:
+        """Return what lies between this worker and the engine, if that can be disturbed."""
+        return self._networks.get(worker)
+
+    def begin_anew(self, *, lease_s: float) -> None:
+        """Have all workers stop, and start them with another lease."""
+        self.stop_workers()
+        self.saboteur.lease_s = lease_s
+        for worker in list(self.workers):
+            worker.close()
+            self.replace(worker)
+        for worker in self.workers:
+            worker.await_children(self._processes)
 
     # --- producers ------------------------------------------------------------------------------
-    def start_producer(self, *, per_second: float = 120.0, count: int = 0) -> subprocess.Popen[bytes]:
+    def start_producer(self, *, per_second: float = 60.0, count: int = 0) -> subprocess.Popen[bytes]:
         """Start another producer: without end, or of `count` short jobs."""
         number = len(self._producers)
         order = Order(
@@ -140,7 +201,7 @@ class Campaign:
                 producer.kill()
                 producer.wait()
 
-    # --- phases ---------------------------------------------------------------------------------
+    # --- jobs -----------------------------------------------------------------------------------
     def run_idle(self, count: int, *, within_s: float) -> None:
         """Run `count` short jobs while nothing is done to anybody, and count those that ran again.
 
@@ -160,34 +221,6 @@ class Campaign:
         starts = Counter(line.job_id for line in self.ledger.lines() if line.what == "start")
         self.idle_jobs = count
         self.idle_re_runs = sum(times - 1 for times in starts.values())
-
-    def torment(self, *, for_s: float, announce: Callable[[str], None]) -> None:
-        """Inject faults at random instants while a producer goes on."""
-        self.start_producer()
-        over_at = time.monotonic() + for_s
-        say_at = time.monotonic() + _SAY_EVERY_S
-        strike_at = time.monotonic() + 0.5
-        while (now := time.monotonic()) < over_at:
-            self.saboteur.relent()
-            if now >= strike_at:
-                self._strike()
-                strike_at = time.monotonic() + self._random.uniform(0.02, 0.45)
-            if now >= say_at:
-                say_at = now + _SAY_EVERY_S
-                announce(self._standing(over_at - now))
-            time.sleep(0.02)
-        self.saboteur.end()
-        self.end_producers()
-
-    def _strike(self) -> None:
-        if self._random.random() < _PRODUCER_KILLS:
-            self.kill_producer()
-        else:
-            self.saboteur.strike()
-
-    def _standing(self, left_s: float) -> str:
-        faults = sum(self.saboteur.counts.values())
-        return f"{left_s:4.0f} s to go: {len(self.acknowledged()):,} jobs accepted, {faults} faults injected"
 
     # --- judging --------------------------------------------------------------------------------
     def attempted(self) -> list[str]:
@@ -211,18 +244,23 @@ class Campaign:
         found: dict[str, Job | None] = {}
         for start in range(0, len(wanted), _PAGE):
             page = wanted[start : start + _PAGE]
-            found.update(zip(page, self.engine.get(page), strict=True))
+            records = patiently(partial(self.engine.get, page), for_s=_PATIENCE_S)
+            found.update(zip(page, records, strict=True))
         return found
 
     def await_rest(self, *, within_s: float) -> int:
-        """Wait until every job has ended; return how many have not, after `within_s`."""
+        """Wait until every job has ended; return how many have not, when none did for `within_s`."""
         moving = self.acknowledged()
         give_up_at = time.monotonic() + within_s
         while moving and time.monotonic() < give_up_at:
             self.saboteur.relent()
+            self.replace_the_ended()
             time.sleep(0.1)
-            at = {job_id: job for job_id, job in self.records(moving).items() if job is not None}
-            moving = [job_id for job_id in moving if job_id in at and not at[job_id].state.is_final]
+            records = self.records(moving)
+            left = [job_id for job_id in moving if not _is_over(records[job_id])]
+            if len(left) < len(moving):
+                give_up_at = time.monotonic() + within_s
+            moving = left
         return len(moving)
 
     def stop_workers(self) -> None:
@@ -231,7 +269,7 @@ class Campaign:
             worker.terminate()
         for worker in self.workers:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.wait(within_s=15.0)
+                worker.wait(within_s=_STOP_S)
 
     def report(self, *, still_moving: int) -> Report:
         """Judge everything that happened."""
@@ -239,9 +277,11 @@ class Campaign:
         records = self.records(attempted)
         lines = self.ledger.lines()
         logs = [worker.said for worker in [*self.workers, *self._retired]]
+        unexplained = unexplained_in(lines, records, self.saboteur.victims)
+        (self.folder / "unexplained").write_text("".join(f"{line}\n" for line in unexplained))
         states = Counter(job.state.value for job in records.values() if job is not None)
         return Report(
-            url=self.url,
+            url=redacted(self.url),
             seed=self.seed,
             seconds=time.monotonic() - self._began_at,
             judgement=judge(
@@ -255,40 +295,13 @@ class Campaign:
             idle_jobs=self.idle_jobs,
             idle_re_runs=self.idle_re_runs,
             retries=retries_in(records.values()),
-            unexplained=len(unexplained_in(lines, records, self.saboteur.victims)),
+            unexplained=len(unexplained),
             fences_out_of_order=fences_out_of_order_in(lines),
             stale_refused=sum(log.count(_REFUSED) for log in logs),
             still_moving=still_moving,
         )
 
 
-def run(
-    url: str,
-    *,
-    minutes: float = 2.0,
-    seed: int | None = None,
-    idle_jobs: int = 10_000,
-    announce: Callable[[str], None] = lambda line: None,
-) -> Report:
-    """Torture the engine at `url` with real processes for so many minutes, and judge it.
-
-    What the workers said and the ledger stay in a folder that is named where a promise was broken,
-    and are deleted otherwise.
-    """
-    chosen = random.SystemRandom().randrange(1 << 31) if seed is None else seed
-    with Campaign(url, seed=chosen) as campaign:
-        announce(f"seed {chosen}; {len(campaign.workers)} workers on {url}")
-        if idle_jobs:
-            announce(f"first {idle_jobs:,} jobs while nothing is done to anybody")
-            campaign.run_idle(idle_jobs, within_s=120.0)
-        announce(f"now {minutes:g} minutes of faults")
-        campaign.torment(for_s=minutes * 60, announce=announce)
-        announce("no more faults; waiting until every job has ended")
-        still_moving = campaign.await_rest(within_s=120.0)
-        campaign.stop_workers()
-        report = campaign.report(still_moving=still_moving)
-    if report.is_clean:
-        shutil.rmtree(campaign.folder)
-    else:
-        announce(f"what was said and done is in {campaign.folder}")
-    return report
+def _is_over(job: Job | None) -> bool:
+    """Whether nothing more is to come; what is not there at all is judged later."""
+    return job is None or job.state.is_final

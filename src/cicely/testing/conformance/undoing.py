@@ -1,0 +1,189 @@
+"""Reviving a job goes on from there: what was cancelled because of it waits again, successes stay."""
+
+from __future__ import annotations
+
+from cicely.core.edge import Edge, Rule
+from cicely.core.outcome import Failed, Stopped, Succeeded
+from cicely.core.states import State
+from cicely.testing.conformance.bench import (
+    ids,
+    job,
+    look,
+    session,
+    settle,
+    state_of,
+    take,
+    take_one,
+)
+from cicely.testing.conformance.cascades import MANY, chain, fail_first, finish_sweeping
+from cicely.testing.conformance.harness import Harness
+
+
+def test_what_was_cancelled_because_of_it_waits_again(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    engine.enqueue([job(id=name) for name in "abc"], chain(*"abc"))
+    fail_first(engine)
+
+    assert engine.steer("revive", ["a"]) == ["a"]
+    finish_sweeping(engine)
+
+    assert [state_of(engine, name) for name in "abc"] == [State.READY, State.WAITING, State.WAITING]
+    assert (look(engine, "b").cause, look(engine, "b").ended_at) == ("", None)
+    for name in "abc":
+        claim = take_one(engine)
+        assert claim.job_id == name
+        settle(engine, Succeeded(claim.token))
+
+
+def test_what_succeeded_is_not_repeated(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    engine.enqueue([job(id=name) for name in "abc"], [Edge("a", "c"), Edge("b", "c")])
+    first, second = take(engine, 2)
+    settle(engine, Succeeded(first.token, b"kept"))
+    settle(engine, Failed(second.token, "error", b"why"))
+
+    engine.steer("revive", ["b"])
+    finish_sweeping(engine)
+
+    assert (state_of(engine, "a"), look(engine, "c").pending) == (State.SUCCEEDED, 1)
+    settle(engine, Succeeded(take_one(engine).token))
+    assert [parent.result for parent in take_one(engine).parents] == [b"kept", b""]
+
+
+def test_a_join_with_two_failures_waits_for_both_to_be_revived(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    engine.enqueue([job(id=name) for name in "abc"], [Edge("a", "c"), Edge("b", "c")])
+    for claim in take(engine, 2):
+        settle(engine, Failed(claim.token, "error", b"why"))
+
+    engine.steer("revive", ["a"])
+    finish_sweeping(engine)
+    assert (state_of(engine, "c"), look(engine, "c").cause) == (State.CANCELLED, "b")
+
+    engine.steer("revive", ["b"])
+    finish_sweeping(engine)
+    assert (state_of(engine, "c"), look(engine, "c").pending) == (State.WAITING, 2)
+
+
+def test_a_finaliser_that_ran_runs_again(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    engine.enqueue([job(id=name) for name in "abz"], [*chain(*"ab"), Edge("b", "z", Rule.DONE)])
+    fail_first(engine)
+    settle(engine, Succeeded(take_one(engine).token, b"cleaned"))
+
+    engine.steer("revive", ["a"])
+    finish_sweeping(engine)
+
+    assert [state_of(engine, name) for name in "abz"] == [State.READY, State.WAITING, State.WAITING]
+    assert look(engine, "z").result == b""
+
+
+def test_what_came_after_the_finaliser_and_succeeded_stays(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    engine.enqueue([job(id=name) for name in "azy"], [Edge("a", "z", Rule.DONE), Edge("z", "y")])
+    fail_first(engine)
+    for _ in range(2):
+        settle(engine, Succeeded(take_one(engine).token))
+
+    engine.steer("revive", ["a"])
+    finish_sweeping(engine)
+
+    assert [state_of(engine, name) for name in "azy"] == [State.READY, State.WAITING, State.SUCCEEDED]
+
+
+def test_a_job_whose_own_edges_are_broken_stays(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    engine.enqueue([job(id=name) for name in "ab"], chain(*"ab"))
+    fail_first(engine)
+
+    assert engine.steer("revive", ["b"]) == []
+    assert state_of(engine, "b") is State.CANCELLED
+
+
+def test_a_cancelled_job_is_revived_with_all_that_it_took_along(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    engine.enqueue([job(id=name) for name in "abc"], chain(*"abc"))
+    engine.steer("cancel", ["b"])
+
+    assert engine.steer("revive", ["b"]) == ["b"]
+    finish_sweeping(engine)
+
+    assert [state_of(engine, name) for name in "abc"] == [State.READY, State.WAITING, State.WAITING]
+    settle(engine, Succeeded(take_one(engine).token))
+    assert ids(take(engine, 5)) == ["b"]
+
+
+def test_cancelled_siblings_are_revived_with_the_one_that_failed(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    edges = [Edge(name, "z", cancels_siblings=True) for name in "abc"] + [Edge("d", "c")]
+    engine.enqueue([job(id=name) for name in "abdcz"], edges)
+    first, second = take(engine, 2)
+    settle(engine, Failed(first.token, "error", b"why"))
+    finish_sweeping(engine)
+    settle(engine, Stopped(second.token))
+
+    engine.steer("revive", ["a"])
+    finish_sweeping(engine)
+
+    ready, waiting = State.READY, State.WAITING
+    assert [state_of(engine, name) for name in "abcdz"] == [ready, ready, waiting, ready, waiting]
+    while claims := take(engine, 5):
+        engine.settle("s", [Succeeded(claim.token) for claim in claims])
+    assert state_of(engine, "z") is State.SUCCEEDED
+
+
+def test_a_cancelled_sibling_whose_key_another_job_holds_stays(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    edges = [Edge(name, "z", cancels_siblings=True) for name in "ab"]
+    engine.enqueue([job(id="a"), job(id="b", unique="key", delay_s=60), job(id="z")], edges)
+    fail_first(engine)
+    engine.enqueue([job(id="other", unique="key", delay_s=60)])
+
+    engine.steer("revive", ["a"])
+    finish_sweeping(engine)
+
+    assert [state_of(engine, name) for name in "ab"] == [State.READY, State.CANCELLED]
+    assert state_of(engine, "other") is State.SCHEDULED
+
+
+def test_a_revived_job_that_fails_again_cancels_again(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    engine.enqueue([job(id=name) for name in "abc"], chain(*"abc"))
+    for _ in range(2):
+        fail_first(engine)
+        engine.steer("revive", ["a"])
+        finish_sweeping(engine)
+
+    fail_first(engine)
+
+    assert [state_of(engine, name) for name in "abc"] == [State.FAILED, State.CANCELLED, State.CANCELLED]
+
+
+def test_hundreds_come_back_in_pages(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    names = [f"n{n}" for n in range(MANY)]
+    engine.enqueue(
+        [job(id=name) for name in ("a", "b", *names)], [Edge("a", "b"), *(Edge("b", n) for n in names)]
+    )
+    fail_first(engine)
+    finish_sweeping(engine)
+
+    engine.steer("revive", ["a"])
+    finish_sweeping(engine)
+
+    assert {state_of(engine, name) for name in ("b", *names)} == {State.WAITING}
+    settle(engine, Succeeded(take_one(engine).token))
+    settle(engine, Succeeded(take_one(engine).token))
+    finish_sweeping(engine)
+    assert {state_of(engine, name) for name in names} == {State.READY}
