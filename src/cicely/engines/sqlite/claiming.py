@@ -1,20 +1,23 @@
 """The verb `claim`: hands ready jobs to a session, in the order of their rank.
 
-Of each queue, the pairs of lane and class that this session can take are found by a seek each; their
-heads are merged. What is taken of a pair is always its beginning, so one range leaves the index.
+Of each queue, the classes that this session can take are found by a seek each, those of jobs without
+a lane and those over all lanes; their heads are merged. What is taken of one is always its beginning,
+so one range leaves the index.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from cicely.core.job import Claim, Kind, Tallies
 from cicely.core.outcome import ErrorRecord, Finish
 from cicely.core.states import State
 from cicely.engines.contract import MALFORMED_REASON, Ask, Demand, Intake
-from cicely.engines.sqlite.endings import Endings, expire, rows_of
+from cicely.engines.sqlite.cascade import begin, conclude, expire
+from cicely.engines.sqlite.edges import complete
+from cicely.engines.sqlite.endings import Endings, rows_of
 from cicely.engines.sqlite.member import Member
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.sweeping import promote, take_back_messages
@@ -22,13 +25,11 @@ from cicely.engines.sqlite.transaction import READY, RUNNING, Transaction, Value
 
 _SQL: Final = statements("claim")
 _QUEUE: Final = _SQL["queue"]
-_NEXT_PAIR: Final = _SQL["next_pair"]
-_HEADS: Final = _SQL["heads"]
-_TAKE: Final = _SQL["take"]
 _RUN: Final = _SQL["run"]
 _REPEATED: Final = _SQL["repeated"]
 _NEXT_DUE: Final = _SQL["next_due"]
 _STEER: Final = statements("steer")
+_SESSIONS: Final = statements("sessions")
 
 PROMOTED_PER_CLAIM: Final = 256
 EXPIRED_PER_CLAIM: Final = 256
@@ -53,9 +54,10 @@ def claim(txn: Transaction, member: Member, demand: Demand) -> Intake:
         for ask in demand.asks:
             taking.answer(ask)
         claims, is_cut = taking.claims, taking.is_cut
+        if taking.flagged:
+            complete(txn, claims, taking.flagged)
     txn.is_stirred = True
-    txn.claimer = member.session.id
-    txn.passed_on = not claims
+    txn.lookers[member.session.id] = bool(claims)
     # One that stopped at its bound has not seen what is there: let it come back at once.
     return Intake(tuple(claims), 0.0 if is_cut else next_due_in_s(txn))
 
@@ -68,20 +70,27 @@ def next_due_in_s(txn: Transaction) -> float | None:
 
 def _repeated(txn: Transaction, member: Member, demand: Demand) -> list[Claim]:
     """Return what this very request was given before and is still held."""
-    claims = []
+    claims: list[Claim] = []
+    flagged: dict[int, tuple[int, int]] = {}
     for *values, job_class, queue in txn.rows(_REPEATED, (member.number, demand.request)):
         task, kind = txn.names.class_of(job_class)
         fence = values[0]
         values[8] = fence - 1
+        if values[12]:
+            flagged[values[1]] = (len(claims), values[12])
         claims.append(
             _claim_of(values, demand.request, task=task, kind=kind, queue=txn.names.queue_name(queue))
         )
+    if flagged:
+        complete(txn, claims, flagged)
+    if claims:
+        txn.execute(_SESSIONS["trust"], (member.number,))
     return claims
 
 
 def _claim_of(values: Sequence[Any], request: bytes, *, task: str, kind: Kind, queue: str) -> Claim:
     """Make a claim of a row of `heads`; raises one of UNREADABLE where it was damaged."""
-    _, n, job_id, created_at, _, errors, crashes, lost, fence, options, body, checkpoint = values
+    _, n, job_id, created_at, _, errors, crashes, lost, fence, options, body, checkpoint, _ = values
     tallies = Tallies(errors, crashes, lost) if errors or crashes or lost else _FRESH
     return Claim(
         token_of(request, n, fence + 1),
@@ -98,8 +107,23 @@ def _claim_of(values: Sequence[Any], request: bytes, *, task: str, kind: Kind, q
     )
 
 
+class _Index(NamedTuple):
+    """The statements that read and shorten one index of ready jobs."""
+
+    next_class: str
+    heads: str
+    head_keys: str
+    take: str
+
+
+_WITHOUT_LANE: Final = _Index(_SQL["next_class"], _SQL["heads"], _SQL["head_keys"], _SQL["take"])
+_OF_ALL_LANES: Final = _Index(
+    _SQL["next_class_laned"], _SQL["heads_laned"], _SQL["head_keys_laned"], _SQL["take_laned"]
+)
+
+
 class _Stream:
-    """The ready jobs of one lane and class, in order, read in chunks."""
+    """The ready jobs of one class in one index, in order, read in chunks."""
 
     __slots__ = (
         "_at",
@@ -108,18 +132,21 @@ class _Stream:
         "_txn",
         "_wanted",
         "first",
+        "index",
+        "key",
         "kind",
-        "lane_key",
         "taken_to",
         "task",
     )
 
-    def __init__(self, txn: Transaction, pair: Values, *, wanted: int) -> None:
+    def __init__(self, txn: Transaction, index: _Index, place: Values, *, wanted: int) -> None:
         self._txn = txn
-        self.lane_key = pair[:3]
+        self.index = index
+        #: Its queue and class.
+        self.key = place[:2]
         #: (rank, n) of its first job.
-        self.first = pair[3:]
-        self.task, self.kind = txn.names.class_of(pair[2])
+        self.first = place[2:]
+        self.task, self.kind = txn.names.class_of(place[1])
         self.taken_to: Values | None = None
         self._read_to: Values = _FIRST_KEY
         self._wanted = wanted
@@ -140,7 +167,7 @@ class _Stream:
     def _read(self) -> None:
         size = min(max(self._wanted, _SMALLEST_CHUNK), _LARGEST_CHUNK)
         try:
-            chunk = self._txn.rows(_HEADS, (*self.lane_key, *self._read_to, size))
+            chunk = self._txn.rows(self.index.heads, (*self.key, *self._read_to, size))
         except UNREADABLE:
             chunk = list(self._sifted(size))
         self._chunk = chunk
@@ -151,12 +178,12 @@ class _Stream:
 
     def _sifted(self, size: int) -> Iterator[Values]:
         """Read the jobs one by one; in place of an unreadable one, its keys alone."""
-        for key in self._txn.rows(_SQL["head_keys"], (*self.lane_key, *self._read_to, size)):
+        for key in self._txn.rows(self.index.head_keys, (*self.key, *self._read_to, size)):
             try:
                 row = self._txn.row(_SQL["head"], key)
             except UNREADABLE:
                 row = None
-            yield row or (*key, *([None] * 10))
+            yield row or (*key, *([None] * 11))
 
 
 class _Taking:
@@ -176,6 +203,8 @@ class _Taking:
         self._taken: dict[int, list[int]] = {}
         self._started: list[Values] = []
         self.claims: list[Claim] = []
+        #: Places in `claims`, and the flags, of jobs that have more to them than their row.
+        self.flagged: dict[int, tuple[int, int]] = {}
 
     def answer(self, ask: Ask) -> None:
         """Take what one ask wants, and write it down, so that the next ask does not see it."""
@@ -190,16 +219,17 @@ class _Taking:
             row = self._txn.row(_QUEUE, (name,))
             if row is None or row[1]:
                 continue
-            pairs = [pair for pair in self._pairs(row[0]) if self._fits(pair[2], ask)]
-            share = wanted if len(pairs) < 2 else 1 + 2 * wanted // len(pairs)  # noqa: PLR2004
-            yield row[0], name, [_Stream(self._txn, pair, wanted=share) for pair in pairs]
+            fitting = [(index, place) for index, place in self._places(row[0]) if self._fits(place[1], ask)]
+            share = wanted if len(fitting) < 2 else 1 + 2 * wanted // len(fitting)  # noqa: PLR2004
+            yield row[0], name, [_Stream(self._txn, *place, wanted=share) for place in fitting]
 
-    def _pairs(self, queue: int) -> Iterator[Values]:
-        """Yield (queue, lane, class, rank, n) of the first job of each lane and class."""
-        pair = self._txn.row(_NEXT_PAIR, (queue, "", -1))
-        while pair is not None:
-            yield queue, *pair
-            pair = self._txn.row(_NEXT_PAIR, (queue, *pair[:2]))
+    def _places(self, queue: int) -> Iterator[tuple[_Index, Values]]:
+        """Yield (queue, class, rank, n) of the first job of each class in each index."""
+        for index in (_WITHOUT_LANE, _OF_ALL_LANES):
+            head = self._txn.row(index.next_class, (queue, -1))
+            while head is not None:
+                yield index, (queue, *head)
+                head = self._txn.row(index.next_class, (queue, head[0]))
 
     def _fits(self, job_class: int, ask: Ask) -> bool:
         task, kind = self._txn.names.class_of(job_class)
@@ -213,6 +243,8 @@ class _Taking:
         except UNREADABLE:
             self._damaged.append(row[1])
             return False
+        if row[12]:
+            self.flagged[row[1]] = (len(self.claims), row[12])
         self.claims.append(taken)
         self._taken.setdefault(taken.fence, []).append(row[1])
         if row[4] is not None:
@@ -232,7 +264,7 @@ class _Taking:
         self._park_damaged()
         for stream in streams:
             if stream.taken_to is not None:
-                txn.execute(_TAKE, (*stream.lane_key, *stream.taken_to))
+                txn.execute(stream.index.take, (*stream.key, *stream.taken_to))
         demand = self._demand
         deadline_at = None if demand.visibility_s is None else self.now + demand.visibility_s
         for fence, ns in self._taken.items():
@@ -347,4 +379,4 @@ def _park(txn: Transaction, n: int) -> None:
     for row in rows_of(txn, (n,)):
         step = Finish(State.FAILED, row.tallies, MALFORMED_REASON, error=error.encoded())
         endings.finish(row, step)
-    endings.write()
+    conclude(begin(txn), endings)

@@ -9,14 +9,17 @@ import msgspec
 
 from cicely.core.job import Kind, Tallies, rank
 from cicely.core.outcome import Again, Finish
-from cicely.core.states import State, allows
+from cicely.core.states import State
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import (
+    CHILDREN,
     CODES,
     FAILED,
     READY,
     RUNNING,
     SCHEDULED,
+    WAITING,
+    WORKFLOW,
     Transaction,
     Values,
     numbers,
@@ -25,6 +28,7 @@ from cicely.engines.sqlite.transaction import (
 
 _SQL: Final = statements("settle")
 _ENQUEUE: Final = statements("enqueue")
+_GRAPH: Final = statements("graph")
 
 #: From so many rows on, one statement over all of them is cheaper than one per row.
 _ALIKE: Final = 3
@@ -61,6 +65,9 @@ class Row(msgspec.Struct, gc=False):
     cancelling: int
     reason: str
     end: int | None
+    flags: int
+    waits: int
+    event: str | None
 
     @property
     def tallies(self) -> Tallies:
@@ -84,6 +91,8 @@ class Row(msgspec.Struct, gc=False):
             return self.end
         if self.is_running:
             return RUNNING
+        if self.waits:
+            return WAITING
         return READY if self.due_at is None else SCHEDULED
 
     @property
@@ -113,13 +122,16 @@ class Endings:
         self._done: dict[Values, list[int]] = {}
         self._sweepable: dict[float, list[int]] = {}
         self._ready: list[Values] = []
+        #: Jobs that ended and that others come after: `cascade.conclude` goes on from there.
+        self.parents: list[int] = []
 
-    def succeed(self, n: int, job_id: str, *, queue: int, keep_s: float, done: Values) -> None:
+    def succeed(self, n: int, job_id: str, *, flags: int, keep_s: float, done: Values) -> None:
         """End the plain case: a running job without a unique key that succeeded."""
         self._unrun.append(n)
         self._done.setdefault(done, []).append(n)
-        self._sweepable.setdefault(keep_s, []).append(n)
         self._txn.ended.append(job_id)
+        if not flags & WORKFLOW:
+            self._sweepable.setdefault(keep_s, []).append(n)
 
     def carry_out(self, row: Row, step: Finish | Again, reason: str, request: bytes | None = None) -> None:
         """Do what was decided; `reason` is the attempt's, `request` that of a settled claim."""
@@ -150,10 +162,13 @@ class Endings:
             reason, step.error or None, step.result or None,
         )  # fmt: skip
         self._done.setdefault(done, []).append(row.n)
-        keep_s = row.keep_failed_s if code == FAILED else row.keep_s
-        self._sweepable.setdefault(keep_s, []).append(row.n)
+        if not row.flags & WORKFLOW:
+            keep_s = row.keep_failed_s if code == FAILED else row.keep_s
+            self._sweepable.setdefault(keep_s, []).append(row.n)
         txn.move(row.queue, row.state_code, code)
         txn.ended.append(row.id)
+        if row.flags & CHILDREN:
+            self.parents.append(row.n)
 
     def again(self, row: Row, step: Again, reason: str) -> None:
         """Let a running job run another time."""
@@ -178,13 +193,14 @@ class Endings:
         )  # fmt: skip
         if step.error:
             txn.execute(_SQL["error"], (row.n, step.error))
-        txn.execute(
-            _SQL["attempt"],
-            (
-                row.n, row.fence, row.attempt, reason, row.started_at, txn.now, row.session,
-                step.error or None,
-            ),
-        )  # fmt: skip
+        if step.has_started:
+            txn.execute(
+                _SQL["attempt"],
+                (
+                    row.n, row.fence, row.attempt, reason, row.started_at, txn.now, row.session,
+                    step.error or None,
+                ),
+            )  # fmt: skip
         if due_at is None:
             self._ready.append((row.queue, row.lane, job_class, order, row.n))
             txn.move(row.queue, RUNNING, READY)
@@ -193,7 +209,7 @@ class Endings:
             txn.move(row.queue, RUNNING, SCHEDULED)
         if expires_at is not None:
             txn.execute(_ENQUEUE["expiring"], (expires_at, row.n))
-        txn.is_stirred = True
+        txn.freshen()
 
     def _leave(self, row: Row) -> None:
         """Remove a job from where it stands."""
@@ -201,9 +217,13 @@ class Endings:
         if row.is_running:
             self._unrun.append(row.n)
             return
+        if row.waits:
+            txn.execute(_GRAPH["stop_waiting"], (numbers((row.n,)),))
+            if row.event is not None:
+                txn.execute(_GRAPH["clear_event"], (row.n,))
         if row.due_at is not None:
             txn.execute(_SQL["undeferred"], (row.due_at, row.n))
-        else:
+        elif not row.waits:
             place = (row.queue, row.lane, row.job_class, row.rank, row.n)
             txn.execute(_SQL["unready"], place)
         if row.expires_at is not None:
@@ -224,13 +244,3 @@ class Endings:
         for keep_s, ns in self._sweepable.items():
             txn.execute(_SQL["sweepable"], (numbers(ns), txn.now + keep_s))
         txn.many(_ENQUEUE["ready"], self._ready)
-
-
-def expire(txn: Transaction, ns: Iterable[int]) -> None:
-    """End jobs that were to start before now."""
-    endings = Endings(txn)
-    for row in rows_of(txn, ns):
-        if allows("expire", row.state):
-            late = Finish(State.EXPIRED, row.tallies, "not started before its deadline")
-            endings.finish(row, late)
-    endings.write()

@@ -13,8 +13,9 @@ from typing import Final, TypeVar
 
 import apsw
 
+from cicely.core.edge import Edge, ParentEnd
 from cicely.core.job import Enqueued, Filter, Job, NewJob, Page
-from cicely.core.outcome import Outcome
+from cicely.core.outcome import Outcome, Step
 from cicely.engines.contract import (
     Beat,
     Demand,
@@ -22,6 +23,7 @@ from cicely.engines.contract import (
     Intake,
     QueueRecord,
     Save,
+    Schedule,
     Session,
     SessionRecord,
     Settled,
@@ -29,14 +31,21 @@ from cicely.engines.contract import (
     Swept,
 )
 from cicely.engines.sqlite import (
+    agenda,
     blobs,
+    cascade,
     claiming,
+    deleting,
+    edges,
     enqueueing,
     reading,
     sessions,
     settling,
     steering,
+    suspending,
     sweeping,
+    ticking,
+    workflows,
 )
 from cicely.engines.sqlite.bells import SqliteBell
 from cicely.engines.sqlite.commits import Work
@@ -125,8 +134,8 @@ class SqliteEngine:
             self._lease_s = session.lease_s
             self._opened().turnstile.be_patient(session.lease_s * LEASE_PART)
 
-    def beat(self, held: Mapping[str, Collection[bytes]]) -> list[Beat]:
-        return self._write("beat", lambda txn: sessions.beat(txn, held))
+    def beat(self, held: Mapping[str, Collection[bytes]], number: int) -> list[Beat]:
+        return self._write("beat", lambda txn: sessions.beat(txn, held, number))
 
     def retire(self, session_id: str, outcomes: Sequence[Outcome] = ()) -> None:
         self._write("retire", lambda txn: sessions.retire(txn, session_id, outcomes))
@@ -135,12 +144,15 @@ class SqliteEngine:
         return self._read(lambda txn: sessions.sessions(txn.rows(_SESSIONS["open_sessions"])))
 
     # --- the life of a job ----------------------------------------------------------------
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
-        if not jobs:
+    def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge] = ()) -> list[Enqueued]:
+        if not jobs and not edges:
             return []
-        answers = self._write("enqueue", lambda txn: enqueueing.enqueue(txn, jobs))
-        wait_a_little(self._place.path, len(jobs))
+        answers = self._write("enqueue", lambda txn: enqueueing.enqueue(txn, jobs, edges))
+        wait_a_little(self._place.path, len(jobs) + len(edges))
         return answers
+
+    def publish(self, workflow: str) -> None:
+        self._write("publish", lambda txn: workflows.publish(cascade.begin(txn), workflow))
 
     def claim(self, session_id: str, demand: Demand) -> Intake:
         return self._write("claim", lambda txn: _claim(txn, session_id, demand))
@@ -175,6 +187,12 @@ class SqliteEngine:
     def queues(self) -> list[QueueRecord]:
         return self._read(reading.queues)
 
+    def parents(self, job_id: str, *, after: int = 0, limit: int = 1_000) -> list[ParentEnd]:
+        return self._read(lambda txn: edges.parents(txn, job_id, after, limit))
+
+    def steps(self, job_id: str, *, after: int = 0, limit: int = 1_000) -> list[Step]:
+        return self._read(lambda txn: suspending.steps(txn, job_id, after, limit))
+
     # --- steering -------------------------------------------------------------------------
     def steer(self, move: str, job_ids: Sequence[str], *, reason: str = "") -> list[str]:
         return self._write("steer", lambda txn: steering.steer(txn, move, job_ids, reason))
@@ -184,6 +202,22 @@ class SqliteEngine:
 
     def resume(self, queue: str) -> None:
         self._write("resume", lambda txn: steering.resume(txn, queue))
+
+    def signal(self, event_id: str, name: str, key: str, value: bytes) -> str:
+        return self._write("signal", lambda txn: suspending.signal(txn, event_id, name, key, value))
+
+    # --- schedules ------------------------------------------------------------------------
+    def schedules(self) -> list[Schedule]:
+        return self._read(ticking.schedules)
+
+    def put_schedule(self, schedule: Schedule) -> None:
+        self._write("put_schedule", lambda txn: ticking.put_schedule(txn, schedule))
+
+    def drop_schedule(self, name: str) -> bool:
+        return self._write("drop_schedule", lambda txn: ticking.drop_schedule(txn, name))
+
+    def tick(self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob]) -> bool:
+        return self._write("tick", lambda txn: ticking.tick(txn, seen, then, jobs))
 
     # --- blobs ----------------------------------------------------------------------------
     def put_blob(self, job_id: str, digest: str, data: bytes) -> None:
@@ -198,12 +232,15 @@ class SqliteEngine:
 
 
 def _claim(txn: Transaction, session_id: str, demand: Demand) -> Intake:
-    return claiming.claim(txn, sessions.member_of(txn, session_id), demand)
+    member = sessions.member_of(txn, session_id)
+    cascade.carry_on(txn)
+    return claiming.claim(txn, member, demand)
 
 
 def _settle(txn: Transaction, session_id: str, outcomes: Sequence[Outcome], demand: Demand | None) -> Settled:
     # Judged first: a settle with a demand of a closed session records nothing.
     member = sessions.member_of(txn, session_id) if demand is not None else None
+    cascade.carry_on(txn)
     verdicts = settling.settle(txn, outcomes)
     if member is None or demand is None:
         return Settled(verdicts)
@@ -215,15 +252,24 @@ def _sweep(txn: Transaction, batch: int, silent: Sequence[Silent]) -> Swept:
     taken_back = sweeping.take_back_messages(txn, batch)
     promoted = sweeping.promote(txn, batch)
     expired = sweeping.expire_late(txn, batch)
-    deleted = sweeping.delete_old(txn, batch)
+    cascade.carry_on(txn, batch)
+    deleted = deleting.delete_old(txn, batch)
+    of_workflows, has_old = workflows.delete_old_workflows(cascade.begin(txn), batch)
     sweeping.forget(txn, batch)
     has_waste = blobs.remove_waste(txn)
     txn.is_stirred = True
+    has_more = has_waste or has_old or agenda.has_intents(txn)
     return Swept(
         promoted=promoted,
         rescued=rescued,
         expired=expired,
-        deleted=deleted,
-        next_due_in_s=claiming.next_due_in_s(txn),
-        more=has_waste or batch in (promoted, expired, deleted, taken_back),
+        deleted=deleted + of_workflows,
+        next_due_in_s=_sooner(claiming.next_due_in_s(txn), ticking.next_in_s(txn)),
+        more=has_more or batch in (promoted, expired, deleted, taken_back),
+        due=ticking.due(txn, batch),
+        now=txn.now,
     )
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one if other is None else min(one, other)

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Collection, Sequence
+from typing import Any, Final
 
 import msgspec
 
+from cicely.core.edge import Edge
 from cicely.core.job import Enqueued, NewJob, rank
+from cicely.engines.sqlite.cascade import judge_each
+from cicely.engines.sqlite.edges import Links, check_ends
+from cicely.engines.sqlite.graph import start_of
 from cicely.engines.sqlite.statements import statements
-from cicely.engines.sqlite.transaction import READY, SCHEDULED, Transaction, Values, texts
+from cicely.engines.sqlite.transaction import (
+    CHILDREN,
+    NODE,
+    PARENTS,
+    READY,
+    SCHEDULED,
+    WAITING,
+    WORKFLOW,
+    Transaction,
+    Values,
+    numbers,
+    texts,
+)
+from cicely.engines.sqlite.workflows import Labels
 
 _SQL: Final = statements("enqueue")
+_GRAPH: Final = statements("graph")
 _KNOWN_ONE: Final = _SQL["known_one"]
 _LAST_N: Final = _SQL["last_n"]
 _JOB: Final = _SQL["job"]
@@ -21,13 +39,35 @@ _READY: Final = _SQL["ready"]
 INLINE_BYTES: Final = 1_024
 
 
-def enqueue(txn: Transaction, jobs: Sequence[NewJob]) -> list[Enqueued]:
-    """Store those of `jobs` that are new, in their order."""
+def enqueue(txn: Transaction, jobs: Sequence[NewJob], edges: Sequence[Edge] = ()) -> list[Enqueued]:
+    """Store those of `jobs` that are new, in their order, and the edges that are."""
+    if edges:
+        return _enqueue_graph(txn, jobs, edges)
     batch = _Batch(txn, _known(txn, jobs))
     answers = [batch.answer(job) for job in jobs]
     batch.write()
-    txn.is_stirred = True
+    txn.freshen()
     return answers
+
+
+def _enqueue_graph(txn: Transaction, jobs: Sequence[NewJob], edges: Sequence[Edge]) -> list[Enqueued]:
+    check_ends(txn, edges, {job.id for job in jobs})
+    batch = _Batch(txn, _known(txn, jobs) if jobs else set(), {edge.child for edge in edges})
+    answers = [batch.answer(job) for job in jobs]
+    stands_for = {job.id: answer.id for job, answer in zip(jobs, answers, strict=True)}
+    batch.link([_between(edge, stands_for) for edge in edges])
+    batch.write()
+    judge_each(txn, batch.decided)
+    txn.freshen()
+    return answers
+
+
+def _between(edge: Edge, stands_for: dict[str, str]) -> Edge:
+    """Return an edge between the jobs that stand for its ends."""
+    parent, child = stands_for.get(edge.parent, edge.parent), stands_for.get(edge.child, edge.child)
+    if (parent, child) == (edge.parent, edge.child):
+        return edge
+    return msgspec.structs.replace(edge, parent=parent, child=child)
 
 
 def _known(txn: Transaction, jobs: Sequence[NewJob]) -> set[str]:
@@ -44,11 +84,22 @@ def _known(txn: Transaction, jobs: Sequence[NewJob]) -> set[str]:
 class _Batch:
     """The rows of one enqueue, gathered per table so that each statement runs over all of them."""
 
-    def __init__(self, txn: Transaction, known: set[str]) -> None:
+    def __init__(self, txn: Transaction, known: set[str], waiting: Collection[str] = ()) -> None:
         self._txn = txn
         self._known = known
+        #: Ids of jobs with edges into them.
+        self._waiting = waiting
         self._keys: dict[str, str] = {}
-        self._next_n: int = (txn.rows(_LAST_N)[0][0] or 0) + 1
+        [(last, last_gone)] = txn.rows(_LAST_N)
+        self._next_n: int = max(last or 0, last_gone or 0) + 1
+        self._has_gone = last_gone is not None
+        self._ns: dict[str, int] = {}
+        self._labels: Labels | None = None
+        #: waits, held, pending, broken, joins, workflow and group of the jobs that have such.
+        self._nodes: dict[int, list[Any]] = {}
+        self._flags: dict[int, int] = {}
+        self._starts: dict[int, bytes | None] = {}
+        self._links: Links | None = None
         self._jobs: list[Values] = []
         self._ready: list[Values] = []
         self._payloads: list[Values] = []
@@ -79,15 +130,20 @@ class _Batch:
     def _gather(self, new: NewJob) -> None:
         txn = self._txn
         now = txn.now
-        n = self._next_n
-        self._next_n += 1
+        n, self._next_n = self._next_n, self._next_n + 1
         queue = txn.names.queue_id(new.queue)
         job_class = txn.names.class_id(new.task, new.kind)
         due_at = new.due_at if new.due_at is not None else now + new.delay_s
         is_due = due_at <= now
         order = rank(new.priority, now if is_due else due_at, ageing_s=new.ageing_s)
         expires_at = new.expires_at if new.expires_s is None else now + new.expires_s
-        if is_due:
+        waits = self._waits(new, n) if new.workflow or new.group or new.held or self._waiting else False
+        if waits or not is_due or expires_at is not None:
+            self._starts[n] = start_of(new)
+        if waits:
+            txn.count(queue, WAITING, 1)
+            is_due, expires_at = True, None
+        elif is_due:
             self._ready.append((queue, new.lane, job_class, order, n))
             txn.count(queue, READY, 1)
         else:
@@ -98,26 +154,84 @@ class _Batch:
         if new.unique:
             self._uniques.append((new.unique, n))
         self._tags += [(tag, n) for tag in new.tags]
-        body: bytes | None = new.body
-        if len(new.body) > INLINE_BYTES:
+        is_large = len(new.body) > INLINE_BYTES
+        if is_large:
             self._payloads.append((n, new.body))
-            body = None
         self._jobs.append(
             (
                 n, new.id, job_class, queue, new.lane, new.priority, order, now,
                 None if is_due else due_at, expires_at, new.ageing_s, new.keep_s, new.keep_failed_s,
                 new.remember_s, new.max_receives, new.unique or None,
-                msgspec.json.encode(new.tags).decode() if new.tags else None, new.options, body,
+                msgspec.json.encode(new.tags).decode() if new.tags else None, new.options,
+                None if is_large else new.body,
             )
         )  # fmt: skip
+
+    def _waits(self, new: NewJob, n: int) -> bool:
+        """Note what a job has beside its row; return whether it waits."""
+        number, is_published = None, False
+        if new.workflow or new.held:
+            self._labels = self._labels or Labels(self._txn)
+            number, is_published = self._labels.of(new.workflow)
+        is_held = new.held and not is_published
+        waits = is_held or new.id in self._waiting
+        self._ns[new.id] = n
+        if waits or number is not None or new.group:
+            self._flags[n] = NODE | (WORKFLOW if new.workflow else 0)
+            self._nodes[n] = [int(waits), int(is_held), 0, 0, 0, number, new.group or None]
+        return waits
+
+    def link(self, edges: Sequence[Edge]) -> None:
+        """Add edges between what was gathered and what is known."""
+        waiting = {n for n, node in self._nodes.items() if node[0]}
+        self._links = Links(self._txn, fresh=self._ns, waiting=waiting, next_n=self._number)
+        self._links.add(edges)
+        for child, counted in self._links.joins.items():
+            if child in self._nodes:
+                self._nodes[child][2:5] = counted
+                self._flags[child] |= PARENTS
+        for n in self._links.parents & set(self._ns.values()):
+            self._flags[n] = self._flags.get(n, 0) | CHILDREN
+
+    def _number(self) -> int:
+        n = self._next_n
+        self._next_n += 1
+        return n
+
+    @property
+    def decided(self) -> list[int]:
+        """The new jobs that do not wait any longer, or whose edges are broken."""
+        return [n for n, node in self._nodes.items() if node[0] and (node[3] or not node[1] + node[2])]
 
     def write(self) -> None:
         """Insert what was gathered."""
         many = self._txn.many
-        many(_JOB, self._jobs)
+        flags, starts = self._flags, self._starts
+        if flags or starts:
+            rows = [(*row, flags.get(row[0], 0), starts.get(row[0])) for row in self._jobs]
+            many(_SQL["flagged_job"], rows)
+        else:
+            many(_JOB, self._jobs)
         many(_READY, self._ready)
         many(_SQL["payload"], self._payloads)
         many(_SQL["deferred"], self._deferred)
         many(_SQL["expiring"], self._expiring)
         many(_SQL["uniq"], self._uniques)
         many(_SQL["tag"], self._tags)
+        many(_GRAPH["add_node"], [(n, *node) for n, node in self._nodes.items()])
+        if self._links is not None:
+            self._links.write()
+        if self._has_gone:
+            self._adopt()
+
+    def _adopt(self) -> None:
+        """Have the edges out of deleted jobs begin at the new jobs of their ids."""
+        txn = self._txn
+        ids = {row[1]: row[0] for row in self._jobs}
+        wanted = texts(ids)
+        for job_id, old in txn.rows(_GRAPH["gone_numbers"], (wanted,)) if wanted else ():
+            if txn.row(_GRAPH["has_edges_out"], (old,)) is not None:
+                txn.execute(_GRAPH["adopt"], (old, ids[job_id]))
+                txn.execute(_GRAPH["flag"], (numbers((ids[job_id],)), CHILDREN))
+            txn.execute(_GRAPH["free_gone_id"], (old,))
+            txn.execute(_GRAPH["forget_gone"], (numbers((old,)),))

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from cicely.engines.contract import Session
+
+_decode = msgspec.json.Decoder(Session).decode
+
+
+def session_of(session_id: str, facts: bytes) -> Session:
+    """Read a session's facts; where they were damaged by hand it can run nothing, but be rescued."""
+    try:
+        return _decode(facts)
+    except ValueError:
+        return Session(id=session_id, worker=session_id)
 
 
 class Member:

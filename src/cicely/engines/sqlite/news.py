@@ -31,26 +31,26 @@ def rings(txn: Transaction, bells: Bells) -> list[Ring]:
     if not armed:
         return []
     slots = [(index, slot) for index in armed if (slot := bells.slot(index)) is not None]
-    candidates = _after_claimer(slots, txn, bells)
+    candidates = _after_lookers(slots, txn, bells)
     if not candidates:
         return []
     work = list(itertools.islice(_work(txn), _KINDS_LOOKED_AT))
     return [ring for ring in candidates if _is_for(txn, ring[1], work)] if work else []
 
 
-def _after_claimer(slots: list[Ring], txn: Transaction, bells: Bells) -> list[Ring]:
-    """Leave out the session that has just looked.
+def _after_lookers(slots: list[Ring], txn: Transaction, bells: Bells) -> list[Ring]:
+    """Leave out the sessions that have just looked.
 
-    Where it took nothing, it passes the ring on to the slots behind its own only: so a job that
-    nobody can take now wakes each session once, and not for ever.
+    Where nothing became ready and none of them took anything, the ring is passed on to the slots
+    behind theirs only: so a job that nobody can take now wakes each session once, and not for ever.
     """
-    if not txn.claimer:
+    if not txn.lookers:
         return slots
-    own = owner_key(txn.claimer)
-    others = [ring for ring in slots if ring[1].owner != own]
-    if not txn.passed_on:
+    own = {owner_key(looker) for looker in txn.lookers}
+    others = [ring for ring in slots if ring[1].owner not in own]
+    if txn.is_fresh or any(txn.lookers.values()):
         return others
-    at = bells.index_of(own)
+    at = min(bells.index_of(owner) for owner in own)
     return [ring for ring in others if ring[0] > at]
 
 
@@ -61,10 +61,11 @@ def _work(txn: Transaction) -> Iterator[tuple[str, str]]:
         if number in queues:
             yield queues[number], txn.names.class_of(class_id)[0]
     for number, name in queues.items():
-        pair = txn.row(_SQL["next_pair"], (number, "", -1))
-        while pair is not None:
-            yield name, txn.names.class_of(pair[1])[0]
-            pair = txn.row(_SQL["next_pair"], (number, *pair))
+        for next_class in (_SQL["next_class"], _SQL["next_class_laned"]):
+            found = txn.row(next_class, (number, -1))
+            while found is not None:
+                yield name, txn.names.class_of(found[0])[0]
+                found = txn.row(next_class, (number, found[0]))
 
 
 def _is_for(txn: Transaction, slot: Slot, work: list[tuple[str, str]]) -> bool:

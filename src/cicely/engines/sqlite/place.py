@@ -15,7 +15,7 @@ from cicely.errors import ConfigError, EngineError, EngineUnavailable, SchemaToo
 
 #: Stands in the file's header, so that another program's database is not taken for ours.
 APPLICATION_ID: Final = 0x43494345
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 SYNCHRONOUS: Final = {"power": "FULL", "process": "NORMAL", "none": "OFF"}
 SURVIVES: Final = {
@@ -26,6 +26,7 @@ SURVIVES: Final = {
 }
 
 _SCHEMA: Final = Path(__file__).with_name("schema.sql")
+_MIGRATIONS: Final = Path(__file__).with_name("migrations")
 _SQLITE_BUSY_MS: Final = 5_000
 #: Folding the log into the file holds the writers up: 2,000 pages for 10 ms, 4,000 for 30 (measured).
 _WAL_PAGES: Final = 2_000
@@ -136,7 +137,10 @@ class Place:
         version = self._version(connection)
         if version == 0:
             connection.execute("PRAGMA journal_mode=WAL").fetchall()
-            self._create(connection)
+            self._bring_up_to_date(connection)
+            version = self._version(connection)
+        elif version < SCHEMA_VERSION:
+            self._bring_up_to_date(connection)
             version = self._version(connection)
         if version > SCHEMA_VERSION:
             raise SchemaTooNew(
@@ -155,12 +159,18 @@ class Place:
             raise EngineError(f"{self.path} is a SQLite database of another program; name another file")
         return 0
 
-    def _create(self, connection: apsw.Connection) -> None:
+    def _bring_up_to_date(self, connection: apsw.Connection) -> None:
+        """Create the schema, or migrate an older one: whole or not at all, and only once."""
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if self._version(connection) == 0:
+            version = self._version(connection)
+            if version == 0:
                 connection.execute(_SCHEMA.read_text(encoding="utf-8")).fetchall()
                 connection.execute(f"PRAGMA application_id={APPLICATION_ID}").fetchall()
+            for later in range(version + 1, SCHEMA_VERSION + 1) if version else ():
+                migration = (_MIGRATIONS / f"{later}.sql").read_text(encoding="utf-8")
+                connection.execute(migration).fetchall()
+            if version < SCHEMA_VERSION:
                 connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}").fetchall()
             connection.execute("COMMIT")
         except BaseException:

@@ -12,6 +12,7 @@ import msgspec
 from cicely.core.job import AttemptRecord, Filter, Job, Page, Tallies
 from cicely.core.states import State
 from cicely.engines.contract import QueueRecord
+from cicely.engines.sqlite.graph import standing
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import (
     CODES,
@@ -69,7 +70,7 @@ def _outline(txn: Transaction, values: Values) -> Job:
         _, job_id, job_class, queue, lane, priority, tags, unique, errors, crashes, lost, attempt,
         fence, created_at, due_at, expires_at, started_at, reason, claimed_at, run_fence, cancelling,
         session, end, end_started_at, ended_at, end_fence, end_attempt, end_reason, end_error,
-        progress, error,
+        progress, error, waits, pending, event, cause, workflow, group,
     ) = values  # fmt: skip
     task, kind = txn.names.class_of(job_class)
     tallies = Tallies(errors, crashes, lost)
@@ -81,7 +82,7 @@ def _outline(txn: Transaction, values: Values) -> Job:
         state = State.RUNNING
         started_at, fence, attempt = claimed_at, run_fence, tallies.attempt
     else:
-        state = State.READY if due_at is None else State.SCHEDULED
+        state = standing(None, is_running=False, waits=bool(waits), due_at=due_at)
     return Job(
         id=job_id,
         task=task,
@@ -105,6 +106,11 @@ def _outline(txn: Transaction, values: Values) -> Job:
         reason=reason,
         progress=progress or b"",
         error=error or b"",
+        workflow=workflow or "",
+        group=group or "",
+        pending=pending or 0,
+        event=event or "",
+        cause=cause or "",
     )
 
 
@@ -127,9 +133,13 @@ def find(txn: Transaction, where: Filter, limit: int, cursor: str | None) -> Pag
 def _candidates(txn: Transaction, where: Filter, before: int) -> Iterator[int]:
     """Yield the numbers of jobs that may match, newest first, from the narrowest index there is."""
     states = set(where.states)
+    if where.group:
+        return _newest(txn, "newest_of_group", before, where.group)
+    if where.workflow:
+        return _newest(txn, "newest_of_workflow", before, where.workflow)
     if where.tag:
         return _newest(txn, "newest_tagged", before, where.tag)
-    if not states or states & {State.READY, State.SCHEDULED}:
+    if not states or states & {State.READY, State.SCHEDULED, State.WAITING}:
         return _newest(txn, "newest", before)
     by_state = [_newest(txn, "newest_running", before)] if State.RUNNING in states else []
     if State.SUCCEEDED in states:

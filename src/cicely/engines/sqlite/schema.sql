@@ -1,6 +1,7 @@
 -- The tables of one Cicely database. A job's whole life adds and removes narrow rows; the job row
 -- itself is updated only when something went wrong or was steered. Where a job stands follows from
--- where it has a row: done -> its final state, run -> running, else due_at -> scheduled, else ready.
+-- where it has a row: done -> its final state, run -> running, node.waits -> waiting, else due_at ->
+-- scheduled, else ready.
 -- STRICT, so that a value of the wrong type cannot even be written by hand.
 
 CREATE TABLE queue (
@@ -18,7 +19,7 @@ CREATE TABLE class (
 ) STRICT;
 
 -- facts: the Session as JSON, empty once it is closed. Closed ones are kept for a while, for the names
--- in attempts.
+-- in attempts. doubted: the tokens, one after the other, of the claims that its last beat did not name.
 CREATE TABLE session (
     id INTEGER PRIMARY KEY,
     key TEXT NOT NULL UNIQUE,
@@ -27,12 +28,16 @@ CREATE TABLE session (
     beat INTEGER NOT NULL DEFAULT 0,
     joined_at REAL NOT NULL,
     beat_at REAL NOT NULL,
-    closed_at REAL
+    closed_at REAL,
+    doubted BLOB
 ) STRICT;
 CREATE INDEX session_open ON session (id) WHERE closed_at IS NULL;
 CREATE INDEX session_closed ON session (closed_at) WHERE closed_at IS NOT NULL;
 
 -- body is NULL where it is large: then it lies in payload, so that updates here stay small.
+-- flags: 1 has a row in node, 2 comes after others, 4 others come after it, 8 has steps, 16 is of a
+-- workflow; 0 for a plain job, which so pays nothing for what stands in the tables of workflows.
+-- start: the delay and the deadline that it was asked for, NULL where there were none.
 CREATE TABLE job (
     n INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -59,7 +64,9 @@ CREATE TABLE job (
     attempt INTEGER NOT NULL DEFAULT 0,
     started_at REAL,
     reason TEXT NOT NULL DEFAULT '',
-    body BLOB
+    body BLOB,
+    flags INTEGER NOT NULL DEFAULT 0,
+    start BLOB
 ) STRICT;
 
 CREATE TABLE payload (n INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
@@ -72,6 +79,9 @@ CREATE TABLE ready (
     n INTEGER NOT NULL,
     PRIMARY KEY (queue, lane, class, rank, n)
 ) STRICT, WITHOUT ROWID;
+-- The same across all lanes, so that a claim costs the same with one lane or many. Jobs without a lane
+-- stay out of it, and pay nothing for it.
+CREATE INDEX ready_laned ON ready (queue, class, rank, n) WHERE lane <> '';
 
 CREATE TABLE deferred (
     due_at REAL NOT NULL,
@@ -197,3 +207,102 @@ CREATE TABLE counter (
     jobs INTEGER NOT NULL,
     PRIMARY KEY (queue, state)
 ) STRICT, WITHOUT ROWID;
+
+-- What a job of a workflow has beside its row. waits: it is waiting. held: its workflow is to be published
+-- first. pending, broken, joins: edges into it that are undecided, that did not hold, and all; exact while
+-- the job is final, too. passes: it was cancelled and counts as failed. cause: because of which job.
+-- grp: its group. event, event_key, event_step: what it waits for, and the step that keeps the value.
+CREATE TABLE node (
+    n INTEGER PRIMARY KEY,
+    waits INTEGER NOT NULL DEFAULT 0,
+    held INTEGER NOT NULL DEFAULT 0,
+    pending INTEGER NOT NULL DEFAULT 0,
+    broken INTEGER NOT NULL DEFAULT 0,
+    joins INTEGER NOT NULL DEFAULT 0,
+    passes INTEGER NOT NULL DEFAULT 0,
+    cause TEXT,
+    workflow INTEGER,
+    grp TEXT,
+    event TEXT,
+    event_key TEXT,
+    event_step TEXT
+) STRICT;
+CREATE INDEX node_workflow ON node (workflow, n) WHERE workflow IS NOT NULL;
+CREATE INDEX node_group ON node (grp, n) WHERE grp IS NOT NULL;
+CREATE INDEX node_held ON node (workflow, n) WHERE held = 1;
+CREATE INDEX node_event ON node (event, event_key, n) WHERE event IS NOT NULL;
+CREATE INDEX node_cause ON node (cause, n) WHERE cause IS NOT NULL;
+
+-- traits: rule, role, join and cancels_siblings in one number. held: NULL while undecided. The indexes
+-- keep the order in which edges were added.
+CREATE TABLE edge (
+    id INTEGER PRIMARY KEY,
+    parent INTEGER NOT NULL,
+    child INTEGER NOT NULL,
+    traits INTEGER NOT NULL,
+    held INTEGER
+) STRICT;
+CREATE INDEX edge_out ON edge (parent);
+CREATE INDEX edge_in ON edge (child);
+CREATE INDEX edge_broken ON edge (child) WHERE held = 0;
+
+-- Jobs that were deleted, or never known, and still stand at one end of an edge. Their n is not given
+-- to another job. id is NULL where another job has that id by now.
+CREATE TABLE gone (n INTEGER PRIMARY KEY, id TEXT UNIQUE) STRICT;
+
+-- check_at: when to look whether all its jobs are past their retention; then its jobs up to n = cursor
+-- were seen to be. phase: 1, they are being deleted; 2, they are because nobody published it.
+CREATE TABLE workflow (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    published INTEGER NOT NULL DEFAULT 0,
+    check_at REAL NOT NULL,
+    cursor INTEGER NOT NULL DEFAULT 0,
+    phase INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX workflow_check ON workflow (check_at);
+
+-- What an end, a publication or a revival set in motion and one call could not do: see cascade.py.
+-- n: the job, or minus the workflow. is_late: only when nothing else is left.
+CREATE TABLE intent (
+    id INTEGER PRIMARY KEY,
+    n INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    cursor INTEGER NOT NULL,
+    cause TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    is_late INTEGER NOT NULL
+) STRICT;
+CREATE INDEX intent_n ON intent (n);
+CREATE INDEX intent_order ON intent (is_late, id);
+
+CREATE TABLE step (
+    n INTEGER NOT NULL,
+    k INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (n, k)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX step_key ON step (n, key);
+
+-- Events, in the order in which they were sent. taken: somebody has had it, and only its id is left.
+CREATE TABLE event (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value BLOB NOT NULL,
+    sent_at REAL NOT NULL,
+    taken INTEGER NOT NULL
+) STRICT;
+CREATE INDEX event_free ON event (name, key, seq) WHERE taken = 0;
+CREATE INDEX event_sent ON event (sent_at);
+
+CREATE TABLE schedule (
+    name TEXT PRIMARY KEY,
+    spec BLOB NOT NULL,
+    next_at REAL,
+    last_at REAL,
+    paused INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX schedule_next ON schedule (next_at, name) WHERE paused = 0 AND next_at IS NOT NULL;

@@ -9,11 +9,12 @@ import msgspec
 
 from cicely.core.outcome import Outcome
 from cicely.engines.contract import Beat, Session, SessionRecord
-from cicely.engines.sqlite.endings import Endings, held_by, rows_of
-from cicely.engines.sqlite.member import Member
+from cicely.engines.sqlite.cascade import each
+from cicely.engines.sqlite.endings import held_by, rows_of
+from cicely.engines.sqlite.member import Member, session_of
 from cicely.engines.sqlite.settling import settle
 from cicely.engines.sqlite.statements import statements
-from cicely.engines.sqlite.transaction import Transaction, Values, token_of
+from cicely.engines.sqlite.transaction import TOKEN_BYTES, Transaction, Values, token_of
 from cicely.errors import SessionClosed
 
 _SQL: Final = statements("sessions")
@@ -23,7 +24,6 @@ _MEMBER: Final = _SQL["member"]
 _MOST_MEMBERS: Final = 256
 
 _encode = msgspec.json.Encoder(order="sorted").encode
-_decode = msgspec.json.Decoder(Session).decode
 
 
 def member_of(txn: Transaction, session_id: str) -> Member:
@@ -62,41 +62,43 @@ def join(txn: Transaction, session: Session) -> None:
         raise SessionClosed(f"session {session.id} was retired: join under another id")
 
 
-def beat(txn: Transaction, held: Mapping[str, Collection[bytes]]) -> list[Beat]:
-    """Count heartbeats; hand back what a session does not know to be its own."""
+def beat(txn: Transaction, held: Mapping[str, Collection[bytes]], number: int) -> list[Beat]:
+    """Take a heartbeat of each session; hand back what two of them in a row did not name."""
     txn.is_stirred = True
-    return [_beat_one(txn, session_id, set(tokens)) for session_id, tokens in held.items()]
+    return [_beat_one(txn, session_id, set(tokens), number) for session_id, tokens in held.items()]
 
 
-def _beat_one(txn: Transaction, session_id: str, named: set[bytes]) -> Beat:
-    member = txn.row(_SQL["beat"], (session_id, txn.now))
+def _beat_one(txn: Transaction, session_id: str, named: set[bytes], number: int) -> Beat:
+    member = txn.row(_SQL["beating"], (session_id,))
     if member is None:
         return Beat(session_id, alive=False, lost=tuple(sorted(named)))
-    number, lease_s = member
+    session, last, doubted = member
     claims = {
-        token_of(request, n, fence): (n, claimed_at, cancelling)
-        for n, request, fence, claimed_at, cancelling in txn.rows(_SQL["held_tokens"], (number,))
+        token_of(request, n, fence): (n, cancelling)
+        for n, request, fence, cancelling in txn.rows(_SQL["held_tokens"], (session,))
     }
-    known_before = txn.now - lease_s * 2 / 3
-    unknown = {
-        token
-        for token, (_, claimed_at, _) in claims.items()
-        if token not in named and claimed_at < known_before
-    }
-    _release(txn, [claims[token][0] for token in unknown], "its claim's reply was lost")
+    unknown: set[bytes] = set()
+    if number > last:
+        unnamed = claims.keys() - named
+        unknown = unnamed & _tokens_in(doubted) if number == last + 1 else set()
+        beaten = (session, number, txn.now, b"".join(sorted(unnamed - unknown)) or None)
+        txn.execute(_SQL["beat"], beaten)
+        _release(txn, [claims[token][0] for token in unknown], "its claim's reply was lost")
     return Beat(
         session_id,
         alive=True,
-        cancelled=tuple(sorted(t for t, claim in claims.items() if claim[2] and t not in unknown)),
+        cancelled=tuple(sorted(t for t, claim in claims.items() if claim[1] and t not in unknown)),
         lost=tuple(sorted(named - claims.keys())),
     )
 
 
+def _tokens_in(doubted: bytes | None) -> set[bytes]:
+    packed = doubted or b""
+    return {packed[at : at + TOKEN_BYTES] for at in range(0, len(packed), TOKEN_BYTES)}
+
+
 def _release(txn: Transaction, ns: Collection[int], reason: str) -> None:
-    endings = Endings(txn)
-    for row in rows_of(txn, ns):
-        endings.release(row, reason)
-    endings.write()
+    each(txn, rows_of(txn, ns), lambda endings, row: endings.release(row, reason))
 
 
 def retire(txn: Transaction, session_id: str, outcomes: Sequence[Outcome]) -> None:
@@ -105,10 +107,8 @@ def retire(txn: Transaction, session_id: str, outcomes: Sequence[Outcome]) -> No
     if row is None or row[3] is not None:
         return
     settle(txn, outcomes)
-    endings = Endings(txn)
-    for held in held_by(txn, row[0]):
-        endings.release(held, "its session was retired")
-    endings.write()
+    reason = "its session was retired"
+    each(txn, held_by(txn, row[0]), lambda endings, held: endings.release(held, reason))
     close(txn, row[0])
     txn.is_stirred = True
 
@@ -116,14 +116,6 @@ def retire(txn: Transaction, session_id: str, outcomes: Sequence[Outcome]) -> No
 def close(txn: Transaction, number: int) -> None:
     """Close a session for ever."""
     txn.execute(_SQL["close"], (number, txn.now))
-
-
-def session_of(session_id: str, facts: bytes) -> Session:
-    """Read a session's facts; where they were damaged by hand it can run nothing, but be rescued."""
-    try:
-        return _decode(facts)
-    except ValueError:
-        return Session(id=session_id, worker=session_id)
 
 
 def sessions(rows: Sequence[Values]) -> list[SessionRecord]:

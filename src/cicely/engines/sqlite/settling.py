@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from cicely.core.outcome import Again, Outcome, Succeeded, decide, reason_of
+from cicely.core.failpoints import failpoint
+from cicely.core.outcome import Finish, Outcome, Pause, Succeeded, Suspended, decide, reason_of
 from cicely.engines.contract import RECEIPT_LEASES, Save, Verdict
 from cicely.engines.sqlite.blobs import drop_replaced
+from cicely.engines.sqlite.cascade import begin, conclude
+from cicely.engines.sqlite.deciding import Releases
 from cicely.engines.sqlite.endings import Endings, rows_of
 from cicely.engines.sqlite.statements import statements
+from cicely.engines.sqlite.suspending import record_steps, suspend
 from cicely.engines.sqlite.transaction import (
+    CHILDREN,
     FENCE_MASK,
     REQUEST_BYTES,
     RUNNING,
@@ -22,6 +27,7 @@ from cicely.engines.sqlite.transaction import (
     numbers,
     token_of,
 )
+from cicely.engines.sqlite.undoing import DEFAULT_LEASE_S
 
 _SQL: Final = statements("settle")
 _HELD: Final = _SQL["held"]
@@ -29,9 +35,6 @@ _SAVE: Final = statements("save")
 
 #: A checkpoint that is not longer may be a reference to a blob.
 _LONGEST_REFERENCE: Final = 256
-
-#: A session that is gone leaves its receipts for ten of these.
-DEFAULT_LEASE_S: Final = 30.0
 
 
 def settle(txn: Transaction, outcomes: Sequence[Outcome]) -> tuple[Verdict, ...]:
@@ -51,12 +54,28 @@ class _Settling:
     def __init__(self, txn: Transaction, outcomes: Sequence[Outcome]) -> None:
         self._txn = txn
         self._endings = Endings(txn)
+        self._agenda = begin(txn)
         self._recorded: dict[bytes, str] = {}
         self._successes: dict[int, int] = {}
         named = numbers(number_in(outcome.token) for outcome in outcomes)
         self._held: dict[bytes, Values] = {
             token_of(row[1], row[0], row[2]): row for row in txn.execute(_HELD, (named,))
         }
+        self._parents: list[int] = []
+        self._releases = self._simple_releases(outcomes)
+
+    def _simple_releases(self, outcomes: Sequence[Outcome]) -> Releases | None:
+        """Return what follows from these outcomes where that is a mere counting down, else None."""
+        parents = [row[0] for row in self._held.values() if row[11] & CHILDREN]
+        if not parents:
+            return None
+        for outcome in outcomes:
+            held = self._held.get(outcome.token)
+            is_plain = isinstance(outcome, Succeeded) and not (held and (held[5] or held[10]))
+            if isinstance(outcome, Suspended) or (held and held[11] & CHILDREN and not is_plain):
+                return None
+        releases = Releases(self._txn, parents)
+        return releases if releases.are_simple else None
 
     def verdict(self, outcome: Outcome) -> Verdict:
         """Record one outcome and return what became of it."""
@@ -67,8 +86,12 @@ class _Settling:
             recorded = self._recorded_reason(token)
             return Verdict.ALREADY if recorded == reason else Verdict.STALE
         self._recorded[token] = reason
-        if isinstance(outcome, Succeeded) and not held[5] and held[10] is None:
+        has_children = held[11] & CHILDREN
+        is_simple = not has_children or self._releases is not None
+        if isinstance(outcome, Succeeded) and not held[5] and held[10] is None and is_simple:
             self._succeed(outcome, held)
+            if has_children:
+                self._parents.append(held[0])
         else:
             self._settle(outcome, held[0])
         return Verdict.ACCEPTED
@@ -87,20 +110,26 @@ class _Settling:
         return row[0] if row else None
 
     def _succeed(self, outcome: Succeeded, held: Values) -> None:
-        n, request, fence, session, claimed_at, _, job_id, queue, keep_s, attempt, _ = held
+        n, request, fence, session, claimed_at, _, job_id, queue, keep_s, attempt, _, flags = held
         done = (
             SUCCEEDED, self._txn.now, claimed_at, session, request, fence, attempt, "", "succeeded",
             None, outcome.result or None,
         )  # fmt: skip
         self._successes[queue] = self._successes.get(queue, 0) + 1
-        self._endings.succeed(n, job_id, queue=queue, keep_s=keep_s, done=done)
+        self._endings.succeed(n, job_id, flags=flags, keep_s=keep_s, done=done)
 
     def _settle(self, outcome: Outcome, n: int) -> None:
         [row] = rows_of(self._txn, (n,))
         step = decide(outcome, row.tallies, cancelling=bool(row.cancelling), why=row.reason)
-        if isinstance(step, Again):
+        if not isinstance(step, Finish):
             self._keep_receipt(outcome, row.session)
+        if isinstance(step, Pause):
+            self._conclude()
+            suspend(self._agenda, row, step.suspended)
+            return
         self._endings.carry_out(row, step, reason_of(outcome), outcome.token[:REQUEST_BYTES])
+        if row.flags & CHILDREN:
+            self._conclude()
 
     def _keep_receipt(self, outcome: Outcome, session: int | None) -> None:
         lease: Any = self._txn.row(_SQL["lease"], (session,)) or (DEFAULT_LEASE_S,)
@@ -109,10 +138,18 @@ class _Settling:
 
     def write(self) -> None:
         """Write all of it."""
-        self._endings.write()
+        self._conclude()
+        if self._releases is not None:
+            failpoint("sqlite.end.before_release")
+            self._releases.carry_out(self._parents)
         for queue, jobs in self._successes.items():
             self._txn.count(queue, RUNNING, -jobs)
             self._txn.count(queue, SUCCEEDED, jobs)
+
+    def _conclude(self) -> None:
+        """Write what is gathered, and what follows from it, before anything else is judged."""
+        endings, self._endings = self._endings, Endings(self._txn)
+        conclude(self._agenda, endings)
 
 
 def save(txn: Transaction, saves: Sequence[Save]) -> list[bool]:
@@ -132,6 +169,7 @@ def _save_one(txn: Transaction, one: Save) -> bool:
         txn.execute(_SAVE["checkpoint"], (n, one.checkpoint))
     if one.visibility_s is not None:
         txn.execute(_SAVE["deadline"], (n, txn.now + one.visibility_s))
+    record_steps(txn, n, one.steps)
     return True
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from cicely.core.outcome import after_loss, after_visibility
-from cicely.engines.contract import RECEIPT_LEASES, Silent
-from cicely.engines.sqlite.endings import Endings, expire, held_by, rows_of
+from cicely.engines.contract import Silent
+from cicely.engines.sqlite.cascade import each, expire
+from cicely.engines.sqlite.endings import Endings, Row, held_by, rows_of
 from cicely.engines.sqlite.statements import statements
+from cicely.engines.sqlite.suspending import forget_events, stop_awaiting
 from cicely.engines.sqlite.transaction import (
     READY,
     SCHEDULED,
+    WAITING,
     Transaction,
-    Values,
     numbers,
-    tags_of,
-    token_of,
 )
 
 _SQL: Final = statements("sweep")
@@ -29,22 +28,21 @@ _BLOB: Final = statements("blob")
 #: How long a closed session's name is kept for the attempts that it made.
 _SESSION_KEPT_S: Final = 90 * 86_400.0
 
-_DELETIONS: Final = [statement for name, statement in _SQL.items() if name.startswith("delete_")]
-
 
 def rescue(txn: Transaction, silent: Silent) -> int:
     """Take everything from a session whose beat is still the one seen; return how many jobs."""
     member = txn.row(_SESSIONS["silent"], (silent.session_id, silent.beat))
     if member is None:
         return 0
-    endings = Endings(txn)
     rows = held_by(txn, member[0])
-    for row in rows:
-        step = after_loss(row.tallies, cancelling=bool(row.cancelling), why=row.reason)
-        endings.carry_out(row, step, "lost")
-    endings.write()
+    each(txn, rows, _lose)
     txn.execute(_SESSIONS["close"], (member[0], txn.now))
     return len(rows)
+
+
+def _lose(endings: Endings, row: Row) -> None:
+    step = after_loss(row.tallies, cancelling=bool(row.cancelling), why=row.reason)
+    endings.carry_out(row, step, "lost")
 
 
 def take_back_messages(txn: Transaction, batch: int) -> int:
@@ -52,15 +50,16 @@ def take_back_messages(txn: Transaction, batch: int) -> int:
     overdue = txn.rows(_OVERDUE, (txn.now, batch))
     if not overdue:
         return 0
-    endings = Endings(txn)
-    for row in rows_of(txn, (n for (n,) in overdue)):
-        if row.cancelling:
-            endings.release(row, "cancelled")
-            continue
-        step = after_visibility(row.tallies, max_receives=row.max_receives)
-        endings.carry_out(row, step, "timeout")
-    endings.write()
+    each(txn, rows_of(txn, (n for (n,) in overdue)), _take_back)
     return len(overdue)
+
+
+def _take_back(endings: Endings, row: Row) -> None:
+    if row.cancelling:
+        endings.release(row, "cancelled")
+        return
+    step = after_visibility(row.tallies, max_receives=row.max_receives)
+    endings.carry_out(row, step, "timeout")
 
 
 def promote(txn: Transaction, batch: int) -> int:
@@ -68,14 +67,17 @@ def promote(txn: Transaction, batch: int) -> int:
     due = txn.rows(_DUE, (txn.now, batch))
     if not due:
         return 0
-    ns = [n for _, n, _ in due]
-    txn.many(_SETTLE["undeferred"], [(due_at, n) for due_at, n, _ in due])
+    ns = [n for _, n, _, _ in due]
+    txn.many(_SETTLE["undeferred"], [(due_at, n) for due_at, n, _, _ in due])
+    flagged = [n for _, n, _, flags in due if flags]
+    waited = stop_awaiting(txn, flagged) if flagged else ()
     txn.execute(_SQL["make_ready"], (numbers(ns),))
     txn.execute(_SQL["promote"], (numbers(ns),))
-    for _, _, queue in due:
+    for _, n, queue, _ in due:
         # A deferred row without its job was damaged by hand, and goes.
         if queue is not None:
-            txn.move(queue, SCHEDULED, READY)
+            txn.move(queue, WAITING if n in waited else SCHEDULED, READY)
+    txn.freshen()
     return len(due)
 
 
@@ -87,48 +89,11 @@ def expire_late(txn: Transaction, batch: int) -> int:
     return len(late)
 
 
-def delete_old(txn: Transaction, batch: int) -> int:
-    """Delete jobs past their retention; return how many."""
-    old = txn.rows(_SQL["old"], (txn.now, batch))
-    delete(txn, [n for _, n in old])
-    txn.many(_SQL["unsweepable"], old)
-    return len(old)
-
-
-def delete(txn: Transaction, ns: Sequence[int]) -> None:
-    """Delete ended jobs and all that belongs to them."""
-    if not ns:
-        return
-    ended = txn.rows(_SQL["remains"], (numbers(ns),))
-    for remains in ended:
-        _bury(txn, remains)
-    # Only what has ended, whatever a damaged index says.
-    gone = [remains[0] for remains in ended]
-    for statement in _DELETIONS if gone else ():
-        txn.execute(statement, (numbers(gone),))
-
-
-def _bury(txn: Transaction, remains: Values) -> None:
-    """Keep what outlives a job: a tomb of its id, a receipt of its end while it is young."""
-    (
-        n, job_id, job_class, queue, remember_s, tags, state, ended_at, request, fence, outcome,
-        lease_s, delete_at,
-    ) = remains  # fmt: skip
-    if remember_s > 0:
-        txn.execute(_SQL["tomb"], (job_id, job_class, queue, state, txn.now + remember_s))
-    receipt_until = ended_at + RECEIPT_LEASES * lease_s
-    if request is not None and receipt_until > txn.now:
-        txn.execute(_SETTLE["receipt"], (token_of(request, n, fence), outcome, receipt_until))
-    txn.many(_SQL["untag"], [(tag, n) for tag in tags_of(tags)])
-    txn.execute(_SQL["waste_blobs"], (job_id,))
-    txn.execute(_SQL["unsweepable"], (delete_at, n))
-    txn.count(queue, state, -1)
-
-
 def forget(txn: Transaction, batch: int) -> None:
     """Drop receipts, tombs, closed sessions and orphaned blobs whose time is over."""
     txn.execute(_SQL["forget_receipts"], (txn.now, batch))
     txn.execute(_SQL["forget_tombs"], (txn.now, batch))
+    forget_events(txn, batch)
     txn.execute(_SESSIONS["forget_closed"], (txn.now - _SESSION_KEPT_S, batch))
     for check_at, job_id, digest, has_job in txn.rows(_SQL["orphans"], (txn.now, batch)):
         if not has_job and not txn.row(_BLOB["watched"], (job_id, digest, check_at)):

@@ -14,13 +14,27 @@ from cicely.engines.sqlite.member import Member
 from cicely.engines.sqlite.names import Names
 from cicely.engines.sqlite.statements import statements
 
-#: How a state is stored.
-CODES: Final = {state: code for code, state in enumerate(State)}
-STATES: Final = tuple(State)
-SCHEDULED, READY, RUNNING, SUCCEEDED, FAILED, CANCELLED, EXPIRED = range(7)
+SCHEDULED, READY, RUNNING, SUCCEEDED, FAILED, CANCELLED, EXPIRED, WAITING = range(8)
+
+#: How a state is stored: never to change, there are files.
+CODES: Final = {
+    State.SCHEDULED: SCHEDULED,
+    State.READY: READY,
+    State.RUNNING: RUNNING,
+    State.SUCCEEDED: SUCCEEDED,
+    State.FAILED: FAILED,
+    State.CANCELLED: CANCELLED,
+    State.EXPIRED: EXPIRED,
+    State.WAITING: WAITING,
+}
+STATES: Final = tuple(sorted(CODES, key=lambda state: CODES[state]))
+
+#: What a job has beside its row: a row in node, edges into it, edges out of it, steps, a workflow.
+NODE, PARENTS, CHILDREN, STEPS, WORKFLOW = 1, 2, 4, 8, 16
 
 #: Token = the claim's request + n and the low bits of the fence, so that no index is needed.
 REQUEST_BYTES: Final = 8
+TOKEN_BYTES: Final = 2 * REQUEST_BYTES
 _FENCE_BITS: Final = 24
 FENCE_MASK: Final = (1 << _FENCE_BITS) - 1
 
@@ -47,10 +61,11 @@ class Transaction:
         #: Ids of jobs that ended, and keys of sessions whose children have cancellations.
         self.ended: list[str] = []
         self.called: list[str] = []
-        #: Whether there may be new work for a waiting session, and which one not to wake for it.
+        #: Whether there may be something to claim for a waiting session.
         self.is_stirred = False
-        self.claimer = ""
-        self.passed_on = False
+        #: Whether jobs became ready, and who has looked since, with whether it took something.
+        self.is_fresh = False
+        self.lookers: dict[str, bool] = {}
         self._counts: dict[tuple[int, int], int] = {}
 
     def rows(self, statement: str, bindings: Values = ()) -> list[Values]:
@@ -70,14 +85,19 @@ class Transaction:
     def mark(self) -> Values:
         """Return what `go_back` needs to forget what a refused call left behind."""
         return (
-            len(self.ended), len(self.called), self.is_stirred, self.claimer, self.passed_on,
+            len(self.ended), len(self.called), self.is_stirred, self.is_fresh, dict(self.lookers),
             dict(self._counts),
         )  # fmt: skip
 
     def go_back(self, mark: Values) -> None:
         """Forget what came after `mark`."""
-        ended, called, self.is_stirred, self.claimer, self.passed_on, self._counts = mark
+        ended, called, self.is_stirred, self.is_fresh, self.lookers, self._counts = mark
         del self.ended[ended:], self.called[called:]
+
+    def freshen(self) -> None:
+        """Note that jobs became ready: nobody has looked at them yet."""
+        self.is_stirred = self.is_fresh = True
+        self.lookers.clear()
 
     def count(self, queue: int, state: int, jobs: int) -> None:
         """Note that so many jobs came to a state (or left it, if negative)."""
@@ -130,7 +150,7 @@ def token_of(request: bytes, n: int, fence: int) -> bytes:
 
 def number_in(token: bytes) -> int:
     """Return the n that a token names; -1 for what is no token."""
-    if len(token) != 2 * REQUEST_BYTES:
+    if len(token) != TOKEN_BYTES:
         return -1
     return int.from_bytes(token[REQUEST_BYTES:], "big") >> _FENCE_BITS
 

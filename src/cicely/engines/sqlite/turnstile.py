@@ -5,7 +5,7 @@ a turnstile: a writer takes `-turn`, waits for `-lock`, and lets `-turn` go once
 one at the head waits in the kernel, and whoever has just released cannot overtake it.
 
 A wait in the kernel cannot be bounded, so under contention a thread of this process waits there,
-and the caller waits for that thread. The holder writes into `-lock` who it is: see `holder`.
+and the caller waits for that thread. What waiters do about a holder that is stopped: see `holder`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 import time
 from typing import Final
 
-from cicely.engines.sqlite.holder import Holder, Watch
+from cicely.engines.sqlite.holder import DEFAULT_PATIENCE_S, Watch, open_card
 from cicely.errors import EngineUnavailable
 
 #: A waiter looks so often whether the holder has been stopped.
@@ -33,16 +33,18 @@ class Turnstile:
         self._role = role
         self._turn = _opened(f"{path}-turn")
         self._lock = _opened(f"{path}-lock")
-        self._watch = Watch(self._lock)
+        self._watch = Watch(self._lock, self._turn)
         self._changed = threading.Condition()
         self._state = _FREE
         self._thread: threading.Thread | None = None
         self._acquired = 0
-        self.be_patient(self._watch.patience_s)
+        self._card = open_card(role, self._lock, DEFAULT_PATIENCE_S)
 
     def be_patient(self, lease_quarter_s: float) -> None:
         """Let others wait so long, from now on, before they take this process for stuck."""
-        self._stamp = Holder.here(self._role, lease_quarter_s)
+        before, self._card = self._card, open_card(self._role, self._lock, lease_quarter_s)
+        if before >= 0:
+            os.close(before)
 
     def close(self) -> None:
         """Let go of the files; a thread that waits in the kernel lets go when its turn comes."""
@@ -55,7 +57,8 @@ class Turnstile:
 
     def abandon(self) -> None:
         """Close the files; in a forked child the lock stays with the parent alone."""
-        files, self._turn, self._lock = (self._turn, self._lock), -1, -1
+        files = (self._turn, self._lock, self._card)
+        self._turn = self._lock = self._card = -1
         for file in files:
             if file >= 0:
                 os.close(file)
@@ -65,7 +68,7 @@ class Turnstile:
         try:
             if not self._taken_at_once():
                 self._wait(timeout_s)
-            self._sign()
+            self._mark()
         except BaseException:
             # Ctrl-C, or the end of a job's time: nobody else would let go of what was half taken.
             self._forgo()
@@ -77,9 +80,10 @@ class Turnstile:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
             self._state = _FREE
 
-    def _sign(self) -> None:
+    def _mark(self) -> None:
+        """Show that this is another turn, should the same process be seen again."""
         self._acquired += 1
-        os.pwrite(self._lock, self._stamp._replace(turn=self._acquired).packed(), 0)
+        os.pwrite(self._lock, self._acquired.to_bytes(8, "little"), 0)
 
     def _forgo(self) -> None:
         with self._changed:

@@ -1,38 +1,62 @@
--- Handing out ready jobs. The primary key of ready is (queue, lane, class, rank, n): pairs of lane and
--- class are found by one seek each, and what cannot be taken is never scanned.
+-- Handing out ready jobs. The primary key of ready is (queue, lane, class, rank, n): the classes are found
+-- by one seek each, and what cannot be taken is never scanned.
 -- Runs under the write lock.
--- next_pair compares with the whole rest of the key: with less, SQLite would read every equal row.
+-- next_class compares with the whole rest of the key: with less, SQLite would read every equal row.
 
 -- :name queue
 SELECT id, paused FROM queue WHERE name = ?1
 
--- :name next_pair
-SELECT lane, class, rank, n FROM ready
-WHERE queue = ?1 AND (lane, class, rank, n) > (?2, ?3, 9223372036854775807, 9223372036854775807)
-ORDER BY lane, class, rank, n LIMIT 1
+-- :name next_class
+SELECT class, rank, n FROM ready
+WHERE queue = ?1 AND lane = '' AND (class, rank, n) > (?2, 9223372036854775807, 9223372036854775807)
+ORDER BY class, rank, n LIMIT 1
 
 -- :name heads
 SELECT r.rank, r.n, j.id, j.created_at, j.expires_at, j.errors, j.crashes, j.lost, j.fence, j.options,
        CASE WHEN j.body IS NULL THEN (SELECT body FROM payload WHERE n = r.n) ELSE j.body END,
-       CASE WHEN j.fence > 0 THEN (SELECT checkpoint FROM live WHERE n = r.n) END
+       CASE WHEN j.fence > 0 THEN (SELECT checkpoint FROM live WHERE n = r.n) END, j.flags
 FROM ready r LEFT JOIN job j ON j.n = r.n
-WHERE r.queue = ?1 AND r.lane = ?2 AND r.class = ?3 AND (r.rank, r.n) > (?4, ?5)
-ORDER BY r.rank, r.n LIMIT ?6
+WHERE r.queue = ?1 AND r.lane = '' AND r.class = ?2 AND (r.rank, r.n) > (?3, ?4)
+ORDER BY r.rank, r.n LIMIT ?5
 
 -- :name head_keys
 SELECT rank, n FROM ready
-WHERE queue = ?1 AND lane = ?2 AND class = ?3 AND (rank, n) > (?4, ?5)
-ORDER BY rank, n LIMIT ?6
+WHERE queue = ?1 AND lane = '' AND class = ?2 AND (rank, n) > (?3, ?4)
+ORDER BY rank, n LIMIT ?5
 
 -- :name head
 SELECT ?1, ?2, j.id, j.created_at, j.expires_at, j.errors, j.crashes, j.lost, j.fence, j.options,
        CASE WHEN j.body IS NULL THEN (SELECT body FROM payload WHERE n = ?2) ELSE j.body END,
-       CASE WHEN j.fence > 0 THEN (SELECT checkpoint FROM live WHERE n = ?2) END
+       CASE WHEN j.fence > 0 THEN (SELECT checkpoint FROM live WHERE n = ?2) END, j.flags
 FROM job j WHERE j.n = ?2
 
 -- :name take
 DELETE FROM ready
-WHERE queue = ?1 AND lane = ?2 AND class = ?3 AND (rank, n) <= (?4, ?5)
+WHERE queue = ?1 AND lane = '' AND class = ?2 AND (rank, n) <= (?3, ?4)
+
+-- The same over all lanes, by the index ready_laned.
+
+-- :name next_class_laned
+SELECT class, rank, n FROM ready INDEXED BY ready_laned
+WHERE queue = ?1 AND lane <> '' AND (class, rank, n) > (?2, 9223372036854775807, 9223372036854775807)
+ORDER BY class, rank, n LIMIT 1
+
+-- :name heads_laned
+SELECT r.rank, r.n, j.id, j.created_at, j.expires_at, j.errors, j.crashes, j.lost, j.fence, j.options,
+       CASE WHEN j.body IS NULL THEN (SELECT body FROM payload WHERE n = r.n) ELSE j.body END,
+       CASE WHEN j.fence > 0 THEN (SELECT checkpoint FROM live WHERE n = r.n) END, j.flags
+FROM ready r INDEXED BY ready_laned LEFT JOIN job j ON j.n = r.n
+WHERE r.queue = ?1 AND r.lane <> '' AND r.class = ?2 AND (r.rank, r.n) > (?3, ?4)
+ORDER BY r.rank, r.n LIMIT ?5
+
+-- :name head_keys_laned
+SELECT rank, n FROM ready INDEXED BY ready_laned
+WHERE queue = ?1 AND lane <> '' AND class = ?2 AND (rank, n) > (?3, ?4)
+ORDER BY rank, n LIMIT ?5
+
+-- :name take_laned
+DELETE FROM ready INDEXED BY ready_laned
+WHERE queue = ?1 AND lane <> '' AND class = ?2 AND (rank, n) <= (?3, ?4)
 
 -- :name run
 INSERT INTO run (n, session, request, fence, claimed_at, deadline_at)
@@ -44,7 +68,7 @@ DELETE FROM expiring WHERE expires_at = ? AND n = ?
 -- :name repeated
 SELECT r.fence, r.n, j.id, j.created_at, j.expires_at, j.errors, j.crashes, j.lost, j.fence, j.options,
        CASE WHEN j.body IS NULL THEN (SELECT body FROM payload WHERE n = r.n) ELSE j.body END,
-       (SELECT checkpoint FROM live WHERE n = r.n),
+       (SELECT checkpoint FROM live WHERE n = r.n), j.flags,
        j.class, j.queue
 FROM run r JOIN job j ON j.n = r.n
 WHERE r.session = ?1 AND r.request = ?2 ORDER BY r.n

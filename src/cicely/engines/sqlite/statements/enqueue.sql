@@ -17,12 +17,18 @@ SELECT 1 FROM tomb LIMIT 1
 SELECT job.id FROM uniq JOIN job ON job.n = uniq.n WHERE uniq.key = ?1
 
 -- :name last_n
-SELECT max(n) FROM job
+SELECT (SELECT max(n) FROM job), (SELECT max(n) FROM gone)
 
 -- :name job
 INSERT INTO job (n, id, class, queue, lane, priority, rank, created_at, due_at, expires_at, ageing_s,
                  keep_s, keep_failed_s, remember_s, max_receives, unique_key, tags, options, body)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- :name flagged_job
+INSERT INTO job (n, id, class, queue, lane, priority, rank, created_at, due_at, expires_at, ageing_s,
+                 keep_s, keep_failed_s, remember_s, max_receives, unique_key, tags, options, body, flags,
+                 start)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- :name payload
 INSERT INTO payload (n, body) VALUES (?, ?)

@@ -12,9 +12,11 @@ SELECT j.n, j.id, j.class, j.queue, j.lane, j.priority, j.tags, j.unique_key,
        j.started_at, j.reason, r.claimed_at, r.fence, r.cancelling,
        (SELECT key FROM session WHERE id = r.session),
        d.state, d.started_at, d.ended_at, d.fence, d.attempt, d.reason, d.error,
-       l.progress, l.error
+       l.progress, l.error,
+       w.waits, w.held + w.pending, w.event, w.cause, f.name, w.grp
 FROM carray(?1) c JOIN job j ON j.n = c.value
 LEFT JOIN run r ON r.n = j.n LEFT JOIN done d ON d.n = j.n LEFT JOIN live l ON l.n = j.n
+LEFT JOIN node w ON w.n = iif(j.flags, j.n, NULL) LEFT JOIN workflow f ON f.id = w.workflow
 ORDER BY j.n DESC
 
 -- :name body
@@ -43,6 +45,12 @@ SELECT n FROM done WHERE n < ?1 ORDER BY n DESC LIMIT ?2
 
 -- :name newest_tagged
 SELECT n FROM tag WHERE tag = ?3 AND n < ?1 ORDER BY n DESC LIMIT ?2
+
+-- :name newest_of_workflow
+SELECT n FROM node WHERE workflow = (SELECT id FROM workflow WHERE name = ?3) AND n < ?1 ORDER BY n DESC LIMIT ?2
+
+-- :name newest_of_group
+SELECT n FROM node WHERE grp = ?3 AND n < ?1 ORDER BY n DESC LIMIT ?2
 
 -- :name counts
 SELECT q.name, q.paused, c.state, c.jobs

@@ -7,9 +7,14 @@ SELECT id, facts, lease_s, closed_at FROM session WHERE key = ?1
 -- :name join
 INSERT INTO session (key, facts, lease_s, joined_at, beat_at) VALUES (?1, ?2, ?3, ?4, ?4)
 
+-- :name beating
+SELECT id, beat, doubted FROM session WHERE key = ?1 AND closed_at IS NULL
+
 -- :name beat
-UPDATE session SET beat = beat + 1, beat_at = ?2 WHERE key = ?1 AND closed_at IS NULL
-RETURNING id, lease_s
+UPDATE session SET beat = ?2, beat_at = ?3, doubted = ?4 WHERE id = ?1
+
+-- :name trust
+UPDATE session SET doubted = NULL WHERE id = ?1 AND doubted IS NOT NULL
 
 -- :name close
 UPDATE session SET closed_at = ?2, facts = x'' WHERE id = ?1
@@ -20,7 +25,7 @@ SELECT key, facts, beat, joined_at, beat_at,
 FROM session WHERE closed_at IS NULL ORDER BY id
 
 -- :name held_tokens
-SELECT n, request, fence, claimed_at, cancelling FROM run WHERE session = ?1
+SELECT n, request, fence, cancelling FROM run WHERE session = ?1
 
 -- :name silent
 SELECT id FROM session WHERE key = ?1 AND beat = ?2 AND closed_at IS NULL

@@ -3,7 +3,7 @@
 -- Runs under the write lock.
 
 -- :name due
-SELECT d.due_at, d.n, j.queue
+SELECT d.due_at, d.n, j.queue, j.flags
 FROM deferred d LEFT JOIN job j ON j.n = d.n
 WHERE d.due_at <= ?1 ORDER BY d.due_at, d.n LIMIT ?2
 
@@ -28,7 +28,7 @@ DELETE FROM sweepable WHERE delete_at = ? AND n = ?
 
 -- :name remains
 SELECT j.n, j.id, j.class, j.queue, j.remember_s, j.tags, d.state, d.ended_at, d.request, d.fence,
-       d.outcome, coalesce(s.lease_s, 30.0),
+       d.outcome, coalesce(s.lease_s, 30.0), j.flags,
        d.ended_at + CASE d.state WHEN 4 THEN j.keep_failed_s ELSE j.keep_s END
 FROM carray(?1) c JOIN job j ON j.n = c.value JOIN done d ON d.n = j.n
 LEFT JOIN session s ON s.id = d.session
@@ -53,6 +53,12 @@ DELETE FROM attempt WHERE n IN carray(?1)
 
 -- :name delete_live
 DELETE FROM live WHERE n IN carray(?1)
+
+-- :name delete_node_too
+DELETE FROM node WHERE n IN carray(?1)
+
+-- :name delete_step_too
+DELETE FROM step WHERE n IN carray(?1)
 
 -- :name waste_blobs
 INSERT OR IGNORE INTO waste (job, digest) SELECT job, digest FROM blob WHERE job = ?1 AND chunk = 0

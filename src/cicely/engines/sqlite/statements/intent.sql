@@ -1,0 +1,20 @@
+-- What is still to be done because of an end, a publication or a revival. Indexes: intent_n, intent_order.
+-- Runs under the write lock.
+
+-- :name any
+SELECT 1 FROM intent LIMIT 1
+
+-- :name of
+SELECT 1 FROM intent WHERE n = ?1 AND is_late = 0 LIMIT 1
+
+-- :name next
+SELECT id, kind, n, cursor, cause, reason, is_late FROM intent ORDER BY is_late, id LIMIT 1
+
+-- :name add
+INSERT INTO intent (kind, n, cursor, cause, reason, is_late) VALUES (?, ?, ?, ?, ?, ?)
+
+-- :name move
+UPDATE intent SET cursor = ?2 WHERE id = ?1
+
+-- :name drop
+DELETE FROM intent WHERE id = ?1
