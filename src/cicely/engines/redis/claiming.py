@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -13,8 +13,8 @@ from cicely.engines.contract import Ask, Demand, Intake, Save, Settled, Verdict
 from cicely.engines.redis.caller import Caller
 from cicely.engines.redis.keys import parts_of, quoted, token_of
 from cicely.engines.redis.line import Reply, Word
-from cicely.engines.redis.plans import Plan, encode, lateness, told
-from cicely.engines.redis.records import UNREADABLE, claim_of, fence_in
+from cicely.engines.redis.plans import Plan, encode, lateness, text, told
+from cicely.engines.redis.records import UNREADABLE, claim_of, fence_in, parent_end
 from cicely.errors import SessionClosed
 
 _VERDICTS: Final = {
@@ -59,22 +59,39 @@ def _intake(run: Caller, session_id: str, demand: Demand, reply: Reply) -> Intak
     due_in, *values = reply[1]
     if not values and not due_in:
         return _NO_CLAIMS
-    claims, damaged = _claims(demand.request, values)
+    extras = values.pop() if len(values) % _PER_CLAIM else ()
+    claims, damaged = _claims(demand.request, values, dict(extras))
     if damaged:
         run("settle", session_id, b"", *told([Failed(token, CAUSE_MALFORMED, _DAMAGED) for token in damaged]))
     return Intake(claims, float(due_in) if due_in else None)
 
 
-def _claims(request: bytes, values: list[bytes]) -> tuple[tuple[Claim, ...], list[bytes]]:
+def _claims(
+    request: bytes, values: list[bytes], extras: Mapping[int, Reply]
+) -> tuple[tuple[Claim, ...], list[bytes]]:
     """Return the claims, and the tokens of those whose records somebody damaged."""
     claims, damaged = [], []
     for i in range(0, len(values), _PER_CLAIM):
         n, record, checkpoint, body = values[i : i + _PER_CLAIM]
         try:
-            claims.append(claim_of(request, n, record, checkpoint=checkpoint, body=body))
+            claim = claim_of(request, n, record, checkpoint=checkpoint, body=body)
+            more = extras.get(i // _PER_CLAIM)
+            claims.append(claim if more is None else _with_extras(claim, more))
         except UNREADABLE:
             damaged.append(token_of(request, int(n), fence_in(record) + 1))
     return tuple(claims), damaged
+
+
+def _with_extras(claim: Claim, more: Reply) -> Claim:
+    workflow, group, joins, steps, parents = more
+    return msgspec.structs.replace(
+        claim,
+        workflow=workflow.decode(),
+        group=group.decode(),
+        joins=joins,
+        steps=steps,
+        parents=tuple(map(parent_end, parents)),
+    )
 
 
 def demanded(demand: Demand) -> bytes:
@@ -115,7 +132,10 @@ def save(run: Caller, saves: Sequence[Save]) -> list[bool]:
 
 def _saved(one: Save) -> tuple[bytes, ...]:
     place = msgspec.msgpack.encode((*parts_of(one.token), one.visibility_s))[1:]
-    return (place, *_optional(one.progress), *_optional(one.checkpoint))
+    steps = (
+        encode([word for step in one.steps for word in (step.key, text(step.value))]) if one.steps else b""
+    )
+    return (place, *_optional(one.progress), *_optional(one.checkpoint), steps)
 
 
 def _optional(data: bytes | None) -> tuple[bytes, bytes]:

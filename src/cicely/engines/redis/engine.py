@@ -10,9 +10,11 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
+from cicely.core.edge import Edge, ParentEnd
 from cicely.core.failpoints import failpoint
 from cicely.core.job import Enqueued, Filter, Job, NewJob, Page
-from cicely.core.outcome import CANCELLED, Outcome
+from cicely.core.outcome import CANCELLED, Outcome, Step
+from cicely.engines.checks import Check
 from cicely.engines.contract import (
     Beat,
     Demand,
@@ -20,6 +22,7 @@ from cicely.engines.contract import (
     Intake,
     QueueRecord,
     Save,
+    Schedule,
     Session,
     SessionRecord,
     Settled,
@@ -28,11 +31,13 @@ from cicely.engines.contract import (
 )
 from cicely.engines.redis import (
     blobs,
+    checkup,
     claiming,
     enqueueing,
     reading,
     sessions,
     sweeping,
+    ticking,
 )
 from cicely.engines.redis.bells import Bells, RedisBell
 from cicely.engines.redis.connections import Connections
@@ -44,7 +49,20 @@ from cicely.engines.redis.server import Server, examined
 
 #: Verbs that accept nothing and may be lost with the power.
 _FLEETING: Final = frozenset(
-    {"arm", "beat", "disarm", "find", "get", "get_blob", "queues", "sessions", "sweep"}
+    {
+        "arm",
+        "beat",
+        "disarm",
+        "find",
+        "get",
+        "get_blob",
+        "parents",
+        "queues",
+        "schedules",
+        "sessions",
+        "steps",
+        "sweep",
+    }
 )
 
 
@@ -80,6 +98,9 @@ class RedisEngine:
             warnings=server.warnings,
         )
 
+    def checks(self) -> list[Check]:
+        return self._opened().checks()
+
     def _opened(self) -> _Home:
         home = self._home
         if home is not None and home.pid == os.getpid():
@@ -100,8 +121,8 @@ class RedisEngine:
     def join(self, session: Session) -> None:
         sessions.join(self._run, session)
 
-    def beat(self, held: Mapping[str, Collection[bytes]]) -> list[Beat]:
-        return sessions.beat(self._run, held)
+    def beat(self, held: Mapping[str, Collection[bytes]], number: int) -> list[Beat]:
+        return sessions.beat(self._run, held, number)
 
     def retire(self, session_id: str, outcomes: Sequence[Outcome] = ()) -> None:
         sessions.retire(self._run, session_id, outcomes)
@@ -110,8 +131,11 @@ class RedisEngine:
         return sessions.sessions(self._run)
 
     # --- the life of a job ----------------------------------------------------------------
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
-        return enqueueing.enqueue(self._run, jobs) if jobs else []
+    def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge] = ()) -> list[Enqueued]:
+        return enqueueing.enqueue(self._run, jobs, edges) if jobs or edges else []
+
+    def publish(self, workflow: str) -> None:
+        self._run("publish", workflow)
 
     def claim(self, session_id: str, demand: Demand) -> Intake:
         return claiming.claim(self._run, session_id, demand)
@@ -125,7 +149,7 @@ class RedisEngine:
 
     # --- upkeep ---------------------------------------------------------------------------
     def sweep(self, batch: int, silent: Sequence[Silent] = ()) -> Swept:
-        return sweeping.sweep(self._run, batch, silent)
+        return sweeping.sweep(self._run, batch, silent, keep_ended=self._place.keep_ended)
 
     # --- waking up ------------------------------------------------------------------------
     def doorbell(self, session_id: str) -> RedisBell:
@@ -144,6 +168,12 @@ class RedisEngine:
     def queues(self) -> list[QueueRecord]:
         return reading.queues(self._run)
 
+    def parents(self, job_id: str, *, after: int = 0, limit: int = 1_000) -> list[ParentEnd]:
+        return reading.parents(self._run, job_id, after, limit)
+
+    def steps(self, job_id: str, *, after: int = 0, limit: int = 1_000) -> list[Step]:
+        return reading.steps(self._run, job_id, after, limit)
+
     # --- steering -------------------------------------------------------------------------
     def steer(self, move: str, job_ids: Sequence[str], *, reason: str = "") -> list[str]:
         usual = {"cancel": CANCELLED, "revive": "revived", "discard": ""}[move]
@@ -154,6 +184,22 @@ class RedisEngine:
 
     def resume(self, queue: str) -> None:
         self._run("resume", quoted(queue))
+
+    def signal(self, event_id: str, name: str, key: str, value: bytes) -> str:
+        return str(self._run("signal", event_id, name, key, value).decode())
+
+    # --- schedules ------------------------------------------------------------------------
+    def schedules(self) -> list[Schedule]:
+        return ticking.schedules(self._run)
+
+    def put_schedule(self, schedule: Schedule) -> None:
+        ticking.put_schedule(self._run, schedule)
+
+    def drop_schedule(self, name: str) -> bool:
+        return bool(self._run("drop_schedule", name))
+
+    def tick(self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob]) -> bool:
+        return ticking.tick(self._run, seen, then, jobs)
 
     # --- blobs ----------------------------------------------------------------------------
     def put_blob(self, job_id: str, digest: str, data: bytes) -> None:
@@ -180,6 +226,10 @@ class _Home:
         """Hang up; bells that are still open are their owners'."""
         self._bells.close()
         self._connections.close()
+
+    def checks(self) -> list[Check]:
+        """Examine the server."""
+        return checkup.checks(self._connections)
 
     def run(self, verb: str, *arguments: Word) -> Reply:
         """Run a verb's script."""

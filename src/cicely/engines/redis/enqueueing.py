@@ -7,9 +7,13 @@ from typing import Final
 
 import msgspec
 
+from cicely.core.edge import Edge
 from cicely.core.job import Enqueued, NewJob, rank
 from cicely.engines.redis.caller import Caller
 from cicely.engines.redis.keys import quoted
+from cicely.engines.redis.line import Reply, Word
+from cicely.engines.redis.scripts.rules import traits_of
+from cicely.errors import JobNotFound
 
 #: Bodies above this lie apart, so that a record stays small when it is written again.
 INLINE_BYTES: Final = 1_024
@@ -21,10 +25,35 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _HEAD_BYTES: Final = 3
 
 
-def enqueue(run: Caller, jobs: Sequence[NewJob]) -> list[Enqueued]:
-    """Store those of `jobs` that are new, in their order."""
+def enqueue(run: Caller, jobs: Sequence[NewJob], edges: Sequence[Edge] = ()) -> list[Enqueued]:
+    """Store those of `jobs` that are new, in their order. Raises JobNotFound for an edge's end."""
+    labelled = labels(jobs)
+    if not labelled and not edges:
+        return _answers(jobs, run("enqueue", *told(jobs)))
+    ends = [word for edge in edges for word in (edge.parent, edge.child, traits_of(edge))]
+    reply = run("enqueue_graph", _encode((labelled, ends)), *told(jobs))
+    if isinstance(reply, bytes):
+        raise JobNotFound(f"job {reply.decode()} is neither known nor among those enqueued with its edge")
+    return _answers(jobs, reply)
+
+
+def labels(jobs: Sequence[NewJob]) -> list[object]:
+    """Return the labels of those that have any: place from 1, workflow, group and whether it is held."""
+    return [
+        word
+        for i, job in enumerate(jobs, 1)
+        if job.workflow or job.group or job.held
+        for word in (i, job.workflow, job.group, job.held)
+    ]
+
+
+def told(jobs: Sequence[NewJob]) -> list[Word]:
+    """Return jobs as scripts take them: how many, each of them, the large bodies."""
     bodies = [job.body for job in jobs if len(job.body) > INLINE_BYTES]
-    holders = run("enqueue", len(jobs), *map(_asked, jobs), *bodies)
+    return [len(jobs), *map(_asked, jobs), *bodies]
+
+
+def _answers(jobs: Sequence[NewJob], holders: Reply) -> list[Enqueued]:
     return [
         Enqueued(job.id, fresh=True) if holder is None else Enqueued(holder.decode(), fresh=False)
         for job, holder in zip(jobs, holders, strict=True)

@@ -22,6 +22,11 @@ class Refusal(Exception):
 
 _INSIDE: Final = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "WRONGTYPE")
 
+
+class NotOnDisk(OSError):
+    """The server's log with a call was not written to disk in time."""
+
+
 #: What passes by itself: a start, a fail-over, a slot on its way, somebody's long script.
 _PASSING: Final = {
     "LOADING": "is reading its data from disk after a start",
@@ -40,12 +45,22 @@ def translated(error: Exception, address: str) -> EngineError:
     match error:
         case Refusal():
             return _refused(error, address)
+        case NotOnDisk():
+            return EngineUnavailable(
+                f"{address} took the call, but its log was not on disk in time, as durability=power asks "
+                f"(a slow disk, or appendfsync no?); {AGAIN}"
+            )
         case TimeoutError():
             return EngineUnavailable(f"{address} did not answer in time; {AGAIN}")
         case ssl.SSLCertVerificationError():
             return EngineError(
                 f"the certificate of {address} is not trusted ({error.verify_message}); name the file of its "
                 "authority as tls_ca="
+            )
+        case ssl.SSLError() if "CERTIFICATE_REQUIRED" in str(error.reason):
+            return EngineError(
+                f"{address} asks for a certificate of ours; name its file as tls_cert=, and its key's "
+                "as tls_key="
             )
         case ssl.SSLError():
             return EngineUnavailable(
@@ -96,6 +111,11 @@ def _refused_for_good(refusal: Refusal, address: str) -> EngineError:
             )
         case _ if "invalid password" in text or "AUTH" in text:
             return EngineError(f"{address} refuses this user and password; correct them in the URL")
+        case _ if "WAITAOF" in text:
+            return EngineError(
+                f"{address} writes no append-only file any more, so durability=power cannot be kept; turn it "
+                "on with CONFIG SET appendonly yes (and in redis.conf)"
+            )
         case _ if "DB index" in text or "SELECT is not allowed" in text:
             return EngineError(
                 f"{address} has no such database ({text}); correct the number in the URL's path"

@@ -5,7 +5,8 @@ All keys begin with the namespace in braces, which is their hash tag: `{cicely}:
 ====================  =======  ===============================================================
 key                   type     holds
 ====================  =======  ===============================================================
-meta                  hash     format, last job's and last session's number
+meta                  hash     format, the last numbers of jobs, sessions and edges, how many jobs have ended
+mark                  string   nothing; written by calls that wait for the server's disk
 ids                   hash     job id -> n, or `tomb`
 j:<n>                 string   the job's record (see scripts/parts/rows.lua)
 b:<n>  r:<n>          string   a body or result above 1 KiB
@@ -16,11 +17,11 @@ work                  zset     `<queue>|<kind>:<task>` of whatever has ready job
 lanes:<pair>          zset     lane -> rank of its first ready job
 ready:<pair>|<lane>   zset     n -> rank
 paused                set      queues
-due                   zset     n -> due_at
+due                   zset     n -> due_at; `intents` -> 0 while there are any
 expiring              zset     n -> expires_at, while the job has not started
 runs                  hash     n -> its claim
 late                  zset     n -> deadline_at of claims that have one
-session:<id>          hash     facts, lease_s, beat, instants, ear
+session:<id>          hash     facts, lease_s, beat, instants, doubted, ear
 tasks:<id>            set      what the session can run
 held:<id>             set      n of its claims
 asked:<id>            hash     request -> how many of its claims are held
@@ -37,6 +38,25 @@ blocks  block_jobs    zset     thousands of numbers that have jobs; hash: how ma
 count                 hash     `<queue>|<state>` -> jobs
 blob:<job id>         hash     digest -> pieces, `<digest>:<piece>` -> bytes
 blobs                 zset     blob -> when to look whether its job was stored
+w:<n>                 hash     what a job of a workflow has beside its record (see scripts/parts/graph.lua)
+in:<n>  out:<n>       zset     n of its parents; n of its children; by the number of the edge
+broken:<n>            zset     n of the parents into which its edges broke
+because:<job id>      zset     n of those that were cancelled because of a job
+gone  gone_ids        hash     n -> id of deleted jobs that edges still name, and back
+of:<workflow>         zset     n of its jobs
+hold:<workflow>       zset     n of those that wait until it is published
+grp:<group>           zset     n
+wf:<workflow>         hash     published, and how far it was looked at for its retention
+workflows             zset     workflow -> when to look at it
+intents               list     what an earlier call set in motion and could not do (see scripts/parts/agenda.lua)
+late_intents          list     of that, what comes when no others are left
+intents_of            hash     n -> how many of these there are
+s:<n>  o:<n>          hash     key -> value of a job's steps; list: the keys in their order
+waiters:<event>       zset     n of those that wait for an event
+mail:<event>          list     events that nobody took yet
+sent                  zset     id of an event -> sent_at
+schedules             hash     name -> schedule
+ticks                 zset     name -> next_at of schedules that are awake
 armed                 zset     sessions that wait for work, by number
 await                 hash     job id -> ears that wait for its end
 ====================  =======  ===============================================================

@@ -12,6 +12,7 @@ import hiredis
 
 from cicely.engines.redis.faults import Refusal
 from cicely.engines.redis.place import Place, Target
+from cicely.errors import ConfigError
 
 #: What a reply may be: bytes, an integer, None, a list of such, or a Refusal.
 Reply = Any
@@ -67,6 +68,15 @@ class Line:
                 raise ConnectionResetError("the server hung up")
             self._reader.feed(data)
 
+    def read_late(self, spare_s: float) -> Reply:
+        """Return the next reply, which may take so much longer than usual."""
+        patience_s = self._socket.gettimeout() or 0.0
+        self._socket.settimeout(patience_s + spare_s)
+        try:
+            return self.read()
+        finally:
+            self._socket.settimeout(patience_s)
+
     def ask(self, *command: Word) -> Reply:
         """Send one command and return its reply. Raises Refusal."""
         self._socket.sendall(_pack(command))
@@ -109,10 +119,24 @@ def _connected(place: Place, target: Target) -> socket.socket:
 
 
 def _secured(plain: socket.socket, place: Place, host: str) -> ssl.SSLSocket:
-    context = ssl.create_default_context(cafile=place.tls_ca or None)
-    if place.tls_cert:
-        context.load_cert_chain(place.tls_cert, place.tls_key or None)
+    context = _trusting(place)
     try:
         return context.wrap_socket(plain, server_hostname=host)
     except TimeoutError as error:
         raise OSError("no answer to TLS; a server without it is reached by redis://") from error
+
+
+def _trusting(place: Place) -> ssl.SSLContext:
+    # Not the server's fault, and nothing that passes by itself: OSError would be tried again for ever.
+    try:
+        context = ssl.create_default_context(cafile=place.tls_ca or None)
+    except OSError as error:
+        raise ConfigError(f"tls_ca={place.tls_ca} cannot be used ({error.strerror or error})") from error
+    if not place.tls_cert:
+        return context
+    try:
+        context.load_cert_chain(place.tls_cert, place.tls_key or None)
+    except OSError as error:
+        named = f"tls_cert={place.tls_cert}" + (f" with tls_key={place.tls_key}" if place.tls_key else "")
+        raise ConfigError(f"{named} cannot be used ({error.strerror or error})") from error
+    return context

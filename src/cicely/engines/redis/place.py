@@ -17,6 +17,7 @@ SENTINEL_PORT: Final = 26379
 _OPTIONS: Final = (
     "allow_eviction",
     "durability",
+    "keep_ended",
     "namespace",
     "timeout",
     "tls_ca",
@@ -30,7 +31,10 @@ Target = tuple[str, int]
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """A namespace of a Redis server. Its `repr` and `address` show no password."""
+    """A namespace of a Redis server. Its `repr` and `address` show no password.
+
+    `keep_ended` bounds how many ended jobs are kept, whatever their own retention; 0 for no bound.
+    """
 
     targets: tuple[Target, ...]
     service: str = ""
@@ -44,6 +48,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str = "cicely"
     durability: str = "process"
     allows_eviction: bool = False
+    keep_ended: int = 0
     timeout_s: float = 5.0
 
     def __repr__(self) -> str:
@@ -91,6 +96,7 @@ def place_of(url: str) -> Place:
         namespace=_namespace(options),
         durability=_durability(options),
         allows_eviction=_is_set(options, "allow_eviction"),
+        keep_ended=_jobs(options, "keep_ended"),
         timeout_s=_seconds(options),
     )
 
@@ -149,6 +155,13 @@ def _is_set(options: dict[str, str], name: str) -> bool:
     if text not in ("0", "1"):
         raise _wrong(f"{name}={text!r}: write 1 or 0")
     return text == "1"
+
+
+def _jobs(options: dict[str, str], name: str) -> int:
+    text = options.get(name, "0")
+    if not text.isdecimal():
+        raise _wrong(f"{name}={text!r}: write a number of jobs, or 0 for no bound")
+    return int(text)
 
 
 def _seconds(options: dict[str, str]) -> float:

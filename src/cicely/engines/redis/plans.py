@@ -20,7 +20,9 @@ from cicely.core.outcome import (
     Again,
     Finish,
     Outcome,
+    Pause,
     Succeeded,
+    Suspended,
     after_loss,
     after_visibility,
     decide,
@@ -28,8 +30,9 @@ from cicely.core.outcome import (
 )
 from cicely.core.states import State
 from cicely.engines.redis.keys import parts_of
+from cicely.engines.redis.scripts.rules import traits_of
 
-#: State or "", reason, delay_s, is_alone, has_started.
+#: State, "" or "suspended", reason, delay_s, is_alone, has_started.
 Step = tuple[str, str, float | None, bool, bool]
 #: Outcome, charge, limit, step, last step, step when cancelling, outcome then: see
 #: scripts/parts/decisions.lua.
@@ -39,10 +42,13 @@ WHY: Final = "\x00"
 
 _NOTHING: Final = 0
 _ERRORS, _CRASHES, _LOST = 1, 2, 3
+_SHORT: Final = 1 << 16
+_PAUSED: Final = "suspended"
 _FRESH: Final = Tallies()
 _STOPPED: Final = Finish(State.CANCELLED, _FRESH, WHY)
 
-Steps = tuple[Again | Finish, Again | Finish | None, Again | Finish]
+Decision = Again | Finish | Pause
+Steps = tuple[Decision, Decision | None, Decision]
 
 encode = msgspec.msgpack.Encoder().encode
 
@@ -60,7 +66,7 @@ def planned(outcome: Outcome) -> Planned:
     word = reason_of(outcome)
     step = decide(outcome, _FRESH, cancelling=False)
     stopped = decide(outcome, _FRESH, cancelling=True, why=WHY)
-    charge = _charge_of(step.tallies)
+    charge = _NOTHING if isinstance(step, Pause) else _charge_of(step.tallies)
     if charge != _CRASHES:
         return Planned(_plan((word, word), charge, _NOTHING, (step, None, stopped)), _payload(step))
     last = decide(outcome, Tallies(crashes=MAX_CRASHES - 1), cancelling=False)
@@ -105,7 +111,7 @@ def told(outcomes: Sequence[Outcome]) -> list[bytes | int]:
     return words
 
 
-def _values(parts: tuple[str, str, int, int]) -> bytes:
+def _values(parts: tuple[object, ...]) -> bytes:
     """Return values one after the other, without the byte that would make them an array."""
     return encode(parts)[1:]
 
@@ -124,16 +130,42 @@ def _plan(words: tuple[str, str], charge: int, limit: int, steps: Steps) -> Plan
     )
 
 
-def _step(step: Again | Finish) -> Step:
+def _step(step: Decision) -> Step:
+    if isinstance(step, Pause):
+        return _PAUSED, step.suspended.reason, None, False, True
     if isinstance(step, Finish):
         return step.state.value, step.reason, None, False, False
     return "", step.reason, step.delay_s, step.alone, step.has_started
 
 
-def _payload(step: Again | Finish) -> bytes:
+def _payload(step: Decision) -> bytes:
+    if isinstance(step, Pause):
+        return _suspension(step.suspended)
     if isinstance(step, Finish) and step.state is State.SUCCEEDED:
         return step.result
     return step.error
+
+
+def _suspension(suspended: Suspended) -> bytes:
+    """Return what a job waits for, as scripts/parts/suspending.lua reads it."""
+    event = suspended.event
+    return _values(
+        (
+            [word for step in suspended.steps for word in (step.key, text(step.value))],
+            None if event is None else (event.name, event.key, event.step),
+            [word for edge in suspended.edges for word in (edge.parent, traits_of(edge))],
+            suspended.publishes,
+            suspended.delay_s,
+        )
+    )
+
+
+def text(data: bytes) -> msgspec.Raw:
+    """Return bytes in the form in which scripts can read them: they know no other than text."""
+    size = len(data)
+    if size < _SHORT:
+        return msgspec.Raw(b"\xda" + size.to_bytes(2, "big") + data)
+    return msgspec.Raw(b"\xdb" + size.to_bytes(4, "big") + data)
 
 
 def _charge_of(tallies: Tallies) -> int:

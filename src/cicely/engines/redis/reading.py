@@ -7,19 +7,21 @@ from typing import Final
 
 import msgspec
 
+from cicely.core.edge import ParentEnd
 from cicely.core.job import Filter, Job, Page
+from cicely.core.outcome import Step
 from cicely.core.states import State
 from cicely.engines.contract import QueueRecord
 from cicely.engines.redis.caller import Caller
 from cicely.engines.redis.keys import padded, unquoted
 from cicely.engines.redis.line import Reply
-from cicely.engines.redis.records import UNREADABLE, Full, buried, damaged, full, outline
+from cicely.engines.redis.records import UNREADABLE, Full, buried, damaged, full, outline, parent_end
 
 #: A search looks at so many jobs per call at most, and goes on from there at the next.
 LOOKED_AT: Final = 2_000
 _CHUNK: Final = 100
 _GOT_AT_ONCE: Final = 100
-_PER_JOB: Final = 6
+_PER_JOB: Final = 7
 _END: Final = 10**12 - 1
 
 #: States whose jobs have an index of their own.
@@ -66,6 +68,10 @@ def find(run: Caller, where: Filter, limit: int, cursor: str | None) -> Page:
 
 def _indexes(where: Filter) -> list[str]:
     """Return the narrowest indexes in which all jobs that match are found."""
+    if where.group:
+        return [f"grp:{where.group}"]
+    if where.workflow:
+        return [f"of:{where.workflow}"]
     if where.tag:
         return [f"tag:{where.tag}"]
     if where.states and all(state in _NARROW for state in where.states):
@@ -73,12 +79,12 @@ def _indexes(where: Filter) -> list[str]:
     return ["all"]
 
 
-def _outlines(values: list[bytes]) -> list[tuple[int, Job]]:
+def _outlines(values: list[Reply]) -> list[tuple[int, Job]]:
     jobs = []
     for i in range(0, len(values), _PER_JOB):
-        n, record, run, end, progress, error = values[i : i + _PER_JOB]
+        n, record, run, end, progress, error, node = values[i : i + _PER_JOB]
         try:
-            job = outline(record, run, end, progress=progress or b"", error=error or b"")
+            job = outline(record, run, end, progress=progress or b"", error=error or b"", node=node)
         except UNREADABLE:
             job = damaged(int(n))
         jobs.append((int(n), job))
@@ -96,3 +102,20 @@ def queues(run: Caller) -> list[QueueRecord]:
             of_queue[State(state)] = int(jobs)
     stopped = {unquoted(name.decode()) for name in paused}
     return [QueueRecord(name, name in stopped, counts[name]) for name in sorted(counts)]
+
+
+def parents(run: Caller, job_id: str, after: int, limit: int) -> list[ParentEnd]:
+    """Return how the parents of a job stand, in pages that do not hold the server up."""
+    found: list[ParentEnd] = []
+    while len(found) < limit:
+        page = run("parents", job_id, after + len(found), min(_GOT_AT_ONCE, limit - len(found)))
+        found += map(parent_end, page)
+        if len(page) < _GOT_AT_ONCE:
+            break
+    return found
+
+
+def steps(run: Caller, job_id: str, after: int, limit: int) -> list[Step]:
+    """Return the recorded steps of a job, oldest first."""
+    keys, values = run("steps", job_id, after, limit)
+    return [Step(key.decode(), value) for key, value in zip(keys, values, strict=True)]

@@ -6,10 +6,13 @@ from typing import Final
 
 import msgspec
 
+from cicely.core.edge import ParentEnd
 from cicely.core.job import AttemptRecord, Claim, Job, Kind, Tallies
 from cicely.core.states import State
 from cicely.engines.contract import MALFORMED_REASON
 from cicely.engines.redis.keys import token_of, unquoted
+from cicely.engines.redis.line import Reply
+from cicely.engines.redis.scripts.rules import role_of
 
 _KINDS: Final = {kind.value: kind for kind in Kind}
 
@@ -29,7 +32,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A job's record; see scripts/parts/rows.lua."""
 
     fence: int
-    large: int
+    flags: int
     errors: int
     crashes: int
     lost: int
@@ -67,7 +70,7 @@ class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
     why: str
     deadline_at: float | None
     fence: int
-    large: int
+    flags: int
     errors: int
     crashes: int
     lost: int
@@ -92,6 +95,18 @@ class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
     large: int
     error: bytes
     result: bytes
+
+
+class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a job of a workflow has beside its record; see scripts/parts/graph.lua."""
+
+    waits: bytes | None = None
+    held: bytes | None = None
+    pending: bytes | None = None
+    workflow: bytes | None = None
+    group: bytes | None = None
+    event: bytes | None = None
+    cause: bytes | None = None
 
 
 class Tomb(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -157,9 +172,34 @@ def damaged(n: int) -> Job:
     )
 
 
-def outline(record: bytes, run: bytes | None, end: bytes | None, *, progress: bytes, error: bytes) -> Job:
-    """Make a job of its record, and its claim or its end."""
+def outline(
+    record: bytes,
+    run: bytes | None,
+    end: bytes | None,
+    *,
+    progress: bytes,
+    error: bytes,
+    node: list[bytes | None] | None,
+) -> Job:
+    """Make a job of its record, its claim or its end, and its node."""
     read = _record(_RECORD_HEAD + record)
+    job = _standing(read, run, end, progress=progress, error=error)
+    return job if node is None else _of_workflow(job, Node(*node))
+
+
+def _of_workflow(job: Job, node: Node) -> Job:
+    return msgspec.structs.replace(
+        job,
+        state=State.WAITING if node.waits else job.state,
+        workflow=(node.workflow or b"").decode(),
+        group=(node.group or b"").decode(),
+        pending=int(node.pending or 0) + (node.held is not None),
+        event=(node.event or b"").decode(),
+        cause=(node.cause or b"").decode(),
+    )
+
+
+def _standing(read: Record, run: bytes | None, end: bytes | None, *, progress: bytes, error: bytes) -> Job:
     if end is not None:
         return _ended(read, _end(_END_HEAD + end), progress)
     if run is not None:
@@ -237,12 +277,18 @@ class Full(msgspec.Struct, frozen=True, array_like=True, gc=False):
     attempts: list[bytes]
     body: bytes | None
     result: bytes | None
+    node: list[bytes | None] | None
 
 
 def full(parts: Full) -> Job:
     """Make a job of all its parts."""
     job = outline(
-        parts.record, parts.run, parts.end, progress=parts.progress or b"", error=parts.error or b""
+        parts.record,
+        parts.run,
+        parts.end,
+        progress=parts.progress or b"",
+        error=parts.error or b"",
+        node=parts.node,
     )
     tail = _record(_RECORD_HEAD + parts.record).tail
     attempts = [AttemptRecord(*_attempt(_ATTEMPT_HEAD + one)) for one in parts.attempts]
@@ -268,6 +314,14 @@ def _last_attempt(end: End) -> list[AttemptRecord]:
     return [
         AttemptRecord(end.attempt, end.fence, end.outcome, started_at, end.ended_at, end.session, end.error)
     ]
+
+
+def parent_end(told: Reply) -> ParentEnd:
+    """Make a parent's end of what scripts/parts/parents.lua tells."""
+    job_id, traits, state, error, result, cause, is_gone = told
+    return ParentEnd(
+        job_id.decode(), role_of(traits), State(state.decode()), result, error, cause.decode(), is_gone == 1
+    )
 
 
 def buried(job_id: str, tomb: bytes) -> Job:

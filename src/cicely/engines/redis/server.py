@@ -55,6 +55,18 @@ class Standing(msgspec.Struct, frozen=True):
         return tuple(int(part) for part in re.findall(r"\d+", self.info.get("redis_version", ""))[:3])
 
     @property
+    def is_replica(self) -> bool:
+        """Whether it follows another server, and takes no writes."""
+        return self.info.get("role") == "slave"
+
+    def number_of(self, name: str) -> float | None:
+        """Return a number that INFO tells, None where it does not."""
+        try:
+            return float(self.info[name])
+        except (KeyError, ValueError):
+            return None
+
+    @property
     def has_log(self) -> bool:
         """Whether it writes an append-only file."""
         return self.info.get("aof_enabled") == "1"
@@ -63,7 +75,7 @@ class Standing(msgspec.Struct, frozen=True):
 def examined(connections: Connections) -> Server:
     """Look at the server, refuse it with a remedy, or say what it keeps. Raises EngineError, ConfigError."""
     place = connections.place
-    standing = _standing(connections)
+    standing = standing_of(connections)
     _refuse_old(standing, place)
     _refuse_replica(standing, place)
     warnings = _refuse_eviction(standing, place)
@@ -72,7 +84,8 @@ def examined(connections: Connections) -> Server:
     return Server(standing.version, durability(standing, place), waits, warnings)
 
 
-def _standing(connections: Connections) -> Standing:
+def standing_of(connections: Connections) -> Standing:
+    """Ask the server for all that it tells. Raises EngineError."""
     lines = connections.ask("INFO").decode(errors="replace").splitlines()
     info = dict(line.split(":", 1) for line in lines if ":" in line)
     return Standing(info, _setting(connections, "appendfsync"), _setting(connections, "save"))
@@ -97,7 +110,7 @@ def _refuse_old(standing: Standing, place: Place) -> None:
 
 
 def _refuse_replica(standing: Standing, place: Place) -> None:
-    if standing.info.get("role") == "slave" and not place.service:
+    if standing.is_replica and not place.service:
         master = f"{standing.info.get('master_host')}:{standing.info.get('master_port')}"
         raise EngineError(
             f"{place.address} is a read-only replica of {master}; name the master in the URL, or the "
@@ -135,6 +148,11 @@ def _waits(standing: Standing, place: Place) -> bool:
             f"{place.address}: durability=power needs WAITAOF, which Redis has since 7.2, and this is "
             f"{standing.version}: upgrade it, set appendfsync to always, or ask for durability=process"
         )
+    if standing.appendfsync == "no":
+        raise ConfigError(
+            f"{place.address} has appendfsync no: it never says that its log is on disk. Set it "
+            "with CONFIG SET appendfsync everysec (and in redis.conf), or ask for durability=process"
+        )
     return True
 
 
@@ -160,12 +178,14 @@ def durability(standing: Standing, place: Place) -> str:
 def _lost(standing: Standing) -> str:
     """Say what is gone after a crash of a server without a log."""
     if standing.save is None:
-        return "an unknown part of it, as the server forbids CONFIG"
+        return "all of it or a part, unknown as the server forbids CONFIG"
     rules = [(int(seconds), int(changes)) for seconds, changes in _SAVE.findall(standing.save)]
     if not rules:
-        return "everything"
-    seconds, changes = min(rules)
-    return f"what came after the last snapshot (taken {seconds} s after {changes} changes)"
+        return "all of it"
+    # The rule that waits for the fewest changes is the one that is sure to come; others may come sooner.
+    changes, seconds = min((changes, seconds) for seconds, changes in rules)
+    fewer = f" or the last {changes - 1} changes" if changes > 1 else ""
+    return f"the last {seconds / 60:.3g} minutes{fewer}: what came after a snapshot (save {standing.save})"
 
 
 def _check_format(connections: Connections) -> None:

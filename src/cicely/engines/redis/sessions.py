@@ -39,12 +39,12 @@ def join(run: Caller, session: Session) -> None:
         raise SessionClosed(f"session {session.id} was retired: join under another id")
 
 
-def beat(run: Caller, held: Mapping[str, Collection[bytes]]) -> list[Beat]:
-    """Count heartbeats; hand back what a session does not know to be its own."""
+def beat(run: Caller, held: Mapping[str, Collection[bytes]], number: int) -> list[Beat]:
+    """Take a heartbeat of each session; hand back what two of them in a row did not name."""
     words: list[Word] = []
     for session_id, tokens in held.items():
         words += (session_id, len(tokens), *map(word_of, tokens))
-    replies = run("beat", _UNKNOWN_CLAIM, len(held), *words)
+    replies = run("beat", _UNKNOWN_CLAIM, number, len(held), *words)
     return [_beat(session_id, reply) for session_id, reply in zip(held, replies, strict=True)]
 
 

@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+from cicely.engines.redis.scripts.rules import rules
+
 _FOLDER: Final = Path(__file__).parent
 _USE: Final = re.compile(r"use\('(\w+)'\)")
 
@@ -39,7 +41,7 @@ def _parts_of(text: str) -> dict[str, str]:
     while wanted:
         name = wanted.pop()
         if name not in parts:
-            parts[name] = _read(f"parts/{name}.lua")
+            parts[name] = _part(name)
             wanted += _USE.findall(parts[name])
     return parts
 
@@ -47,6 +49,10 @@ def _parts_of(text: str) -> dict[str, str]:
 def verbs() -> list[str]:
     """Return the names of all scripts."""
     return sorted(file.stem for file in _FOLDER.glob("*.lua"))
+
+
+def _part(name: str) -> str:
+    return rules() if name == "rules" else _read(f"parts/{name}.lua")
 
 
 def _read(name: str) -> str:

@@ -1,10 +1,10 @@
 -- find: reads one page of jobs, newest first, from the narrowest index there is.
--- Keys: tag:<tag>, ended:<state>, runs, blocks, j:<n>, d:<n>, l:<n>. Work: `size` jobs; along all jobs,
+-- Keys: tag:<tag>, of:<workflow>, grp:<group>, ended:<state>, runs, blocks, j:<n>, d:<n>, l:<n>, w:<n>. Work: `size` jobs; along all jobs,
 -- 1,000 numbers are tried; of running ones, up to 5,000 are put in order.
--- ARGV: now, before (a number of twelve digits), size, then 'all', or any of 'tag:<tag>', 'ended:<state>' and
--- 'runs'.
+-- ARGV: now, before (a number of twelve digits), size, then 'all', or any of 'tag:<tag>', 'of:<workflow>',
+-- 'grp:<group>', 'ended:<state>' and 'runs'.
 -- Returns the last number that was looked at or '', whether there is more, then for each job its n, record,
--- claim, end, progress and error.
+-- claim, end, progress, error and what its node says.
 local BLOCK = 1000
 local BLOCK_DIGITS = 9
 local MOST_RUNNING = 5000
@@ -64,6 +64,7 @@ for _, n in ipairs(ns) do
     reply[size_now + 1], reply[size_now + 2] = n, record
     reply[size_now + 3], reply[size_now + 4] = call('HGET', NS .. 'runs', n), call('GET', NS .. 'd:' .. n)
     reply[size_now + 5], reply[size_now + 6] = left[1], left[2]
+    reply[size_now + 7] = use('node').told(n, record)
   end
 end
 return reply

@@ -1,8 +1,9 @@
 -- get: reads jobs in full.
--- Keys: ids, tombs, j:<n>, runs, d:<n>, l:<n>, a:<n>, b:<n>, r:<n>. Work: the jobs that are named, and
+-- Keys: ids, tombs, j:<n>, runs, d:<n>, l:<n>, a:<n>, b:<n>, r:<n>, w:<n>. Work: the jobs that are named, and
 -- their attempts.
 -- ARGV: now, ids...
--- Returns for each: nothing; a tomb; or record, claim, end, progress, error, attempts, large body, large result.
+-- Returns for each: nothing; a tomb; or record, claim, end, progress, error, attempts, large body, large
+-- result, what a node says of the job.
 local replies = {}
 for i = 2, #ARGV do
   local n = call('HGET', NS .. 'ids', ARGV[i])
@@ -16,6 +17,7 @@ for i = 2, #ARGV do
       reply = {
         record, call('HGET', NS .. 'runs', n), ended, left[1], left[2], call('LRANGE', NS .. 'a:' .. n, 0, -1),
         call('GET', NS .. 'b:' .. n), call('GET', NS .. 'r:' .. n),
+        use('node').told(n, record),
       }
     end
   end

@@ -5,8 +5,7 @@ local id = ARGV[2]
 if call('EXISTS', NS .. 'session:' .. id) == 0 then return 0 end
 use('settling').settle(4)
 local plan = cmsgpack.unpack(ARGV[3])
-for _, job in ipairs(use('closing').held_by(id)) do use('decisions').carry_out(job, plan, '', '') end
-use('endings').write()
+use('decisions').carry_out_all(use('closing').held_by(id), plan, '')
 use('closing').close(id)
 ring()
 return 1

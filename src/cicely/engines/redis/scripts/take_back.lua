@@ -5,6 +5,7 @@
 local plans = cmsgpack.unpack(ARGV[2])
 local rows, taken = use('rows'), 0
 for i = 1, tonumber(ARGV[3]) do
+  if made.agenda then made.agenda.run() end
   local _, n, request, fence, choice = limit(ARGV[2 + 2 * i], 4)
   local run = call('HGET', NS .. 'runs', n)
   local job = run and rows.claimed(n, run)

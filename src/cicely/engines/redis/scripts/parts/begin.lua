@@ -53,6 +53,7 @@ end
 -- The last step of every script that may have made work or ended jobs: wakes those who wait, if any do.
 -- `claimer` has just looked for work and is passed over; `took` says whether it found any.
 local function ring(claimer, took)
+  if made.rings then made.rings.answer_calls() end
   local ended = made.endings and made.endings.ended_ids
   if ended and #ended > 0 and call('EXISTS', NS .. 'await') == 1 then use('rings').results(ended) end
   if call('EXISTS', NS .. 'armed') == 1 then use('rings').idle(claimer, took) end

@@ -3,6 +3,10 @@
 local rows, counts = use('rows'), use('counts')
 local burying = {}
 local BLOCK_DIGITS = 9
+-- A job that is past its retention before one that is not is looked at again after this.
+local STAY_S = 1800
+-- So many of the jobs after one are looked at in a call.
+local LOOKED_AT = 2000
 
 local function remove(n, row, state)
   call(
@@ -20,6 +24,42 @@ local function remove(n, row, state)
   counts.add(row.queue, state, -1)
 end
 
+-- Removes the edges into a job, many of them later; those out of it stay, and so does its number.
+local function cut_off(n, row)
+  local task = { kind = 'unlink', n = n, cursor = '0', cause = '', reason = '' }
+  if call('EXISTS', NS .. 'in:' .. n) == 1 then use('agenda').push(task) end
+  if call('EXISTS', NS .. 'out:' .. n) == 1 then use('graph').keep_gone(n, row.id) end
+end
+
+-- Removes what a job has beside its record.
+local function remove_node(n, row)
+  local key = NS .. 'w:' .. n
+  local workflow, group, cause = unpack(call('HMGET', key, 'workflow', 'group', 'cause'))
+  if workflow then call('ZREM', NS .. 'of:' .. workflow, n) end
+  call('ZREM', NS .. 'hold:' .. (workflow or ''), n)
+  if group then call('ZREM', NS .. 'grp:' .. group, n) end
+  if cause then call('ZREM', NS .. 'because:' .. cause, n) end
+  call('UNLINK', key, NS .. 's:' .. n, NS .. 'o:' .. n, NS .. 'broken:' .. n)
+  cut_off(n, row)
+end
+
+-- Whether a job that comes after this one has not ended.
+function burying.has_live_child(n)
+  for _, child in ipairs(call('ZREVRANGE', NS .. 'out:' .. n, 0, LOOKED_AT - 1)) do
+    if use('graph').is_live(child) then return true end
+  end
+  return false
+end
+
+local function put_off(n, ended)
+  local before = limit(ended, 12)
+  local after = limit(ended, 1, before)
+  call('SET', NS .. 'd:' .. n, sub(ended, 1, before) .. pack(now + STAY_S) .. sub(ended, after + 1))
+  local bucket = rows.bucket(now + STAY_S)
+  call('RPUSH', NS .. 'old:' .. bucket, n)
+  call('ZADD', NS .. 'old', bucket, bucket)
+end
+
 local function forget(row, state)
   if row.remember_s <= 0 then
     call('HDEL', NS .. 'ids', row.id)
@@ -30,13 +70,19 @@ local function forget(row, state)
   call('ZADD', NS .. 'forget', now + row.remember_s, row.id)
 end
 
-function burying.bury(n, is_over)
+-- With `bucket`, only a job that is to be deleted at that instant: one that was revived and ended again stands
+-- in another list.
+function burying.bury(n, bucket)
   local record, ended = call('GET', NS .. 'j:' .. n), call('GET', NS .. 'd:' .. n)
   if not record or not ended then return false end
   local row = rows.parse(n, record)
   local _, state, ended_at, _, session, request, fence, _, _, _, _, _, outcome, delete_at = limit(ended, 13)
-  -- A revived job that ended again stands in a later list.
-  if is_over and delete_at > now then return false end
+  if bucket and rows.bucket(delete_at) ~= bucket then return false end
+  if bucket and row.flags >= rows.CHILDREN and burying.has_live_child(n) then
+    put_off(n, ended)
+    return false
+  end
+  if row.flags > 1 then remove_node(n, row) end
   remove(n, row, state)
   forget(row, state)
   if request ~= '' then

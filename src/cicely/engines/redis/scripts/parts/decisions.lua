@@ -1,7 +1,7 @@
 -- Carries out what the client decided, for the case that is found.
 --
--- A plan: outcome, charge, limit, step, last step, step when cancelling, outcome then; a step: state or '',
--- reason, delay_s, is_alone, has_started. `charge` says which of errors, crashes and lost (1 to 3, 0 for none)
+-- A plan: outcome, charge, limit, step, last step, step when cancelling, outcome then; a step: state, '' to run
+-- again or 'suspended', reason, delay_s, is_alone, has_started. `charge` says which of errors, crashes and lost (1 to 3, 0 for none)
 -- is raised; the last step is taken when that reached its limit. A reason WHY stands for the one that was given
 -- when the job was cancelled.
 local counts, rows, endings = use('counts'), use('rows'), use('endings')
@@ -20,7 +20,9 @@ local function again(job, tallies, outcome, step, error)
     return
   end
   local delay_s, is_alone, has_started = step[3], step[4], step[5]
-  decisions.keep_attempt(n, job.attempt, job.fence, outcome, job.started_at, now, job.session, rows.bin(error))
+  if has_started then
+    decisions.keep_attempt(n, job.attempt, job.fence, outcome, job.started_at, now, job.session, rows.bin(error))
+  end
   row.fence, row.attempt, row.started_at, row.reason = job.fence, job.attempt, job.started_at, step[2]
   row.errors, row.crashes, row.lost = tallies[1], tallies[2], tallies[3]
   if is_alone then row.kind = 'isolated' end
@@ -58,6 +60,10 @@ function decisions.carry_out(job, plan, payload, last_payload)
     again(job, tallies, outcome, step, payload)
     return false
   end
+  if state == 'suspended' then
+    use('suspending').suspend(job, reason, payload)
+    return false
+  end
   if reason == WHY then reason = job.why end
   job.errors, job.crashes, job.lost = tallies[1], tallies[2], tallies[3]
   if state == 'succeeded' then
@@ -66,6 +72,19 @@ function decisions.carry_out(job, plan, payload, last_payload)
     endings.finish(job, state, reason, outcome, payload, '')
   end
   return true
+end
+
+-- The same of each of some jobs; what follows from one comes before the next, which it may have cancelled.
+function decisions.carry_out_all(jobs, plan, last_payload)
+  for _, job in ipairs(jobs) do
+    if made.agenda then made.agenda.run() end
+    if made.graph and made.graph.has_marked then
+      local run = call('HGET', NS .. 'runs', job.n)
+      job = run and rows.claimed(job.n, run)
+    end
+    if job then decisions.carry_out(job, plan, '', last_payload) end
+  end
+  endings.write()
 end
 
 return decisions

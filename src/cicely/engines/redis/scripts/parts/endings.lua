@@ -6,10 +6,10 @@
 -- what the caller left in the job's `receipt`.
 local counts, rows = use('counts'), use('rows')
 local bin = rows.bin
-local endings = { ended_ids = {} }
+-- `ends`: how the ends of this call count, by n.
+local endings = { ended_ids = {}, ends = {} }
+local CHILDREN, MEMBER = rows.CHILDREN, rows.MEMBER
 local INLINE_BYTES = 1024
--- Jobs to be deleted share a list per sixteenth of a second: a few bytes for each.
-local BUCKETS_PER_S = 16
 local NOTHING = '\196\0'
 
 local written, gone_runs, unheld, unasked, old = {}, {}, {}, {}, {}
@@ -30,16 +30,17 @@ function endings.leave_run(n, session, request, deadline_at)
 end
 
 function endings.leave_waiting(row)
-  if row.due_at then
-    call('ZREM', NS .. 'due', row.n)
-  else
+  if row.due_at then call('ZREM', NS .. 'due', row.n) end
+  if row.waits then
+    use('graph').stop_waiting(row.n)
+  elseif not row.due_at then
     use('ready').remove(row.n, row.queue, row.kind, row.task, row.lane)
   end
   if row.expires_at then call('ZREM', NS .. 'expiring', row.n) end
 end
 
--- Notes an end; a result too large to be read with it lies apart.
-local function note(n, id, end_without_large, error, result, delete_at)
+-- Notes an end; a result too large to be read with it lies apart. Jobs of a workflow are deleted together.
+local function note(n, id, end_without_large, error, result, delete_at, flags)
   local size, large = #written, 0
   if #result > INLINE_BYTES then
     written[size + 1], written[size + 2] = NS .. 'r:' .. n, result
@@ -47,39 +48,52 @@ local function note(n, id, end_without_large, error, result, delete_at)
   end
   written[size + 1] = NS .. 'd:' .. n
   written[size + 2] = end_without_large .. pack(large) .. error .. bin(result)
-  local ns = old[delete_at]
-  if not ns then
-    ns = {}
-    old[delete_at] = ns
+  if flags < MEMBER then
+    local ns = old[delete_at]
+    if not ns then
+      ns = {}
+      old[delete_at] = ns
+    end
+    ns[#ns + 1] = n
   end
-  ns[#ns + 1] = n
   endings.ended_ids[#endings.ended_ids + 1] = id
 end
 
+-- Has the edges out of a job decided that has ended with this fate.
+local function decide_behind(n, id, fate)
+  endings.ends[n] = { fate = fate, id = id }
+  use('agenda').push({ kind = 'decide', n = n, cursor = '0', cause = '', reason = '' })
+end
+
 -- The plain end of a plain job that ran, without the tables that other ends take.
-function endings.succeed(n, session, request, started_at, fence, errors, crashes, lost, id, queue, keep_s, result)
+function endings.succeed(
+  n, session, request, started_at, fence, flags, errors, crashes, lost, id, queue, keep_s, result
+)
   endings.leave_run(n, session, request, nil)
   local delete_at = now + keep_s
   local packed = pack(
     'succeeded', now, started_at, session, request, fence, 1 + errors + crashes + lost, errors, crashes, lost, '',
     'succeeded', delete_at
   )
-  note(n, id, packed, NOTHING, result, delete_at)
+  note(n, id, packed, NOTHING, result, delete_at, flags)
   counts.move(queue, 'running', 'succeeded', 1)
+  if flags % (2 * CHILDREN) >= CHILDREN then decide_behind(n, id, 'success') end
 end
 
--- `job` is a row of a waiting job or the `claimed` part of a running one, which has left its place.
-function endings.finish(job, state, reason, outcome, error, result)
+-- `job` is a row of a waiting job or the `claimed` part of a running one, which has left its place. `fate` says how
+-- its end counts for those after it, where its state does not.
+function endings.finish(job, state, reason, outcome, error, result, fate)
   local delete_at = now + (state == 'failed' and job.keep_failed_s or job.keep_s)
   local packed = pack(
     state, now, job.started_at, job.session, job.receipt or '', job.fence, job.attempt, job.errors, job.crashes,
     job.lost, reason, outcome, delete_at
   )
-  note(job.n, job.id, packed, bin(error), result, delete_at)
+  note(job.n, job.id, packed, bin(error), result, delete_at, job.flags)
   if job.unique ~= '' then call('HDEL', NS .. 'unique', job.unique) end
   if state ~= 'succeeded' then call('ZADD', NS .. 'ended:' .. state, job.n, job.n) end
-  local source = job.is_running and 'running' or job.due_at and 'scheduled' or 'ready'
+  local source = job.is_running and 'running' or job.waits and 'waiting' or job.due_at and 'scheduled' or 'ready'
   counts.move(job.queue, source, state, 1)
+  if rows.has(job.flags, CHILDREN) then decide_behind(job.n, job.id, fate or use('rules').fate[state]) end
 end
 
 local function write_gone_runs()
@@ -95,17 +109,26 @@ local function write_gone_runs()
   gone_runs, unheld, unasked = {}, {}, {}
 end
 
-function endings.write()
+function endings.flush()
   if #gone_runs > 0 then write_gone_runs() end
   many('MSET', nil, written)
   for delete_at, ns in pairs(old) do
-    local bucket = string.format('%.4f', math.ceil(delete_at * BUCKETS_PER_S) / BUCKETS_PER_S)
+    local bucket = rows.bucket(delete_at)
     many('RPUSH', NS .. 'old:' .. bucket, ns)
     call('ZADD', NS .. 'old', bucket, bucket)
   end
   written, old = {}, {}
   if made.ready then made.ready.write() end
   counts.write()
+end
+
+-- Writes what has ended, and carries out what follows from it.
+function endings.write()
+  endings.flush()
+  if made.agenda then
+    made.agenda.run()
+    endings.flush()
+  end
 end
 
 return endings

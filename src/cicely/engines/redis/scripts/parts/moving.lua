@@ -1,11 +1,17 @@
 -- Time passes: due jobs become ready, late ones expire. Each from the head of an ordered index.
-local moving = {}
+-- The first of what is due while anything is left of what an earlier call set in motion.
+local moving = { INTENTS = 'intents' }
 local EXPIRED = 'not started before its deadline'
 
 function moving.promote(batch)
   local ns = call('ZRANGEBYSCORE', NS .. 'due', '-inf', now, 'LIMIT', 0, batch)
   if #ns == 0 then return 0 end
   local rows, ready, counts = use('rows'), use('ready'), use('counts')
+  if ns[1] == moving.INTENTS then
+    table.remove(ns, 1)
+    use('agenda').carry_on()
+    if #ns == 0 then return 0 end
+  end
   -- First: removing is never refused, also by a full server.
   many('ZREM', NS .. 'due', ns)
   for _, n in ipairs(ns) do
@@ -13,8 +19,9 @@ function moving.promote(batch)
     if row then
       row.due_at = nil
       call('SET', NS .. 'j:' .. n, rows.record(row))
+      if row.waits then use('suspending').await_no_more(n) end
       ready.add(n, row.queue, row.kind, row.task, row.lane, row.rank)
-      counts.move(row.queue, 'scheduled', 'ready', 1)
+      counts.move(row.queue, row.waits and 'waiting' or 'scheduled', 'ready', 1)
     end
   end
   ready.write()
@@ -27,8 +34,10 @@ function moving.expire_late(batch)
   if #ns == 0 then return 0 end
   local rows, endings = use('rows'), use('endings')
   for _, n in ipairs(ns) do
-    local row = rows.of(n)
-    if row then
+    -- What follows from one end comes before the next, which may have ended by that.
+    if made.agenda then made.agenda.run() end
+    local row = not endings.ends[n] and rows.of(n)
+    if row and (row.flags == 0 or call('ZSCORE', NS .. 'expiring', n)) then
       endings.leave_waiting(row)
       endings.finish(row, 'expired', EXPIRED, '', '', '')
     end

@@ -7,6 +7,9 @@ local CANDIDATES = 32
 local KINDS_LOOKED_AT = 64
 local SOON_LOOKED_AT = 16
 
+-- Supervisors to be woken, because a claim of theirs was asked to end.
+local called = {}
+
 local function publish(ear)
   return call('PUBLISH', NS .. 'ear:' .. ear, '1') > 0
 end
@@ -18,6 +21,15 @@ function rings.session(id)
   call('HSET', key, 'armed', '0')
   call('ZREM', NS .. 'armed', id)
   return publish(known[2])
+end
+
+function rings.call(worker)
+  called[worker] = true
+end
+
+function rings.answer_calls()
+  for worker in pairs(called) do rings.session(worker) end
+  called = {}
 end
 
 function rings.results(ids)

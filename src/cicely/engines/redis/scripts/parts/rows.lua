@@ -1,22 +1,31 @@
 -- The record of a job, `j:<n>`: MessagePack values one after the other, the most wanted first.
---   head  fence, large, errors, crashes, lost
+--   head  fence, flags, errors, crashes, lost
 --   card  id, queue, keep_s, keep_failed_s, unique, remember_s, max_receives, task, lane, base, tags
 --   body  kind, rank, expires_at, due_at, created_at, attempt, started_at, reason
 --   tail  what only clients read
 -- The card and the tail are written by the client and never change. `base` is what the job's priority
--- adds to its rank; `attempt` and `started_at` are of the last claim that was given back.
+-- adds to its rank; `attempt` and `started_at` are of the last claim that was given back. `flags` say what lies
+-- apart: a large body, a node `w:<n>`, steps, edges out of the job, a workflow that it is of.
 --
 -- A claim, a field of `runs`: request, session, claimed_at, why (it was cancelled, or ''), deadline_at, then
 -- the record's head and the card as far as unique. A plain life never writes a record twice.
-local rows = { CLAIM = 5, KEPT = 10, FENCES = 16777216 }
+local BUCKETS_PER_S = 16
+local rows = {
+  CLAIM = 5, KEPT = 10, FENCES = 16777216, LARGE = 1, NODE = 2, STEPS = 4, CHILDREN = 8, MEMBER = 16, FLAGS = 32,
+}
+
+-- Whether one of the flags is set.
+function rows.has(flags, flag)
+  return flags % (2 * flag) >= flag
+end
 
 function rows.parse(n, record)
-  local a, fence, large, errors, crashes, lost = limit(record, 5)
+  local a, fence, flags, errors, crashes, lost = limit(record, 5)
   local b, id, queue, keep_s, keep_failed_s, unique, remember_s, max_receives, task, lane, base, tags =
     limit(record, 11, a)
   local c, kind, rank, expires_at, due_at, created_at, attempt, started_at, reason = limit(record, 8, b)
   return {
-    n = n, fence = fence, large = large, errors = errors, crashes = crashes, lost = lost,
+    n = n, fence = fence, flags = flags, errors = errors, crashes = crashes, lost = lost,
     id = id, queue = queue, keep_s = keep_s, keep_failed_s = keep_failed_s, unique = unique,
     remember_s = remember_s, max_receives = max_receives, task = task, lane = lane, base = base,
     tags = tags, kind = kind, rank = rank, expires_at = expires_at, due_at = due_at,
@@ -32,12 +41,14 @@ function rows.of(n)
   local is_read, row = pcall(rows.parse, n, record)
   local is_whole = is_read and type(row.id) == 'string' and type(row.queue) == 'string'
     and type(row.task) == 'string' and type(row.base) == 'number' and type(row.kind) == 'string'
-    and type(row.keep_s) == 'number' and type(row.created_at) == 'number'
-  return is_whole and row or nil
+    and type(row.keep_s) == 'number' and type(row.created_at) == 'number' and type(row.flags) == 'number'
+  if not is_whole then return nil end
+  row.waits = rows.has(row.flags, rows.NODE) and call('HGET', NS .. 'w:' .. n, 'waits') == '1'
+  return row
 end
 
 function rows.record(row)
-  return pack(row.fence, row.large, row.errors, row.crashes, row.lost)
+  return pack(row.fence, row.flags, row.errors, row.crashes, row.lost)
     .. row.card
     .. pack(
       row.kind, row.rank, row.expires_at, row.due_at, row.created_at, row.attempt, row.started_at, row.reason
@@ -47,11 +58,11 @@ end
 
 -- What a claim says of its job: enough to end it without reading the record.
 function rows.claimed(n, run)
-  local _, request, session, claimed_at, why, deadline_at, fence, large, errors, crashes, lost, id, queue,
+  local _, request, session, claimed_at, why, deadline_at, fence, flags, errors, crashes, lost, id, queue,
     keep_s, keep_failed_s, unique = limit(run, rows.CLAIM + rows.KEPT)
   return {
     n = n, request = request, session = session, started_at = claimed_at, why = why,
-    deadline_at = deadline_at, fence = fence + 1, large = large, errors = errors, crashes = crashes,
+    deadline_at = deadline_at, fence = fence + 1, flags = flags, errors = errors, crashes = crashes,
     lost = lost, attempt = 1 + errors + crashes + lost, id = id, queue = queue, keep_s = keep_s,
     keep_failed_s = keep_failed_s, unique = unique, is_running = true,
   }
@@ -64,6 +75,31 @@ function rows.rewrite_claim(run, job)
     'HSET', NS .. 'runs', job.n,
     pack(job.request, job.session, job.started_at, job.why, job.deadline_at) .. kept
   )
+end
+
+-- Where the flags stand in a record or a claim, if they are not all set there yet, and what they are to be.
+local function place_of_flags(packed, before, flags)
+  local at = limit(packed, before)
+  local known = string.byte(packed, at + 1)
+  local all = bit.bor(known, flags)
+  if all ~= known then return at, string.char(all) end
+end
+
+-- Sets flags in the record of a job and in its claim.
+function rows.flag(n, flags)
+  local record, run = call('GET', NS .. 'j:' .. n), call('HGET', NS .. 'runs', n)
+  if not record then return end
+  local at, all = place_of_flags(record, 1, flags)
+  if at then call('SETRANGE', NS .. 'j:' .. n, at, all) end
+  if not run then return end
+  at, all = place_of_flags(run, rows.CLAIM + 1, flags)
+  if at then call('HSET', NS .. 'runs', n, sub(run, 1, at) .. all .. sub(run, at + 2)) end
+end
+
+-- The instant under which a job to be deleted is listed: those of a sixteenth of a second share a list, which
+-- costs a few bytes for each.
+function rows.bucket(delete_at)
+  return string.format('%.4f', math.ceil(delete_at * BUCKETS_PER_S) / BUCKETS_PER_S)
 end
 
 -- Fences are compared by what tokens hold of them.
@@ -81,6 +117,16 @@ function rows.bin(bytes)
   if size < 256 then return '\196' .. string.char(size) .. bytes end
   if size < 65536 then return '\197' .. struct.pack('>I2', size) .. bytes end
   return '\198' .. struct.pack('>I4', size) .. bytes
+end
+
+-- Reads what `bin` wrote, which Lua's own unpacker cannot: where it ends, and the bytes.
+function rows.read_bin(packed, from)
+  local kind = string.byte(packed, from + 1)
+  local head, size = 2, string.byte(packed, from + 2)
+  if kind == 197 then head, size = 3, struct.unpack('>I2', packed, from + 2) end
+  if kind == 198 then head, size = 5, struct.unpack('>I4', packed, from + 2) end
+  local last = from + head + size
+  return last, sub(packed, from + head + 1, last)
 end
 
 return rows

@@ -5,12 +5,12 @@ local FENCES, CLAIM_AND_KEPT = rows.FENCES, rows.CLAIM + rows.KEPT
 
 -- Records the outcome of a claim; nil where that does not hold.
 local function conclude(n, request, fence, plan, run, payload, last_payload)
-  local _, asked, session, started_at, why, deadline_at, claims, _, errors, crashes, lost, id, queue, keep_s, _,
+  local _, asked, session, started_at, why, deadline_at, claims, flags, errors, crashes, lost, id, queue, keep_s, _,
     unique = limit(run, CLAIM_AND_KEPT)
   if asked ~= request or (claims + 1) % FENCES ~= fence then return nil end
   if plan[1] == 'succeeded' and why == '' and not deadline_at and unique == '' then
     endings.succeed(
-      n, session, request, started_at, claims + 1, errors, crashes, lost, id, queue, keep_s, payload
+      n, session, request, started_at, claims + 1, flags, errors, crashes, lost, id, queue, keep_s, payload
     )
     return 'a'
   end
@@ -38,6 +38,9 @@ function settling.settle(at)
   local verdicts, accepted = {}, {}
   for i = 1, total do
     local n, request, fence, plan, place = ns[i], requests[i], fences[i], plans[choices[i]], at + 3 * i
+    -- What follows from one outcome comes before the next, which it may have cancelled.
+    if made.agenda then made.agenda.run() end
+    if made.graph and made.graph.has_marked then runs[i] = call('HGET', NS .. 'runs', n) end
     local verdict = runs[i] and not accepted[n]
       and conclude(n, request, fence, plan, runs[i], ARGV[place], ARGV[place + 1])
     if verdict then

@@ -79,12 +79,24 @@ local function open_queues(queues)
   return open
 end
 
--- Adds what a client needs of a claim: n, record, checkpoint, large body. Only who ran left a checkpoint.
-local function add_claim(reply, n, record, has_run, large)
+-- Adds what a client needs of a claim: n, record, checkpoint, large body. Only who ran left a checkpoint. What
+-- goes with claims of workflows comes last, beside which of the claims it is of.
+local function add_claim(reply, n, record, has_run, flags)
   local size = #reply
   reply[size + 1], reply[size + 2] = n, record
   reply[size + 3] = has_run and call('HGET', NS .. 'l:' .. n, 'checkpoint')
-  reply[size + 4] = large == 1 and call('GET', NS .. 'b:' .. n)
+  reply[size + 4] = flags % 2 == 1 and call('GET', NS .. 'b:' .. n)
+  if flags > 1 then
+    local extras = reply.extras or {}
+    reply.extras = extras
+    extras[#extras + 1] = { (size - 1) / 4, use('parents').with_claim(n, flags) }
+  end
+end
+
+-- The reply is whole: a last value that does not belong to four others are the extras.
+local function with_extras(reply)
+  reply[#reply + 1] = reply.extras
+  return reply
 end
 
 local function add_repeated(reply, session, request)
@@ -92,22 +104,22 @@ local function add_repeated(reply, session, request)
     local run = call('HGET', NS .. 'runs', n)
     local record = run and call('GET', NS .. 'j:' .. n)
     if record and rows.claimed(n, run).request == request then
-      local _, _, large = limit(record, 2)
-      add_claim(reply, n, record, true, large)
+      local _, _, flags = limit(record, 2)
+      add_claim(reply, n, record, true, flags)
     end
   end
 end
 
--- Where the kept part of a record ends, its fence, and whether its body is large; nothing where somebody
+-- Where the kept part of a record ends, its fence and its flags; nothing where somebody
 -- damaged it.
 local function sound(record, right_queue)
-  local is_read, kept, fence, large, errors, crashes, lost, id, queue, keep_s, keep_failed_s, unique =
+  local is_read, kept, fence, flags, errors, crashes, lost, id, queue, keep_s, keep_failed_s, unique =
     pcall(limit, record or '', rows.KEPT)
   if is_read and queue == right_queue and type(id) == 'string' and type(unique) == 'string'
-    and type(fence) == 'number' and (large == 0 or large == 1) and type(keep_s) == 'number'
+    and type(fence) == 'number' and type(flags) == 'number' and flags >= 0 and flags < rows.FLAGS and type(keep_s) == 'number'
     and type(keep_failed_s) == 'number' and type(errors) == 'number' and type(crashes) == 'number'
     and type(lost) == 'number' then
-    return kept, fence, large
+    return kept, fence, flags
   end
 end
 
@@ -119,7 +131,8 @@ local function park(n, pair)
   local card = pack(id, pair.queue, kept_s, kept_s, '', 0, 0, pair.task, '', 0, nil)
   local body = pack(pair.kind, 0, nil, nil, now, 0, nil, '')
   -- The tail is an array of three: priority 0, no options, no body.
-  call('SET', NS .. 'j:' .. n, pack(0, 0, 0, 0, 0) .. card .. body .. '\147' .. pack(0) .. nothing .. nothing)
+  local flags = call('EXISTS', NS .. 'out:' .. n) * rows.CHILDREN
+  call('SET', NS .. 'j:' .. n, pack(0, flags, 0, 0, 0) .. card .. body .. '\147' .. pack(0) .. nothing .. nothing)
   call('HSET', NS .. 'ids', id, n)
   endings.finish(rows.of(n), 'failed', 'malformed', '', '', '')
   endings.write()
@@ -146,7 +159,7 @@ local function write_taken(taking, reply, request, deadline_at)
   local claim = pack(request, session.id, now, '', deadline_at)
   for i, n in ipairs(taking.ns) do
     local record, pair = records[i], taking.from[i]
-    local kept, fence, large = sound(record, pair.queue)
+    local kept, fence, flags = sound(record, pair.queue)
     if not kept then
       park(n, pair)
     elseif not taking.has_late or not is_late(n, record) then
@@ -154,7 +167,7 @@ local function write_taken(taking, reply, request, deadline_at)
       began[#began + 1] = claim .. sub(record, 1, kept)
       held[#held + 1] = n
       counts.move(pair.queue, 'ready', 'running', 1)
-      add_claim(reply, n, record, fence > 0, large)
+      add_claim(reply, n, record, fence > 0, flags)
       if deadline_at then call('ZADD', NS .. 'late', deadline_at, n) end
     end
   end
@@ -186,13 +199,14 @@ function taking.take(session, demand)
   local reply = { moving.seconds_until(due_at) }
   if call('HEXISTS', NS .. 'asked:' .. session.id, request) == 1 then
     add_repeated(reply, session, request)
-    return reply
+    call('HDEL', NS .. 'session:' .. session.id, 'doubted')
+    return with_extras(reply)
   end
   local taken = { session = session, queues = {}, streams = {}, ns = {}, from = {}, has_late = has_late }
   local queues = open_queues(demand[2])
   for _, ask in ipairs(demand[3]) do answer(taken, ask, queues) end
   if #taken.ns > 0 then write_taken(taken, reply, request, visibility_s and now + visibility_s) end
-  return reply
+  return with_extras(reply)
 end
 
 return taking

@@ -1,0 +1,26 @@
+-- enqueue_graph: stores those of some jobs that are new, with their labels and edges, all or none.
+-- Keys: those of enqueue; w:<n>, in:<n>, out:<n>, broken:<n>, of:<workflow>, grp:<group>, hold:<workflow>,
+-- wf:<workflow>, workflows, and those of what edges out of ended jobs decide.
+-- Work: the jobs and edges of the call, and 256 of those that follow.
+-- ARGV: now, labels and edges, then as for enqueue.
+-- Returns for each job the id of the one that stands for it, false where that is the new job; or the id of an end
+-- that is nowhere.
+local storing = use('storing')
+local labels, edges = unpack(cmsgpack.unpack(ARGV[2]))
+local ids = storing.ids(3)
+local ends, is_new = {}, {}
+for _, id in ipairs(ids) do is_new[id] = true end
+for i = 1, #edges, 3 do
+  for j = i, i + 1 do
+    if not is_new[edges[j]] then ends[#ends + 1] = edges[j] end
+  end
+end
+for i, n in ipairs(read_all(NS .. 'ids', ends)) do
+  if not n then return ends[i] end
+end
+storing.note(labels, edges)
+local replies = storing.store(3, ids)
+storing.link(ids, edges)
+use('endings').write()
+ring()
+return replies

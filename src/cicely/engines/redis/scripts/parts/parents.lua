@@ -1,0 +1,57 @@
+-- How the parents of a job stand.
+local rows = use('rows')
+local parents = {}
+local INLINE = use('rules').inline_parents
+
+local function error_of(n)
+  local ended = n and call('GET', NS .. 'd:' .. n)
+  if ended then return select(2, rows.read_bin(ended, (limit(ended, 14)))) end
+  return n and call('HGET', NS .. 'l:' .. n, 'error') or ''
+end
+
+local function state_of(n, row)
+  if call('HEXISTS', NS .. 'runs', n) == 1 then return 'running' end
+  return row.waits and 'waiting' or row.due_at and 'scheduled' or 'ready'
+end
+
+-- Returns id, traits, state, error, result, cause, is_gone.
+local function told(n, score)
+  local row, traits = rows.of(n), score % 64
+  if not row then return { call('HGET', NS .. 'gone', n) or '', traits, 'succeeded', '', '', '', 1 } end
+  local state, error, result, _
+  local ended = call('GET', NS .. 'd:' .. n)
+  if ended then
+    local after
+    state = select(2, limit(ended, 1))
+    after, error = rows.read_bin(ended, (limit(ended, 14)))
+    _, result = rows.read_bin(ended, after)
+    if select(15, limit(ended, 14)) == 1 then result = call('GET', NS .. 'r:' .. n) end
+  else
+    state, error, result = state_of(n, row), error_of(n), ''
+  end
+  local cause = rows.has(row.flags, rows.NODE) and call('HGET', NS .. 'w:' .. n, 'cause') or ''
+  if cause ~= '' then
+    local origin = call('HGET', NS .. 'ids', cause)
+    if origin and origin ~= 'tomb' then error = error_of(origin) end
+  end
+  return { row.id, traits, state, error, result, cause, 0 }
+end
+
+function parents.list(n, after, count)
+  local links = call('ZRANGE', NS .. 'in:' .. n, after, after + count - 1, 'WITHSCORES')
+  local told_of = {}
+  for i = 1, #links, 2 do told_of[#told_of + 1] = told(links[i], tonumber(links[i + 1])) end
+  return told_of
+end
+
+-- What goes with a claim: workflow, group, how many parents, how many steps, the parents where they are few.
+function parents.with_claim(n, flags)
+  local steps = rows.has(flags, rows.STEPS) and call('LLEN', NS .. 'o:' .. n) or 0
+  if not rows.has(flags, rows.NODE) then return { '', '', 0, steps, {} } end
+  local workflow, group, joins = unpack(call('HMGET', NS .. 'w:' .. n, 'workflow', 'group', 'joins'))
+  joins = tonumber(joins or 0)
+  local few = joins > 0 and joins <= INLINE and parents.list(n, 0, INLINE) or {}
+  return { workflow or '', group or '', joins, steps, few }
+end
+
+return parents

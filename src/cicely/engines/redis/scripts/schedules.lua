@@ -1,0 +1,3 @@
+-- schedules: reads every schedule.
+-- Keys: schedules. Work: the schedules.
+return call('HVALS', NS .. 'schedules')
