@@ -20,14 +20,17 @@ _OWN: Final = ("durability", "schema", "pooler")
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 _CONNECT_TIMEOUT_S: Final = 5
 
-#: So that a host that vanished is noticed within half a minute, wherever nobody said otherwise.
+#: How long a server may be silent: a beat must be repeated before its lease of 30 s runs out.
+_SILENCE_MS: Final = 10_000
+
+#: So that a host that vanished is noticed in time, wherever nobody said otherwise.
 _DEFAULTS: Final = {
     "connect_timeout": str(_CONNECT_TIMEOUT_S),
     "application_name": "cicely",
     "keepalives_idle": "10",
     "keepalives_interval": "5",
     "keepalives_count": "3",
-    "tcp_user_timeout": "20000",
+    "tcp_user_timeout": str(_SILENCE_MS),
 }
 
 
@@ -93,6 +96,12 @@ class Address:
     def user(self) -> str:
         """The user's name."""
         return self._options.get("user", "")
+
+    @property
+    def silence_s(self) -> float:
+        """How long a call waits for a silent server; the URL's `tcp_user_timeout`."""
+        text = self._options.get("tcp_user_timeout", "")
+        return (int(text) if text.isdigit() and int(text) else _SILENCE_MS) / 1000
 
     def scrubbed(self, text: str) -> str:
         """Return a text without the password, should it be in it."""

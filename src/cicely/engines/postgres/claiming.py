@@ -13,13 +13,15 @@ from typing import Any, Final
 
 from cicely.core.job import Claim, Kind, Tallies
 from cicely.engines.contract import Ask, Demand, Intake
-from cicely.engines.postgres.endings import expire
+from cicely.engines.postgres.cascade import expire
 from cicely.engines.postgres.member import Member
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.sweeping import promote, take_back_messages
 from cicely.engines.postgres.transaction import READY, RUNNING, Transaction, Values, token_of
+from cicely.engines.postgres.workflows import with_extras
 
 _SQL: Final = statements("claim")
+_SESSIONS: Final = statements("sessions")
 _QUEUES: Final = _SQL["queues"]
 _PAIRS: Final = _SQL["pairs"]
 _HEADS: Final = _SQL["heads"]
@@ -29,21 +31,26 @@ _NEXT_DUE: Final = _SQL["next_due"]
 
 PROMOTED_PER_CLAIM: Final = 256
 _LARGEST_CHUNK: Final = 256
-_FIRST_KEY: Final = (-(1 << 63), -1)
 _FRESH: Final = Tallies()
 
 
 def claim(txn: Transaction, member: Member, demand: Demand) -> Intake:
     """Hand out ready jobs to `member`."""
+    is_repeated = bool(_repeated(txn, member, demand))
+    if is_repeated:
+        # Its session's row is locked first, as by a beat: none hands these back any more.
+        txn.execute(_SESSIONS["trust"], {"id": member.number})
     if demand.visibility_s is not None:
         take_back_messages(txn, PROMOTED_PER_CLAIM)
     promote(txn, PROMOTED_PER_CLAIM)
-    claims = _repeated(txn, member, demand)
+    claims = _repeated(txn, member, demand) if is_repeated else []
     if not claims:
         taking = _Taking(txn, member, demand)
         for ask in demand.asks:
             taking.answer(ask)
         claims = taking.claims
+        if taking.flagged:
+            claims = with_extras(txn, taking.flagged, claims)
     txn.is_stirred = True
     txn.claimer = member.session.id
     txn.passed_on = not claims
@@ -59,17 +66,20 @@ def next_due_in_s(txn: Transaction) -> float | None:
 def _repeated(txn: Transaction, member: Member, demand: Demand) -> list[Claim]:
     """Return what this very request was given before and is still held."""
     claims = []
+    flagged = {}
     for *values, job_class, queue in txn.rows(
         _REPEATED, {"session": member.number, "request": demand.request}
     ):
         task, kind = txn.class_of(job_class)
         claims.append(_claim_of(values, demand.request, task=task, kind=kind, queue=txn.queue_name(queue)))
-    return claims
+        if values[14]:
+            flagged[values[2]] = (values[1], values[14])
+    return with_extras(txn, flagged, claims) if flagged else claims
 
 
 def _claim_of(values: Sequence[Any], request: bytes, *, task: str, kind: Kind, queue: str) -> Claim:
     """Make a claim of a row of `heads`."""
-    _, n, job_id, created_at, _, errors, crashes, lost, fence, options, body, checkpoint, _ = values
+    _, n, job_id, created_at, _, errors, crashes, lost, fence, options, body, checkpoint, _, _, _ = values
     tallies = Tallies(errors, crashes, lost) if errors or crashes or lost else _FRESH
     return Claim(
         token_of(request, n, fence + 1),
@@ -108,7 +118,8 @@ class _Stream:
         #: (rank, n) of its first job, which another claim may be taking.
         self.first = pair[3:]
         self.task, self.kind = txn.class_of(pair[2])
-        self._read_to: Values = _FIRST_KEY
+        # Not from the very first entry: the remains of jobs that are gone may stand before it.
+        self._read_to: Values = (pair[3], pair[4] - 1)
         self._wanted = wanted
         self._chunk: list[Values] = []
         self._at = 0
@@ -150,6 +161,8 @@ class _Taking:
         self._late: list[int] = []
         self._taken: list[Values] = []
         self._fences: list[int] = []
+        #: The number and traits of jobs that are not plain, by id.
+        self.flagged: dict[str, tuple[int, int]] = {}
         self.claims: list[Claim] = []
 
     def answer(self, ask: Ask) -> None:
@@ -186,6 +199,8 @@ class _Taking:
         self.claims.append(taken)
         self._taken.append(row)
         self._fences.append(taken.fence)
+        if row[14]:
+            self.flagged[taken.job_id] = (row[1], row[14])
 
     def expire(self, row: Values) -> None:
         """Note a job that was to start before now."""
@@ -203,11 +218,15 @@ class _Taking:
         txn.execute(
             _START,
             {
-                "places": [row[12] for row in self._taken],
+                "places_0": self._places(0),
+                "places_1": self._places(1),
+                "places_2": self._places(2),
+                "places_3": self._places(3),
                 "expire_ats": [row[4] for row in bounded],
                 "expire_ns": [row[1] for row in bounded],
                 "ns": [row[1] for row in self._taken],
                 "fences": self._fences,
+                "traits": [row[14] for row in self._taken],
                 "session": self._member.number,
                 "request": demand.request,
                 "now": now,
@@ -216,7 +235,12 @@ class _Taking:
         )
         txn.count(queue, READY, -len(self._taken))
         txn.count(queue, RUNNING, len(self._taken))
+        txn.taken += len(self._taken)
         self._taken, self._fences = [], []
+
+    def _places(self, part: int) -> list[str]:
+        """Return where in one part of `ready` the taken jobs stand."""
+        return [row[12] for row in self._taken if row[13] == part]
 
 
 class _Filling:

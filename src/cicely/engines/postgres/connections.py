@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import Final
 
 import psycopg
-from psycopg import Connection, sql
+from psycopg import sql
 
 from cicely.engines.postgres import schema
 from cicely.engines.postgres.address import SYNCHRONOUS_COMMIT, Address
+from cicely.engines.postgres.bounded import BoundedConnection
 from cicely.engines.postgres.faults import refused, translated
 from cicely.engines.postgres.transaction import Link
 from cicely.errors import EngineUnavailable
@@ -22,7 +23,8 @@ MOST_OPEN: Final = 8
 _PATIENCE_S: Final = 30.0
 
 #: The statements are written for nested loops over indexes, whatever the statistics say of tables that
-#: are empty now and full in a second; a client that was stopped inside a transaction lets go of its locks.
+#: are empty now and full in a second; a client that was stopped inside a transaction lets go of its locks,
+#: and a statement that its client has given up ends.
 _SETTINGS: Final = (
     "SELECT set_config('search_path', {schema}, {is_local}),"
     " set_config('synchronous_commit', {commit}, {is_local}),"
@@ -31,7 +33,8 @@ _SETTINGS: Final = (
     " set_config('enable_seqscan', 'off', {is_local}), set_config('enable_hashjoin', 'off', {is_local}),"
     " set_config('enable_mergejoin', 'off', {is_local}), set_config('jit', 'off', {is_local}),"
     " set_config('max_parallel_workers_per_gather', '0', {is_local}),"
-    " set_config('idle_in_transaction_session_timeout', '15s', {is_local}),"
+    " set_config('idle_in_transaction_session_timeout', '5s', {is_local}),"
+    " set_config('statement_timeout', {patience}, {is_local}),"
     " set_config('client_min_messages', 'warning', {is_local})"
 )
 
@@ -73,14 +76,7 @@ class Connections:
 
     def connected(self) -> Link:
         """Make a connection, configured. Raises an EngineError."""
-        try:
-            link: Link = Connection.connect(
-                self.address.conninfo,
-                autocommit=True,
-                prepare_threshold=2 if self.address.pooler == "none" else None,
-            )
-        except psycopg.Error as error:
-            raise refused(error, self.address) from error
+        link = self.unchecked()
         try:
             self._prepare(link)
         except psycopg.Error as error:
@@ -91,10 +87,23 @@ class Connections:
             raise
         return link
 
-    def _prepare(self, link: Link) -> None:
+    def unchecked(self) -> BoundedConnection:
+        """Make a connection, whatever is in the database. Raises an EngineError."""
+        try:
+            return BoundedConnection.connect(
+                self.address.conninfo,
+                autocommit=True,
+                prepare_threshold=2 if self.address.pooler == "none" else None,
+            )
+        except psycopg.Error as error:
+            raise refused(error, self.address) from error
+
+    def _prepare(self, link: BoundedConnection) -> None:
         if not self._is_checked:
+            # More patiently: tables may have to be made, or another process may be making them.
             schema.check(link, self.address)
             self._is_checked = True
+        link.patience_s = self.address.silence_s
         if self.address.pooler == "none":
             link.execute(self.settings(is_local=False))
 
@@ -104,6 +113,7 @@ class Connections:
             schema=sql.Literal(self.address.schema),
             commit=sql.Literal(SYNCHRONOUS_COMMIT[self.address.durability]),
             is_local=sql.Literal(is_local),
+            patience=sql.Literal(f"{int(self.address.silence_s * 1000)}ms"),
         )
 
     def forget_idle(self) -> None:

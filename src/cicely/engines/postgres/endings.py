@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
 
 from cicely.core.job import Kind, Tallies, rank
 from cicely.core.outcome import Again, Finish
-from cicely.core.states import State, allows
+from cicely.core.states import State
+from cicely.engines.postgres.graph import LABEL
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import (
     CODES,
@@ -18,6 +20,7 @@ from cicely.engines.postgres.transaction import (
     RUNNING,
     SCHEDULED,
     SUCCEEDED,
+    WAITING,
     Retry,
     Transaction,
     Values,
@@ -25,12 +28,14 @@ from cicely.engines.postgres.transaction import (
 )
 
 _SQL: Final = statements("settle")
+_GRAPH: Final = statements("graph")
 _ROWS: Final = _SQL["rows"]
 _LOCKS: Final = (
     (_SQL["lock_run"], RUNNING),
     (_SQL["lock_ready"], READY),
     (_SQL["lock_deferred"], SCHEDULED),
     (_SQL["lock_done"], SUCCEEDED),
+    (_SQL["lock_waiting"], WAITING),
 )
 _MOST_LOOKS: Final = 8
 
@@ -66,6 +71,8 @@ class Row(msgspec.Struct, gc=False):
     cancelling: bool
     reason: str
     end: int | None
+    traits: int
+    waits: bool
 
     @property
     def tallies(self) -> Tallies:
@@ -89,6 +96,8 @@ class Row(msgspec.Struct, gc=False):
             return self.end
         if self.is_running:
             return RUNNING
+        if self.waits:
+            return WAITING
         return READY if self.due_at is None else SCHEDULED
 
     @property
@@ -114,9 +123,24 @@ def locked_rows(txn: Transaction, ns: Iterable[int]) -> list[Row]:
     for _ in range(_MOST_LOOKS):
         places = {(n, code) for statement, code in _LOCKS for (n,) in txn.rows(statement, {"ns": wanted})}
         rows = rows_of(txn, wanted)
-        if all((row.n, min(row.state_code, SUCCEEDED)) in places for row in rows):
+        if all((row.n, _place_of(row)) in places for row in rows):
             return rows
     raise Retry
+
+
+def _place_of(row: Row) -> int:
+    """Return for which place in _LOCKS a job's lock stands: all ends have one."""
+    return SUCCEEDED if row.end is not None else row.state_code
+
+
+def fresh(txn: Transaction, rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield rows, read anew once the end of one has moved others."""
+    seen = txn.spread
+    for row in rows:
+        if txn.spread == seen:
+            yield row
+        else:
+            yield from rows_of(txn, (row.n,))
 
 
 def held_by(txn: Transaction, session: int) -> list[Row]:
@@ -132,6 +156,7 @@ class Endings:
         self._unrun: list[int] = []
         self._done: list[Values] = []
         self._ready: list[Values] = []
+        self._unwait: list[int] = []
 
     def carry_out(self, row: Row, step: Finish | Again, reason: str, request: bytes | None = None) -> None:
         """Do what was decided; `reason` is the attempt's, `request` that of a settled claim."""
@@ -158,9 +183,11 @@ class Endings:
         if row.unique_key is not None:
             txn.execute(_SQL["ununiq"], (row.unique_key, row.id))
         keep_s = row.keep_failed_s if code == FAILED else row.keep_s
+        # A workflow is deleted as a whole.
+        delete_at = math.inf if row.traits & LABEL else txn.now + keep_s
         self._done.append(
             (
-                row.n, code, txn.now, txn.now + keep_s, row.started_at, row.session, request, row.fence,
+                row.n, code, txn.now, delete_at, row.started_at, row.session, request, row.fence,
                 row.attempt, step.reason, reason, step.error or None, step.result or None,
             )
         )  # fmt: skip
@@ -190,13 +217,14 @@ class Endings:
         )  # fmt: skip
         if step.error:
             txn.execute(_SQL["error"], (row.n, step.error))
-        txn.execute(
-            _SQL["attempt"],
-            (
-                row.n, row.fence, row.attempt, reason, row.started_at, txn.now, row.session,
-                step.error or None,
-            ),
-        )  # fmt: skip
+        if step.has_started:
+            txn.execute(
+                _SQL["attempt"],
+                (
+                    row.n, row.fence, row.attempt, reason, row.started_at, txn.now, row.session,
+                    step.error or None,
+                ),
+            )  # fmt: skip
         if due_at is None:
             self._ready.append((row.queue, row.lane, job_class, order, row.n))
             txn.move(row.queue, RUNNING, READY)
@@ -213,9 +241,11 @@ class Endings:
         if row.is_running:
             self._unrun.append(row.n)
             return
+        if row.waits:
+            self._unwait.append(row.n)
         if row.due_at is not None:
             txn.execute(_SQL["undeferred"], (row.due_at, row.n))
-        else:
+        elif not row.waits:
             place = (row.queue, row.lane, row.job_class, row.rank, row.n)
             txn.execute(_SQL["unready"], place)
         if row.expires_at is not None:
@@ -226,15 +256,8 @@ class Endings:
         txn = self._txn
         if self._unrun:
             txn.execute(_SQL["unrun"], {"ns": self._unrun})
+        if self._unwait:
+            txn.execute(_GRAPH["stop_waiting"], {"ns": self._unwait})
         txn.many(_SQL["done"], self._done)
         txn.many(_SQL["ready"], self._ready)
-
-
-def expire(txn: Transaction, ns: Iterable[int]) -> None:
-    """End jobs that were to start before now, wherever they stand."""
-    endings = Endings(txn)
-    for row in locked_rows(txn, ns):
-        if allows("expire", row.state):
-            late = Finish(State.EXPIRED, row.tallies, "not started before its deadline")
-            endings.finish(row, late)
-    endings.write()
+        self._unrun, self._unwait, self._done, self._ready = [], [], [], []

@@ -11,8 +11,12 @@ import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, TypeVar
 
+import psycopg
+
+from cicely.core.edge import Edge, ParentEnd
 from cicely.core.job import Enqueued, Filter, Job, NewJob, Page
-from cicely.core.outcome import Outcome
+from cicely.core.outcome import Outcome, Step
+from cicely.engines.checks import Check
 from cicely.engines.contract import (
     Beat,
     Demand,
@@ -20,26 +24,36 @@ from cicely.engines.contract import (
     Intake,
     QueueRecord,
     Save,
+    Schedule,
     Session,
     SessionRecord,
     Settled,
     Silent,
     Swept,
 )
+from cicely.engines.migrating import Migrated
 from cicely.engines.postgres import (
     blobs,
     claiming,
     enqueueing,
     reading,
+    schedules,
     sessions,
     settling,
     steering,
-    sweeping,
+    upkeep,
+    waiting,
+    workflows,
 )
 from cicely.engines.postgres.address import Address
+from cicely.engines.postgres.callers import caller_of
 from cicely.engines.postgres.connections import Connections
 from cicely.engines.postgres.durability import facts
+from cicely.engines.postgres.enclosed import Enclosed
+from cicely.engines.postgres.examination import checks
+from cicely.engines.postgres.faults import translated
 from cicely.engines.postgres.notifications import Listener, PostgresBell
+from cicely.engines.postgres.schema import migrate
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import Transaction
 from cicely.engines.postgres.transactions import Transactions, Work
@@ -69,6 +83,17 @@ class PostgresEngine:
         with self._opened().connections.one():
             return
 
+    def migrate(self) -> Migrated:
+        """Bring the tables to this Cicely's version; see `engines/migrating.py`."""
+        connections = Connections(self._address)
+        try:
+            with connections.unchecked() as link:
+                return migrate(link, self._address)
+        except psycopg.Error as error:
+            raise translated(error, self._address) from error
+        finally:
+            connections.close()
+
     def close(self) -> None:
         home, self._home = self._home, None
         if home is not None and home.pid == os.getpid():
@@ -76,6 +101,10 @@ class PostgresEngine:
 
     def facts(self) -> Facts:
         return self._read(lambda txn: facts(txn.link, self._address))
+
+    def checks(self) -> list[Check]:
+        """Examine the server; see `engines/checks.py`."""
+        return self._opened().transactions.by_itself(lambda link: checks(link, self._address))
 
     def _opened(self) -> _Home:
         home = self._home
@@ -100,8 +129,8 @@ class PostgresEngine:
     def join(self, session: Session) -> None:
         self._write("join", lambda txn: sessions.join(txn, session))
 
-    def beat(self, held: Mapping[str, Collection[bytes]]) -> list[Beat]:
-        return self._write("beat", lambda txn: sessions.beat(txn, held))
+    def beat(self, held: Mapping[str, Collection[bytes]], number: int) -> list[Beat]:
+        return self._write("beat", lambda txn: sessions.beat(txn, held, number))
 
     def retire(self, session_id: str, outcomes: Sequence[Outcome] = ()) -> None:
         self._write("retire", lambda txn: sessions.retire(txn, session_id, outcomes))
@@ -110,14 +139,21 @@ class PostgresEngine:
         return self._read(lambda txn: sessions.sessions(txn.rows(_SESSIONS["open_sessions"])))
 
     # --- the life of a job ----------------------------------------------------------------
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
-        if not jobs:
+    def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge] = ()) -> list[Enqueued]:
+        if not jobs and not edges:
             return []
         transactions = self._opened().transactions
-        if transactions.is_pooled or not enqueueing.is_plain(jobs):
-            return transactions.write("enqueue", lambda txn: enqueueing.enqueue(txn, jobs))
+        if transactions.is_pooled or edges or not enqueueing.is_plain(jobs):
+            return transactions.write("enqueue", lambda txn: workflows.enqueue_any(txn, jobs, edges))
         given_now = transactions.given_now
         return transactions.at_once("enqueue", lambda txn: enqueueing.enqueue_plain(txn, jobs, given_now))
+
+    def within(self, connection: object) -> Enclosed:
+        """Return the caller's transaction, as a place to enqueue in; see `engines/within.py`."""
+        return Enclosed(caller_of(connection), self._opened().transactions)
+
+    def publish(self, workflow: str) -> None:
+        self._write("publish", lambda txn: workflows.publish(txn, workflow))
 
     def claim(self, session_id: str, demand: Demand) -> Intake:
         return self._write("claim", lambda txn: _claim(txn, session_id, demand))
@@ -131,7 +167,7 @@ class PostgresEngine:
 
     # --- upkeep ---------------------------------------------------------------------------
     def sweep(self, batch: int, silent: Sequence[Silent] = ()) -> Swept:
-        return self._write("sweep", lambda txn: _sweep(txn, batch, silent))
+        return self._write("sweep", lambda txn: upkeep.sweep(txn, batch, silent))
 
     # --- waking up ------------------------------------------------------------------------
     def doorbell(self, session_id: str) -> PostgresBell:
@@ -150,6 +186,12 @@ class PostgresEngine:
     def queues(self) -> list[QueueRecord]:
         return self._read(reading.queues)
 
+    def parents(self, job_id: str, *, after: int = 0, limit: int = 1_000) -> list[ParentEnd]:
+        return self._read(lambda txn: workflows.parents(txn, job_id, after, limit))
+
+    def steps(self, job_id: str, *, after: int = 0, limit: int = 1_000) -> list[Step]:
+        return self._read(lambda txn: waiting.steps(txn, job_id, after, limit))
+
     # --- steering -------------------------------------------------------------------------
     def steer(self, move: str, job_ids: Sequence[str], *, reason: str = "") -> list[str]:
         return self._write("steer", lambda txn: steering.steer(txn, move, job_ids, reason))
@@ -159,6 +201,22 @@ class PostgresEngine:
 
     def resume(self, queue: str) -> None:
         self._write("resume", lambda txn: steering.resume(txn, queue))
+
+    def signal(self, event_id: str, name: str, key: str, value: bytes) -> str:
+        return self._write("signal", lambda txn: waiting.signal(txn, event_id, (name, key), value))
+
+    # --- schedules ------------------------------------------------------------------------
+    def schedules(self) -> list[Schedule]:
+        return self._read(schedules.schedules)
+
+    def put_schedule(self, schedule: Schedule) -> None:
+        self._write("put_schedule", lambda txn: schedules.put(txn, schedule))
+
+    def drop_schedule(self, name: str) -> bool:
+        return self._write("drop_schedule", lambda txn: schedules.drop(txn, name))
+
+    def tick(self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob]) -> bool:
+        return self._write("tick", lambda txn: schedules.tick(txn, seen, then, jobs))
 
     # --- blobs ----------------------------------------------------------------------------
     def put_blob(self, job_id: str, digest: str, data: bytes) -> None:
@@ -227,22 +285,3 @@ def _settle(txn: Transaction, session_id: str, outcomes: Sequence[Outcome], dema
     if member is None or demand is None:
         return Settled(verdicts)
     return Settled(verdicts, claiming.claim(txn, member, demand))
-
-
-def _sweep(txn: Transaction, batch: int, silent: Sequence[Silent]) -> Swept:
-    rescued = sum(sweeping.rescue(txn, one) for one in sorted(silent, key=lambda one: one.session_id))
-    taken_back = sweeping.take_back_messages(txn, batch)
-    promoted = sweeping.promote(txn, batch)
-    expired = sweeping.expire_late(txn, batch)
-    deleted = sweeping.delete_old(txn, batch)
-    sweeping.forget(txn, batch)
-    sweeping.fold(txn, batch)
-    txn.is_stirred = True
-    return Swept(
-        promoted=promoted,
-        rescued=rescued,
-        expired=expired,
-        deleted=deleted,
-        next_due_in_s=claiming.next_due_in_s(txn),
-        more=batch in (promoted, expired, deleted, taken_back),
-    )

@@ -21,10 +21,12 @@ ADD_ONE: Final = _SQL["add_one"]
 
 
 def is_plain(jobs: Sequence[NewJob]) -> bool:
-    """Return whether one statement stores all of them: no unique keys, each id once."""
+    """Return whether one statement stores all of them: no unique keys or labels, each id once."""
     if len(jobs) == 1:
-        return not jobs[0].unique
-    return not any(job.unique for job in jobs) and len({job.id for job in jobs}) == len(jobs)
+        return not (jobs[0].unique or jobs[0].workflow or jobs[0].group or jobs[0].held)
+    if any(job.unique or job.workflow or job.group or job.held for job in jobs):
+        return False
+    return len({job.id for job in jobs}) == len(jobs)
 
 
 def enqueue_plain(txn: Transaction, jobs: Sequence[NewJob], given_now: float | None) -> list[Enqueued]:
@@ -96,7 +98,7 @@ def _instants(values: Iterable[float | None]) -> list[float | None]:
 
 def enqueue(txn: Transaction, jobs: Sequence[NewJob]) -> list[Enqueued]:
     """Store those of `jobs` that are new, in their order."""
-    batch = _Batch(txn, jobs)
+    batch = Batch(txn, jobs)
     told = [batch.answer(job) for job in jobs]
     if batch.chosen:
         stored = txn.rows(ADD, columns(batch.chosen, txn.names, txn.now))
@@ -106,7 +108,7 @@ def enqueue(txn: Transaction, jobs: Sequence[NewJob]) -> list[Enqueued]:
     return told
 
 
-class _Batch:
+class Batch:
     """Jobs of which some have unique keys, or an id twice: who stands for whom."""
 
     def __init__(self, txn: Transaction, jobs: Sequence[NewJob]) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from cicely.engines.contract import Session
+
+_decode = msgspec.json.Decoder(Session).decode
 
 
 class Member:
@@ -26,3 +30,11 @@ class Member:
         """Return whether this session may take from `queue`; one that named none takes from any."""
         queues = self.session.queues
         return not queues or queue in queues
+
+
+def session_of(session_id: str, facts: bytes) -> Session:
+    """Read a session's facts; where they were damaged by hand it can run nothing, but be rescued."""
+    try:
+        return _decode(facts)
+    except ValueError:
+        return Session(id=session_id, worker=session_id)

@@ -85,7 +85,7 @@ def _outline(txn: Transaction, values: Values) -> Job:
         _, job_id, job_class, queue, lane, priority, tags, unique, errors, crashes, lost, attempt,
         fence, created_at, due_at, expires_at, started_at, reason, claimed_at, run_fence, cancelling,
         session, end, end_started_at, ended_at, end_fence, end_attempt, end_reason, end_error,
-        progress, error,
+        progress, error, workflow, group, waits, event, cause, pending,
     ) = values  # fmt: skip
     task, kind = txn.class_of(job_class)
     tallies = Tallies(errors, crashes, lost)
@@ -96,6 +96,8 @@ def _outline(txn: Transaction, values: Values) -> Job:
     elif claimed_at is not None:
         state = State.RUNNING
         started_at, fence, attempt = claimed_at, run_fence, tallies.attempt
+    elif waits:
+        state = State.WAITING
     else:
         state = State.READY if due_at is None else State.SCHEDULED
     return Job(
@@ -121,6 +123,11 @@ def _outline(txn: Transaction, values: Values) -> Job:
         reason=reason,
         progress=progress or b"",
         error=error or b"",
+        workflow=workflow or "",
+        group=group or "",
+        pending=pending,
+        event=event or "",
+        cause=cause or "",
     )
 
 
@@ -145,7 +152,11 @@ def _candidates(txn: Transaction, where: Filter, before: int) -> Iterator[int]:
     states = set(where.states)
     if where.tag:
         return _newest(txn, "newest_tagged", before, where.tag)
-    if not states or states & {State.READY, State.SCHEDULED}:
+    if where.workflow:
+        return _newest(txn, "newest_labelled", before, where.workflow)
+    if where.group:
+        return _newest(txn, "newest_grouped", before, where.group)
+    if not states or states & {State.READY, State.SCHEDULED, State.WAITING}:
         return _newest(txn, "newest", before)
     by_state = [_newest(txn, "newest_running", before)] if State.RUNNING in states else []
     if State.SUCCEEDED in states:

@@ -40,12 +40,19 @@ class Ringer:
             if now - self._rung_at >= _DEBOUNCE_S:
                 self._rung_at = now
                 return True
+        self.ring_soon(work)
+        return False
+
+    def ring_soon(self, work: Collection[tuple[str, str]]) -> None:
+        """Ring in a moment, by the thread."""
+        with self._lock:
+            if self._is_closed or not work:
+                return
             self._waiting.update(work)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="cicely-ring", daemon=True)
                 self._thread.start()
             self._lock.notify()
-        return False
 
     def _run(self) -> None:
         while True:

@@ -9,11 +9,12 @@ import msgspec
 
 from cicely.core.outcome import Outcome
 from cicely.engines.contract import Beat, Session, SessionRecord
-from cicely.engines.postgres.endings import Endings, held_by, rows_of
-from cicely.engines.postgres.member import Member
+from cicely.engines.postgres.cascade import Moves
+from cicely.engines.postgres.endings import fresh, held_by, rows_of
+from cicely.engines.postgres.member import Member, session_of
 from cicely.engines.postgres.settling import settle
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Transaction, Values, token_of
+from cicely.engines.postgres.transaction import TOKEN_BYTES, Transaction, Values, token_of
 from cicely.errors import SessionClosed
 
 _SQL: Final = statements("sessions")
@@ -23,7 +24,6 @@ _ENTER: Final = _SQL["enter"]
 _MOST_REMEMBERED: Final = 4_096
 
 _encode = msgspec.json.Encoder(order="sorted").encode
-_decode = msgspec.json.Decoder(Session).decode
 
 
 def member_of(txn: Transaction, session_id: str) -> Member:
@@ -61,40 +61,45 @@ def join(txn: Transaction, session: Session) -> None:
         raise SessionClosed(f"session {session.id} was retired: join under another id")
 
 
-def beat(txn: Transaction, held: Mapping[str, Collection[bytes]]) -> list[Beat]:
-    """Count heartbeats; hand back what a session does not know to be its own."""
+def beat(txn: Transaction, held: Mapping[str, Collection[bytes]], number: int) -> list[Beat]:
+    """Take a heartbeat of each session; hand back what two of them in a row did not name."""
     txn.is_stirred = True
-    beats = {key: _beat_one(txn, key, set(held[key])) for key in sorted(held)}
+    beats = {key: _beat_one(txn, key, set(held[key]), number) for key in sorted(held)}
     return [beats[key] for key in held]
 
 
-def _beat_one(txn: Transaction, session_id: str, named: set[bytes]) -> Beat:
-    member = txn.row(_SQL["beat"], {"key": session_id, "now": txn.now})
+def _beat_one(txn: Transaction, session_id: str, named: set[bytes], number: int) -> Beat:
+    member = txn.row(_SQL["beating"], {"key": session_id})
     if member is None:
         return Beat(session_id, alive=False, lost=tuple(sorted(named)))
-    number, lease_s = member
+    session, last, doubted = member
     claims = {
-        token_of(request, n, fence): (n, claimed_at, cancelling)
-        for n, request, fence, claimed_at, cancelling in txn.rows(_SQL["held_tokens"], {"session": number})
+        token_of(request, n, fence): (n, cancelling)
+        for n, request, fence, cancelling in txn.rows(_SQL["held_tokens"], {"session": session})
     }
-    known_before = txn.now - lease_s * 2 / 3
-    unknown = {
-        token
-        for token, (_, claimed_at, _) in claims.items()
-        if token not in named and claimed_at < known_before
-    }
-    _release(txn, [claims[token][0] for token in unknown], "its claim's reply was lost")
+    unknown: set[bytes] = set()
+    if number > last:
+        unnamed = claims.keys() - named
+        unknown = unnamed & _tokens_in(doubted) if number == last + 1 else set()
+        packed = b"".join(sorted(unnamed - unknown)) or None
+        txn.execute(_SQL["beat"], {"id": session, "beat": number, "now": txn.now, "doubted": packed})
+        _release(txn, [claims[token][0] for token in unknown], "its claim's reply was lost")
     return Beat(
         session_id,
         alive=True,
-        cancelled=tuple(sorted(t for t, claim in claims.items() if claim[2] and t not in unknown)),
+        cancelled=tuple(sorted(t for t, claim in claims.items() if claim[1] and t not in unknown)),
         lost=tuple(sorted(named - claims.keys())),
     )
 
 
+def _tokens_in(doubted: bytes | None) -> set[bytes]:
+    packed = doubted or b""
+    return {packed[at : at + TOKEN_BYTES] for at in range(0, len(packed), TOKEN_BYTES)}
+
+
 def _release(txn: Transaction, ns: Collection[int], reason: str) -> None:
-    endings = Endings(txn)
-    for row in rows_of(txn, ns):
+    endings = Moves(txn)
+    for row in fresh(txn, rows_of(txn, ns)):
         endings.release(row, reason)
     endings.write()
 
@@ -105,8 +110,8 @@ def retire(txn: Transaction, session_id: str, outcomes: Sequence[Outcome]) -> No
     if row is None:
         return
     settle(txn, outcomes)
-    endings = Endings(txn)
-    for held in held_by(txn, row[0]):
+    endings = Moves(txn)
+    for held in fresh(txn, held_by(txn, row[0])):
         endings.release(held, "its session was retired")
     endings.write()
     close(txn, row[0])
@@ -116,14 +121,6 @@ def retire(txn: Transaction, session_id: str, outcomes: Sequence[Outcome]) -> No
 def close(txn: Transaction, number: int) -> None:
     """Close a session for ever."""
     txn.execute(_SQL["close"], {"id": number, "now": txn.now})
-
-
-def session_of(session_id: str, facts: bytes) -> Session:
-    """Read a session's facts; where they were damaged by hand it can run nothing, but be rescued."""
-    try:
-        return _decode(facts)
-    except ValueError:
-        return Session(id=session_id, worker=session_id)
 
 
 def sessions(rows: Sequence[Values]) -> list[SessionRecord]:

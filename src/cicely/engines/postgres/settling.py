@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from cicely.core.outcome import Again, Outcome, Succeeded, decide, reason_of
+from cicely.core.edge import Fate
+from cicely.core.failpoints import failpoint
+from cicely.core.outcome import Again, Outcome, Pause, Succeeded, Suspended, decide, reason_of
 from cicely.engines.contract import RECEIPT_LEASES, Save, Verdict
-from cicely.engines.postgres.endings import Endings, rows_of
+from cicely.engines.postgres import edges, waiting, workflows
+from cicely.engines.postgres.cascade import Cascade, Moves
+from cicely.engines.postgres.endings import Row, rows_of
+from cicely.engines.postgres.graph import LABEL, NODE, OUT, End, Nodes
+from cicely.engines.postgres.intents import Kind, Work
+from cicely.engines.postgres.releasing import follow_successes
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import (
     FENCE_MASK,
@@ -48,20 +56,28 @@ class _Settling:
 
     def __init__(self, txn: Transaction, outcomes: Sequence[Outcome]) -> None:
         self._txn = txn
-        self._endings = Endings(txn)
+        self._endings = Moves(txn)
         self._recorded: dict[bytes, str] = {}
         self._successes: dict[int, int] = {}
         self._plain: list[Values] = []
-        named = sorted({number_in(outcome.token) for outcome in outcomes})
+        self._followed: list[End] = []
+        self._named = sorted({number_in(outcome.token) for outcome in outcomes})
+        self._read()
+
+    def _read(self) -> None:
+        """Read the claims, which are locked from then on."""
         self._held: dict[bytes, Values] = {
-            token_of(row[1], row[0], row[2]): row for row in txn.rows(_HELD, {"ns": named})
+            token_of(row[1], row[0], row[2]): row for row in self._txn.rows(_HELD, {"ns": self._named})
         }
+        self._seen = self._txn.spread
 
     def verdict(self, outcome: Outcome) -> Verdict:
         """Record one outcome and return what became of it."""
         token = outcome.token
         reason = reason_of(outcome)
-        held = self._held.pop(token, None)
+        if self._txn.spread != self._seen:
+            self._read()
+        held = None if token in self._recorded else self._held.get(token)
         if held is None:
             recorded = self._recorded_reason(token)
             return Verdict.ALREADY if recorded == reason else Verdict.STALE
@@ -69,6 +85,8 @@ class _Settling:
         if isinstance(outcome, Succeeded) and not held[5] and held[10] is None:
             self._succeed(outcome, held)
         else:
+            # In their order: what follows from the ends so far may have changed this job.
+            self._write_successes()
             self._settle(outcome, held[0])
         return Verdict.ACCEPTED
 
@@ -87,8 +105,11 @@ class _Settling:
         return row[0] if row else None
 
     def _succeed(self, outcome: Succeeded, held: Values) -> None:
-        n, request, fence, session, claimed_at, _, job_id, queue, keep_s, attempt, _ = held
-        delete_at = self._txn.now + keep_s
+        n, request, fence, session, claimed_at, _, job_id, queue, keep_s, attempt, _, traits = held
+        # A workflow is deleted as a whole.
+        delete_at = math.inf if traits & LABEL else self._txn.now + keep_s
+        if traits & OUT:
+            self._followed.append(End(n, Fate.SUCCESS, job_id))
         self._plain.append(
             (n, delete_at, claimed_at, session, request, fence, attempt, outcome.result or None)
         )
@@ -98,8 +119,12 @@ class _Settling:
     def _settle(self, outcome: Outcome, n: int) -> None:
         [row] = rows_of(self._txn, (n,))
         step = decide(outcome, row.tallies, cancelling=bool(row.cancelling), why=row.reason)
-        if isinstance(step, Again):
+        if isinstance(step, Again | Pause):
             self._keep_receipt(outcome, row.session)
+        if isinstance(step, Pause):
+            self._endings.write()
+            suspend(self._txn, row, step.suspended)
+            return
         self._endings.carry_out(row, step, reason_of(outcome), outcome.token[:REQUEST_BYTES])
 
     def _keep_receipt(self, outcome: Outcome, session: int | None) -> None:
@@ -110,12 +135,40 @@ class _Settling:
     def write(self) -> None:
         """Write all of it."""
         self._endings.write()
-        if self._plain:
-            parts = [list(part) for part in zip(*self._plain, strict=True)]
-            self._txn.execute(_SUCCEED, dict(zip(_COLUMNS, parts, strict=True), now=self._txn.now))
+        self._write_successes()
+
+    def _write_successes(self) -> None:
+        if not self._plain:
+            return
+        parts = [list(part) for part in zip(*self._plain, strict=True)]
+        self._txn.execute(_SUCCEED, dict(zip(_COLUMNS, parts, strict=True), now=self._txn.now))
         for queue, jobs in self._successes.items():
             self._txn.count(queue, RUNNING, -jobs)
             self._txn.count(queue, SUCCEEDED, jobs)
+        followed, self._followed = self._followed, []
+        self._plain, self._successes = [], {}
+        if followed:
+            failpoint("postgres.settle.before_release")
+            follow_successes(self._txn, followed)
+
+
+def suspend(txn: Transaction, row: Row, outcome: Suspended) -> None:
+    """Let a job wait, after what it comes after from now on."""
+    waiting.pause(txn, row, outcome)
+    if outcome.publishes:
+        workflows.publish(txn, outcome.publishes)
+    if outcome.edges:
+        ends = edges.Ends(txn, outcome.edges, {})
+        edges.add(txn, outcome.edges, ends, {})
+    if outcome.edges or row.traits & NODE:
+        nodes = Nodes(txn)
+        nodes.lock([row.n])
+        node = nodes.get(row.n)
+        nodes.write()
+        if node is None or node.broken or not node.is_free:
+            Cascade(txn).run([Work(Kind.JUDGE, row.n)])
+            return
+    waiting.wait(txn, row, outcome)
 
 
 def save(txn: Transaction, saves: Sequence[Save]) -> list[bool]:
@@ -134,3 +187,4 @@ def _save_one(txn: Transaction, one: Save) -> None:
         txn.execute(_SAVE["live"], (n, one.progress, one.checkpoint))
     if one.visibility_s is not None:
         txn.execute(_SAVE["deadline"], (txn.now + one.visibility_s, n))
+    waiting.record_steps(txn, n, one.steps)

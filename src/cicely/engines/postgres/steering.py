@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from cicely.core.job import rank
-from cicely.core.outcome import CANCELLED, Finish
-from cicely.core.states import State, allows
-from cicely.engines.contract import RECEIPT_LEASES
-from cicely.engines.postgres.endings import Endings, Row, locked_rows
-from cicely.engines.postgres.sessions import session_of
-from cicely.engines.postgres.settling import DEFAULT_LEASE_S
+from cicely.core.states import allows
+from cicely.engines.postgres.cascade import Cascade
+from cicely.engines.postgres.endings import Row, fresh, locked_rows
+from cicely.engines.postgres.graph import OUT
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.sweeping import delete
-from cicely.engines.postgres.transaction import READY, Transaction, token_of
+from cicely.engines.postgres.transaction import Transaction
+from cicely.engines.postgres.undoing import Undoing
 
 _SQL: Final = statements("steer")
-_ENQUEUE: Final = statements("enqueue")
-_SETTLE: Final = statements("settle")
+_GRAPH: Final = statements("graph")
 
 
 def steer(txn: Transaction, move: str, job_ids: Sequence[str], reason: str) -> list[str]:
@@ -28,61 +25,24 @@ def steer(txn: Transaction, move: str, job_ids: Sequence[str], reason: str) -> l
     wanted = list(dict.fromkeys(job_ids))
     numbers = [n for (n,) in txn.rows(_SQL["by_ids"], {"ids": wanted})] if wanted else []
     rows = {row.id: row for row in locked_rows(txn, numbers)}
-    return [
-        job_id
-        for job_id in wanted
-        if (row := rows.get(job_id)) is not None and allows(move, row.state) and act(txn, row, reason)
-    ]
+    known = (rows[job_id] for job_id in wanted if job_id in rows)
+    return [row.id for row in fresh(txn, known) if allows(move, row.state) and act(txn, row, reason)]
 
 
 def _cancel(txn: Transaction, row: Row, reason: str) -> bool:
-    if not row.is_running:
-        endings = Endings(txn)
-        endings.finish(row, Finish(State.CANCELLED, row.tallies, reason or CANCELLED))
-        endings.write()
-        return True
-    if not row.cancelling:
-        txn.execute(_SQL["reason"], (reason or CANCELLED, row.n))
-    txn.execute(_SQL["mark"], (row.n,))
-    holder = txn.row(_SQL["worker"], (row.session,))
-    if holder is not None:
-        txn.called.append(session_of(*holder).worker)
+    cascade = Cascade(txn)
+    cascade.cancel(row, reason)
+    cascade.run(())
     return True
 
 
 def _revive(txn: Transaction, row: Row, reason: str) -> bool:
-    if row.unique_key is not None and not _takes_key(txn, row):
-        return False
-    _keep_last_attempt(txn, row)
-    order = rank(row.priority, txn.now, ageing_s=row.ageing_s)
-    txn.execute(
-        _SQL["revive"],
-        (row.fence, row.attempt_then, row.started_at, order, reason or "revived", row.n),
-    )
-    txn.execute(_SQL["clear_error"], (row.n,))
-    txn.execute(_SETTLE["ready"], (row.queue, row.lane, row.job_class, order, row.n))
-    txn.move(row.queue, row.state_code, READY)
-    return True
-
-
-def _takes_key(txn: Transaction, row: Row) -> bool:
-    return bool(txn.rows(_ENQUEUE["hold"], {"keys": [row.unique_key], "ids": [row.id]}))
-
-
-def _keep_last_attempt(txn: Transaction, row: Row) -> None:
-    """Turn a job's end into one of its attempts, with a receipt for whoever repeats the outcome."""
-    [end] = txn.rows(_SQL["end"], (row.n,))
-    _, ended_at, started_at, session, request, fence, attempt, outcome, error = end
-    if session is not None:
-        record = (row.n, fence, attempt, outcome, started_at, ended_at, session, error)
-        txn.execute(_SETTLE["attempt"], record)
-    if request is not None:
-        until_at = txn.now + RECEIPT_LEASES * DEFAULT_LEASE_S
-        txn.execute(_SETTLE["receipt"], (token_of(request, row.n, fence), outcome, until_at))
-    txn.execute(_SQL["undone"], (row.n,))
+    return Undoing(txn).revive(row, reason)
 
 
 def _discard(txn: Transaction, row: Row, reason: str) -> bool:
+    if row.traits & OUT and txn.rows(_GRAPH["has_live_child"], {"ns": [row.n]}):
+        return False
     delete(txn, (row.n,))
     return True
 

@@ -7,31 +7,40 @@ from typing import Final
 
 from cicely.core.outcome import after_loss, after_visibility
 from cicely.engines.contract import RECEIPT_LEASES, Silent
-from cicely.engines.postgres.endings import Endings, expire, held_by, rows_of
+from cicely.engines.postgres.cascade import Moves, expire
+from cicely.engines.postgres.endings import fresh, held_by, rows_of
+from cicely.engines.postgres.graph import OUT
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import (
     READY,
     SCHEDULED,
+    WAITING,
     Transaction,
     Values,
     tags_of,
     token_of,
 )
+from cicely.engines.postgres.waiting import forget_events, time_out
 
 _SQL: Final = statements("sweep")
 _PROMOTE: Final = _SQL["promote"]
 _OVERDUE: Final = _SQL["overdue"]
 _SESSIONS: Final = statements("sessions")
 _SETTLE: Final = statements("settle")
+_GRAPH: Final = statements("graph")
 _BLOB: Final = statements("blob")
 _FORGET_DEAD_BELLS: Final = statements("news")["forget_dead"]
 
 #: How long a closed session's name is kept for the attempts that it made.
 _SESSION_KEPT_S: Final = 90 * 86_400.0
 
+#: A job that is past its retention is looked at again so much later while one after it lives.
+_KEPT_LONGER_S: Final = 3_000.0
+
 #: Counter rows are narrow: so many are folded for each step of the other duties.
 FOLDED_PER_STEP: Final = 10
 
+_UNLINKS: Final = [_SQL[name] for name in ("drop_node", "drop_label", "drop_step", "drop_arrival")]
 _DELETIONS: Final = [
     statement for name, statement in _SQL.items() if name.startswith("delete_") and name != "delete_blob"
 ]
@@ -42,9 +51,9 @@ def rescue(txn: Transaction, silent: Silent) -> int:
     member = txn.row(_SESSIONS["silent"], {"key": silent.session_id, "beat": silent.beat})
     if member is None:
         return 0
-    endings = Endings(txn)
+    endings = Moves(txn)
     rows = held_by(txn, member[0])
-    for row in rows:
+    for row in fresh(txn, rows):
         step = after_loss(row.tallies, cancelling=bool(row.cancelling), why=row.reason)
         endings.carry_out(row, step, "lost")
     endings.write()
@@ -57,8 +66,8 @@ def take_back_messages(txn: Transaction, batch: int) -> int:
     overdue = txn.rows(_OVERDUE, _until_now(txn, batch))
     if not overdue:
         return 0
-    endings = Endings(txn)
-    for row in rows_of(txn, (n for (n,) in overdue)):
+    endings = Moves(txn)
+    for row in fresh(txn, rows_of(txn, (n for (n,) in overdue))):
         if row.cancelling:
             endings.release(row, "cancelled")
             continue
@@ -71,8 +80,9 @@ def take_back_messages(txn: Transaction, batch: int) -> int:
 def promote(txn: Transaction, batch: int) -> int:
     """Make due jobs ready; return how many."""
     due = txn.rows(_PROMOTE, _until_now(txn, batch))
-    for (queue,) in due:
-        txn.move(queue, SCHEDULED, READY)
+    waited = time_out(txn, [n for _, n in due]) if due else ()
+    for queue, n in due:
+        txn.move(queue, WAITING if n in waited else SCHEDULED, READY)
     return len(due)
 
 
@@ -87,8 +97,18 @@ def expire_late(txn: Transaction, batch: int) -> int:
 def delete_old(txn: Transaction, batch: int) -> int:
     """Delete jobs past their retention; return how many."""
     old = txn.rows(_SQL["old"], _until_now(txn, batch))
-    delete(txn, sorted(n for (n,) in old))
+    before_others = [n for n, traits in old if traits is not None and traits & OUT]
+    kept = _with_live_children(txn, before_others) if before_others else set()
+    delete(txn, sorted(n for n, _ in old if n not in kept))
     return len(old)
+
+
+def _with_live_children(txn: Transaction, ns: list[int]) -> set[int]:
+    """Return the jobs that are kept for those after them, to be looked at again later."""
+    kept = {n for (n,) in txn.rows(_GRAPH["has_live_child"], {"ns": ns})}
+    if kept:
+        txn.execute(_SQL["keep_longer"], {"ns": list(kept), "until": txn.now + _KEPT_LONGER_S})
+    return kept
 
 
 def delete(txn: Transaction, ns: Sequence[int]) -> None:
@@ -100,17 +120,33 @@ def delete(txn: Transaction, ns: Sequence[int]) -> None:
         _bury(txn, remains)
     # Only what has ended, whatever a damaged index says.
     gone = [remains[0] for remains in ended]
+    linked = [remains[0] for remains in ended if remains[-1]]
+    if linked:
+        _unlink(txn, linked)
     for statement in _DELETIONS if gone else ():
         txn.execute(statement, {"ns": gone})
     if gone:
         txn.execute(_SQL["delete_blob"], {"ids": [remains[1] for remains in ended]})
 
 
+def _unlink(txn: Transaction, ns: Sequence[int]) -> None:
+    """Delete what only jobs of workflows have; those after them may ask who they were."""
+    where = {"ns": list(ns)}
+    txn.execute(_SQL["forsake"], where)
+    before = [parent for (parent,) in txn.rows(_SQL["cut"], where)]
+    if before:
+        txn.execute(_SQL["forget_gone"], {"ns": before})
+    workflows = [name for (name,) in txn.rows(_SQL["workflows_of"], where)]
+    txn.execute(_SQL["drop_held"], {**where, "workflows": workflows})
+    for statement in _UNLINKS:
+        txn.execute(statement, where)
+
+
 def _bury(txn: Transaction, remains: Values) -> None:
     """Keep what outlives a job: a tomb of its id, a receipt of its end while it is young."""
     (
         n, job_id, job_class, queue, remember_s, tags, state, ended_at, request, fence, outcome,
-        lease_s,
+        lease_s, _,
     ) = remains  # fmt: skip
     if remember_s > 0:
         txn.execute(_SQL["tomb"], (job_id, job_class, queue, state, txn.now + remember_s))
@@ -126,6 +162,7 @@ def forget(txn: Transaction, batch: int) -> None:
     txn.execute(_FORGET_DEAD_BELLS)
     txn.execute(_SQL["forget_receipts"], _until_now(txn, batch))
     txn.execute(_SQL["forget_tombs"], _until_now(txn, batch))
+    forget_events(txn, batch)
     before = {"before": txn.now - _SESSION_KEPT_S, "batch": batch}
     txn.execute(_SESSIONS["forget_closed"], before)
     for check_at, job_id, digest, has_job in txn.rows(_SQL["orphans"], _until_now(txn, batch)):

@@ -14,13 +14,17 @@ from cicely.engines.postgres.member import Member
 from cicely.engines.postgres.names import Names
 from cicely.engines.postgres.statements import statements
 
-#: How a state is stored; the columns of delta and counter stand in this order, too.
-CODES: Final = {state: code for code, state in enumerate(State)}
-STATES: Final = tuple(State)
-SCHEDULED, READY, RUNNING, SUCCEEDED, FAILED, CANCELLED, EXPIRED = range(7)
+#: How a state is stored; the columns of delta and counter stand in this order, too. New ones go to the end.
+STATES: Final = (
+    State.SCHEDULED, State.READY, State.RUNNING, State.SUCCEEDED, State.FAILED, State.CANCELLED,
+    State.EXPIRED, State.WAITING,
+)  # fmt: skip
+CODES: Final = {state: code for code, state in enumerate(STATES)}
+SCHEDULED, READY, RUNNING, SUCCEEDED, FAILED, CANCELLED, EXPIRED, WAITING = range(8)
 
 #: Token = the claim's request + n and the low bits of the fence, so that no index is needed.
 REQUEST_BYTES: Final = 8
+TOKEN_BYTES: Final = 2 * REQUEST_BYTES
 _FENCE_BITS: Final = 24
 FENCE_MASK: Final = (1 << _FENCE_BITS) - 1
 
@@ -53,6 +57,12 @@ class Transaction:
         self.passed_on = False
         #: (queue, task) of the new work, where that is known already.
         self.work: list[tuple[str, str]] | None = None
+        #: How many jobs were taken from `ready`: after some thousand its parts are looked after.
+        self.taken = 0
+        #: Jobs at which decided edges have arrived; whether intents were left; how often others were moved.
+        self.arrived: set[int] = set()
+        self.left_over = False
+        self.spread = 0
         self._counts: dict[int, list[int]] = {}
 
     def execute(self, statement: str, bindings: Bindings | None = None) -> None:
@@ -120,7 +130,7 @@ def token_of(request: bytes, n: int, fence: int) -> bytes:
 
 def number_in(token: bytes) -> int:
     """Return the n that a token names; -1 for what is no token."""
-    if len(token) != 2 * REQUEST_BYTES:
+    if len(token) != TOKEN_BYTES:
         return -1
     return int.from_bytes(token[REQUEST_BYTES:], "big") >> _FENCE_BITS
 

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 import psycopg
 from psycopg import Cursor, errors
 
 from cicely.core.failpoints import failpoint
+from cicely.core.job import NewJob
 from cicely.engines.postgres.connections import Connections
 from cicely.engines.postgres.faults import translated
 from cicely.engines.postgres.member import Member
 from cicely.engines.postgres.names import Names, Unnamed, add
 from cicely.engines.postgres.news import WAITING, tell
+from cicely.engines.postgres.releasing import fold, ripe
 from cicely.engines.postgres.ringer import Ringer
 from cicely.engines.postgres.transaction import Link, Retry, Transaction, Values
+from cicely.engines.postgres.turning import TURN_EVERY, turn
+from cicely.engines.postgres.undoing import carry_on
 from cicely.errors import EngineUnavailable
+
+log = logging.getLogger("cicely")
 
 T = TypeVar("T")
 
@@ -27,11 +36,15 @@ Work = Callable[[Transaction], T]
 
 _MOST_REPEATS: Final = 12
 _PAUSE_S: Final = 0.002
+#: So many intents are carried out behind a call.
+_CARRIED_ON: Final = 16
 
 #: Several statements in one message: one round trip.
 _CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+#: Before the snapshot is taken: what it sees in these parts must not be emptied while it is looked at.
+_PARTS_STAY: Final = "LOCK TABLE run, ready, delta IN ACCESS SHARE MODE"
 _IN_THE_WAY: Final = (errors.DeadlockDetected, errors.SerializationFailure, Retry)
 
 
@@ -40,9 +53,14 @@ class Transactions:
 
     def __init__(self, connections: Connections, *, now: Callable[[], float] | None) -> None:
         self._connections = connections
+        self.address = connections.address
         self._now = now
+        #: Connections of callers that lead to this very database.
+        self.checked: weakref.WeakSet[Link] = weakref.WeakSet()
         self.names = Names()
         self._naming = threading.Lock()
+        self._taken = 0
+        self._has_left_over = False
         self._members: dict[str, Member] = {}
         self._ringer = Ringer(self._ring_later)
         # Behind a pooler each transaction may run on another connection of the server: it brings its
@@ -50,7 +68,7 @@ class Transactions:
         self.is_pooled = connections.address.pooler != "none"
         local = f"{connections.settings(is_local=True).as_string()}; " if self.is_pooled else ""
         self._begin_write = f"{_WRITE}; {local}{_CLOCK}".encode()
-        self._begin_read = f"{_READ}; {local}{_CLOCK}".encode()
+        self._begin_read = f"{_READ}; {local}{_PARTS_STAY}; {_CLOCK}".encode()
         self._end = b"COMMIT" if self.is_pooled else f"COMMIT; {WAITING}".encode()
 
     @property
@@ -69,9 +87,65 @@ class Transactions:
             waiting = _last_answer(link.execute(self._end))
             failpoint(f"postgres.{verb}.after_commit")
             _tell(txn, waiting)
+            self._turn_after(txn.taken, link)
+            self._finish_after(txn, link)
+            self._has_left_over |= txn.left_over
             return result
 
         return self._carried_out(once)
+
+    def _finish_after(self, txn: Transaction, link: Link) -> None:
+        """Fold what has arrived at jobs behind this call's; and do a page of what earlier calls left."""
+        if not txn.arrived and not self._has_left_over:
+            return
+        # The verb was carried out, whatever becomes of this: a sweep does it as well.
+        try:
+            if self._has_left_over:
+                self._has_left_over = False
+                self._beside(link, lambda beside: carry_on(beside, _CARRIED_ON))
+            while txn.arrived and (wanted := ripe(txn, txn.arrived)):
+                txn = self._beside(link, partial(fold, ns=wanted))
+        except _IN_THE_WAY:
+            link.execute("ROLLBACK")
+        except psycopg.Error as error:
+            log.warning("what comes after some jobs is left to a sweep: %s", error)
+            link.close()
+
+    def _beside(self, link: Link, work: Work[object]) -> Transaction:
+        """Carry out something in a transaction of its own, behind a verb's."""
+        txn = self._begin(link, self._begin_write)
+        work(txn)
+        txn.write_counts()
+        failpoint("postgres.beside.before_commit")
+        waiting = _last_answer(link.execute(self._end))
+        self._has_left_over = self._has_left_over or txn.left_over
+        _tell(txn, waiting)
+        return txn
+
+    def by_itself(self, work: Callable[[Link], T]) -> T:
+        """Ask the server things that are about no job, each statement by itself."""
+
+        def once(link: Link) -> T:
+            if not self.is_pooled:
+                return work(link)
+            link.execute(self._begin_write)
+            answer = work(link)
+            link.execute(b"COMMIT")
+            return answer
+
+        return self._carried_out(once)
+
+    def _turn_after(self, taken: int, link: Link) -> None:
+        self._taken += taken
+        if self._taken < TURN_EVERY:
+            return
+        self._taken = 0
+        # Upkeep: the verb was carried out, whatever becomes of it.
+        try:
+            turn(link, lambda: link.execute(self._begin_write))
+        except psycopg.Error as error:
+            log.warning("the parts of hot tables stay as they are: %s", error)
+            link.close()
 
     def read(self, work: Work[T]) -> T:
         """Carry out a reading verb in one snapshot."""
@@ -97,6 +171,27 @@ class Transactions:
             return result
 
         return self._carried_out(once)
+
+    def learn_names(self, jobs: Sequence[NewJob]) -> None:
+        """Give each queue and class of `jobs` its number, in a transaction of our own."""
+
+        def look() -> None:
+            for job in jobs:
+                self.names.class_id(job.task, job.kind)
+                self.names.queue_id(job.queue)
+
+        try:
+            look()
+        except Unnamed:
+            self._carried_out(lambda link: look())
+
+    def identity(self, statement: str, name: str) -> Values:
+        """Return which database this is."""
+        return self._carried_out(lambda link: link.execute(statement, (name,), binary=True).fetchall()[0])
+
+    def ring_soon(self, work: set[tuple[str, str]]) -> None:
+        """Ring for what somebody else commits about now."""
+        self._ringer.ring_soon(work)
 
     def _ring_later(self, work: set[tuple[str, str]]) -> None:
         with self._connections.one() as link:

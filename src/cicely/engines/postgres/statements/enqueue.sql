@@ -31,8 +31,8 @@ WITH clock AS MATERIALIZED (
     ON CONFLICT (id) DO NOTHING
     RETURNING n, id, queue, lane, class, rank, due_at, expires_at, tags
 ), at_once AS (
-    INSERT INTO ready (queue, lane, class, rank, n)
-    SELECT queue, lane, class, rank, n FROM fresh WHERE due_at IS NULL
+    INSERT INTO ready (part, queue, lane, class, rank, n)
+    SELECT (SELECT last_value FROM ready_turn), queue, lane, class, rank, n FROM fresh WHERE due_at IS NULL
 ), later AS (
     INSERT INTO deferred (due_at, n) SELECT due_at, n FROM fresh WHERE due_at IS NOT NULL
 ), bounded AS (
@@ -42,8 +42,9 @@ WITH clock AS MATERIALIZED (
     SELECT DISTINCT t.tag, n FROM fresh, json_array_elements_text(tags::json) AS t (tag)
     WHERE tags IS NOT NULL
 ), counted AS (
-    INSERT INTO delta (queue, scheduled, ready)
-    SELECT queue, count(due_at), count(*) - count(due_at) FROM fresh GROUP BY queue
+    INSERT INTO delta (part, queue, scheduled, ready)
+    SELECT (SELECT last_value FROM delta_turn), queue, count(due_at), count(*) - count(due_at)
+    FROM fresh GROUP BY queue
 )
 SELECT id FROM fresh
 
@@ -63,9 +64,10 @@ WITH fresh AS (
     ON CONFLICT (id) DO NOTHING
     RETURNING n, id, rank
 ), at_once AS (
-    INSERT INTO ready (queue, lane, class, rank, n) SELECT %(queue)s, %(lane)s, %(class)s, rank, n FROM fresh
+    INSERT INTO ready (part, queue, lane, class, rank, n)
+    SELECT (SELECT last_value FROM ready_turn), %(queue)s, %(lane)s, %(class)s, rank, n FROM fresh
 ), counted AS (
-    INSERT INTO delta (queue, ready) SELECT %(queue)s, 1 FROM fresh
+    INSERT INTO delta (part, queue, ready) SELECT (SELECT last_value FROM delta_turn), %(queue)s, 1 FROM fresh
 )
 SELECT id FROM fresh
 

@@ -11,9 +11,14 @@ SELECT id, facts FROM session WHERE key = %(key)s AND closed_at IS NULL FOR KEY 
 INSERT INTO session (key, facts, lease_s, joined_at, beat_at)
 VALUES (%(key)s, %(facts)s, %(lease_s)s, %(now)s, %(now)s) ON CONFLICT (key) DO NOTHING
 
+-- :name beating
+SELECT id, beat, doubted FROM session WHERE key = %(key)s AND closed_at IS NULL FOR NO KEY UPDATE
+
 -- :name beat
-UPDATE session SET beat = beat + 1, beat_at = %(now)s WHERE key = %(key)s AND closed_at IS NULL
-RETURNING id, lease_s
+UPDATE session SET beat = %(beat)s, beat_at = %(now)s, doubted = %(doubted)s WHERE id = %(id)s
+
+-- :name trust
+UPDATE session SET doubted = NULL WHERE id = %(id)s
 
 -- :name leave
 SELECT id FROM session WHERE key = %(key)s AND closed_at IS NULL FOR UPDATE
@@ -30,7 +35,7 @@ SELECT key, facts, beat, joined_at, beat_at,
 FROM session WHERE closed_at IS NULL ORDER BY id
 
 -- :name held_tokens
-SELECT n, request, fence, claimed_at, cancelling FROM run WHERE session = %(session)s ORDER BY n FOR UPDATE
+SELECT n, request, fence, cancelling FROM run WHERE session = %(session)s ORDER BY n FOR UPDATE
 
 -- :name forget_closed
 DELETE FROM session WHERE id IN (

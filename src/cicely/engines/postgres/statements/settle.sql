@@ -3,7 +3,7 @@
 
 -- :name held
 SELECT r.n, r.request, r.fence, r.session, r.claimed_at, r.cancelling,
-       j.id, j.queue, j.keep_s, j.errors + j.crashes + j.lost + 1, j.unique_key
+       j.id, j.queue, j.keep_s, j.errors + j.crashes + j.lost + 1, j.unique_key, r.traits
 FROM run r JOIN job j ON j.n = r.n
 WHERE r.n = ANY(%(ns)b::bigint[]) ORDER BY r.n FOR UPDATE OF r
 
@@ -12,8 +12,9 @@ SELECT j.n, j.id, j.class, j.queue, j.lane, j.priority, j.rank, w.due_at, j.expi
        j.keep_s, j.keep_failed_s, j.max_receives, j.unique_key, j.errors, j.crashes, j.lost,
        coalesce(r.fence, d.fence, j.fence), coalesce(d.attempt, j.attempt),
        coalesce(r.claimed_at, d.started_at, j.started_at), r.session, r.request,
-       coalesce(r.cancelling, false), j.reason, d.state
+       coalesce(r.cancelling, false), j.reason, d.state, j.traits, coalesce(g.waits, false)
 FROM job j LEFT JOIN run r ON r.n = j.n LEFT JOIN done d ON d.n = j.n
+LEFT JOIN node g ON g.n = j.n AND j.traits & 2 <> 0
 LEFT JOIN deferred w ON w.due_at = j.due_at AND w.n = j.n
 WHERE j.n = ANY(%(ns)b::bigint[]) ORDER BY j.n
 
@@ -31,6 +32,9 @@ WHERE j.n = ANY(%(ns)b::bigint[]) ORDER BY j.n FOR UPDATE OF d
 
 -- :name lock_done
 SELECT n FROM done WHERE n = ANY(%(ns)b::bigint[]) ORDER BY n FOR UPDATE
+
+-- :name lock_waiting
+SELECT n FROM node WHERE n = ANY(%(ns)b::bigint[]) AND waits ORDER BY n FOR UPDATE
 
 -- :name held_by
 SELECT n FROM run WHERE session = %(session)s ORDER BY n FOR UPDATE
@@ -82,7 +86,8 @@ UPDATE job SET errors = %s, crashes = %s, lost = %s, fence = %s, attempt = %s, s
 WHERE n = %s
 
 -- :name ready
-INSERT INTO ready (queue, lane, class, rank, n) VALUES (%s, %s, %s, %s, %s)
+INSERT INTO ready (part, queue, lane, class, rank, n)
+VALUES ((SELECT last_value FROM ready_turn), %s, %s, %s, %s, %s)
 
 -- :name deferred
 INSERT INTO deferred (due_at, n) VALUES (%s, %s)

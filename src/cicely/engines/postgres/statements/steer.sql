@@ -13,21 +13,6 @@ UPDATE job SET reason = %s WHERE n = %s
 -- :name worker
 SELECT key, facts FROM session WHERE id = %s AND closed_at IS NULL
 
--- :name end
-SELECT state, ended_at, started_at, session, request, fence, attempt, outcome, error
-FROM done WHERE n = %s
-
--- :name undone
-DELETE FROM done WHERE n = %s
-
--- :name revive
-UPDATE job SET errors = 0, crashes = 0, lost = 0, fence = %s, attempt = %s, started_at = %s, rank = %s,
-               reason = %s, due_at = NULL, expires_at = NULL
-WHERE n = %s
-
--- :name clear_error
-UPDATE live SET error = NULL WHERE n = %s
-
 -- :name pause
 INSERT INTO queue (name, paused, is_steered) VALUES (%(name)s, true, false)
 ON CONFLICT (name) DO UPDATE SET paused = true

@@ -9,10 +9,10 @@ WITH due AS MATERIALIZED (
 ), gone AS (
     DELETE FROM deferred d USING due WHERE d.ctid = due.place RETURNING d.n
 )
-INSERT INTO ready (queue, lane, class, rank, n)
-SELECT j.queue, j.lane, j.class, j.rank, j.n FROM gone JOIN job j ON j.n = gone.n
+INSERT INTO ready (part, queue, lane, class, rank, n)
+SELECT (SELECT last_value FROM ready_turn), j.queue, j.lane, j.class, j.rank, j.n FROM gone JOIN job j ON j.n = gone.n
 ON CONFLICT DO NOTHING
-RETURNING queue
+RETURNING queue, n
 
 -- late locks nothing: where a job stands is locked before its row in expiring, here as in a claim.
 
@@ -24,12 +24,15 @@ SELECT n FROM run WHERE deadline_at <= %(now)s
 ORDER BY deadline_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
 
 -- :name old
-SELECT n FROM done WHERE delete_at <= %(now)s
-ORDER BY delete_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+SELECT d.n, j.traits FROM done d LEFT JOIN job j ON j.n = d.n WHERE d.delete_at <= %(now)s
+ORDER BY d.delete_at LIMIT %(batch)s FOR UPDATE OF d SKIP LOCKED
+
+-- :name keep_longer
+UPDATE done SET delete_at = %(until)s WHERE n = ANY(%(ns)b::bigint[])
 
 -- :name remains
 SELECT j.n, j.id, j.class, j.queue, j.remember_s, j.tags, d.state, d.ended_at, d.request, d.fence,
-       d.outcome, coalesce(s.lease_s, 30.0)
+       d.outcome, coalesce(s.lease_s, 30.0), j.traits
 FROM job j JOIN done d ON d.n = j.n LEFT JOIN session s ON s.id = d.session
 WHERE j.n = ANY(%(ns)b::bigint[]) ORDER BY j.n
 
@@ -53,6 +56,35 @@ DELETE FROM attempt WHERE n = ANY(%(ns)b::bigint[])
 -- :name delete_live
 DELETE FROM live WHERE n = ANY(%(ns)b::bigint[])
 
+-- :name forsake
+INSERT INTO gone (n, id) SELECT n, id FROM job
+WHERE n = ANY(%(ns)b::bigint[]) AND EXISTS (SELECT FROM edge WHERE parent = job.n)
+ON CONFLICT (n) DO NOTHING
+
+-- :name cut
+DELETE FROM edge WHERE child = ANY(%(ns)b::bigint[]) RETURNING parent
+
+-- :name forget_gone
+DELETE FROM gone WHERE n = ANY(%(ns)b::bigint[]) AND NOT EXISTS (SELECT FROM edge WHERE parent = gone.n)
+
+-- :name drop_node
+DELETE FROM node WHERE n = ANY(%(ns)b::bigint[])
+
+-- :name drop_label
+DELETE FROM label WHERE n = ANY(%(ns)b::bigint[])
+
+-- :name drop_held
+DELETE FROM held WHERE n = ANY(%(ns)b::bigint[]) AND workflow = ANY(%(workflows)b::text[])
+
+-- :name drop_step
+DELETE FROM step WHERE n = ANY(%(ns)b::bigint[])
+
+-- :name drop_arrival
+DELETE FROM arrival WHERE child = ANY(%(ns)b::bigint[])
+
+-- :name workflows_of
+SELECT DISTINCT workflow FROM label WHERE n = ANY(%(ns)b::bigint[])
+
 -- :name delete_blob
 DELETE FROM blob WHERE job = ANY(%(ids)b::text[])
 
@@ -73,15 +105,24 @@ FOR UPDATE OF w SKIP LOCKED
 
 -- :name fold
 WITH part AS MATERIALIZED (
-    SELECT ctid AS place FROM delta LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+    SELECT part, ctid AS place FROM delta LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+), gone_0 AS (
+    DELETE FROM delta_0 WHERE ctid = ANY(ARRAY(SELECT place FROM part WHERE part = 0)) RETURNING *
+), gone_1 AS (
+    DELETE FROM delta_1 WHERE ctid = ANY(ARRAY(SELECT place FROM part WHERE part = 1)) RETURNING *
+), gone_2 AS (
+    DELETE FROM delta_2 WHERE ctid = ANY(ARRAY(SELECT place FROM part WHERE part = 2)) RETURNING *
+), gone_3 AS (
+    DELETE FROM delta_3 WHERE ctid = ANY(ARRAY(SELECT place FROM part WHERE part = 3)) RETURNING *
 ), gone AS (
-    DELETE FROM delta d USING part WHERE d.ctid = part.place RETURNING d.*
+    TABLE gone_0 UNION ALL TABLE gone_1 UNION ALL TABLE gone_2 UNION ALL TABLE gone_3
 )
-INSERT INTO counter AS c (queue, scheduled, ready, running, succeeded, failed, cancelled, expired)
-SELECT queue, sum(scheduled), sum(ready), sum(running), sum(succeeded), sum(failed), sum(cancelled), sum(expired)
+INSERT INTO counter AS c (queue, scheduled, ready, running, succeeded, failed, cancelled, expired, waiting)
+SELECT queue, sum(scheduled), sum(ready), sum(running), sum(succeeded), sum(failed), sum(cancelled),
+       sum(expired), sum(waiting)
 FROM gone GROUP BY queue ORDER BY queue
 ON CONFLICT (queue) DO UPDATE SET
     scheduled = c.scheduled + excluded.scheduled, ready = c.ready + excluded.ready,
     running = c.running + excluded.running, succeeded = c.succeeded + excluded.succeeded,
     failed = c.failed + excluded.failed, cancelled = c.cancelled + excluded.cancelled,
-    expired = c.expired + excluded.expired
+    expired = c.expired + excluded.expired, waiting = c.waiting + excluded.waiting
