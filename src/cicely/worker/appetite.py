@@ -6,6 +6,8 @@ one is made only after something changed: a ring, a job that is due, more places
 
 from __future__ import annotations
 
+from cicely.engines.contract import Demand
+
 
 class Appetite:
     """What a child knows of the work that is left, from its own claims. `now` is its monotonic clock."""
@@ -60,3 +62,14 @@ class Appetite:
         self.is_whetted = is_full
         self._refused = self._offered
         self.due_at = float("inf") if due_in_s is None else now + due_in_s
+
+
+def is_full(demand: Demand, claims: int) -> bool:
+    """Return whether a claim took so much that there may be more: the engine left nothing that fits.
+
+    Asking again in vain would keep the interpreter from the thread that is to start what came.
+    """
+    slots = sum(ask.slots for ask in demand.asks)
+    if any(ask.pace for ask in demand.asks):
+        return claims > slots
+    return claims >= slots

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol
 
 from cicely.core.codec import convert
+from cicely.core.edge import ParentEnd
 from cicely.core.failpoints import failpoint
 from cicely.core.job import Claim
 from cicely.core.outcome import (
@@ -24,19 +25,24 @@ from cicely.core.outcome import (
     Deferred,
     ErrorRecord,
     Failed,
+    HandedBack,
     Outcome,
     Stopped,
     Succeeded,
 )
 from cicely.core.retry import RetryLater, Timeout, retry_in_s
+from cicely.core.states import State
 from cicely.core.task import Task
 from cicely.core.text import storable
 from cicely.errors import Cancelled, EngineUnavailable, Malformed, NotStorable, SoftTimeout
 from cicely.worker.context import Context, enter, leave
+from cicely.worker.durable import LetGo
+from cicely.worker.inputs import Uncalled, with_inputs
 
 MAX_TRACEBACK_CHARS = 16_000
 MAX_MESSAGE_CHARS = 4_000
 OUT_OF_REACH_AGAIN_S = 30.0
+UNKNOWN_AGAIN_S = 30.0
 
 _BY_POSITION: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -58,6 +64,12 @@ class Values(Protocol):
     def unpack_call(self, job_id: str, data: bytes) -> Call:
         """Decode the arguments of a call. Raises Malformed."""
 
+    def parents(self, job_id: str, after: int, limit: int) -> list[ParentEnd]:
+        """Return how the jobs before one stand, in order, without the first `after`."""
+
+    def pack_bare_call(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, where: str) -> bytes:
+        """Encode a call so that it can be read without an engine and without keys."""
+
     def bare(self, job_id: str, data: bytes) -> bytes:
         """Return encoded bytes that can be read without an engine and without keys."""
 
@@ -70,6 +82,8 @@ class Values(Protocol):
 
 def run_attempt(claim: Claim, task: Task, values: Values, context: Context) -> Outcome:
     """Run a claim of a plain function, or of a coroutine function on a loop of its own."""
+    if claim.steps and (outcome := _gone_on_as(claim, task, values, context)) is not None:
+        return outcome
     try:
         args, kwargs = arguments(claim, task, values)
     except Exception as error:  # noqa: BLE001  (whatever is wrong with the bytes is the job's end)
@@ -91,11 +105,13 @@ def run_attempt(claim: Claim, task: Task, values: Values, context: Context) -> O
     finally:
         leave(entered)
     failpoint("worker.after-run")
-    return succeeded(claim, task, values, value)
+    return _returned(claim, task, values, context, value)
 
 
 async def run_attempt_async(claim: Claim, task: Task, values: Values, context: Context) -> Outcome:
     """Run a claim of a coroutine function on the running loop."""
+    if claim.steps and (outcome := _gone_on_as(claim, task, values, context)) is not None:
+        return outcome
     try:
         args, kwargs = arguments(claim, task, values)
     except Exception as error:  # noqa: BLE001
@@ -110,7 +126,42 @@ async def run_attempt_async(claim: Claim, task: Task, values: Values, context: C
     finally:
         leave(entered)
     failpoint("worker.after-run")
+    return _returned(claim, task, values, context, value)
+
+
+def _gone_on_as(claim: Claim, task: Task, values: Values, context: Context) -> Outcome | None:
+    """Return the outcome of a job that an earlier attempt had go on as a workflow; None of any other."""
+    try:
+        if not context.durable.has_returned:
+            return None
+        value = context.durable.result()
+    except Uncalled as uncalled:
+        return _as_uncalled(claim, uncalled)
+    except Exception as error:  # noqa: BLE001  (a result that is gone, for one)
+        return refused(claim, error)
     return succeeded(claim, task, values, value)
+
+
+def _as_uncalled(claim: Claim, uncalled: Uncalled) -> Outcome:
+    """End as the workflow did that the job went on as; nothing is gained by another attempt."""
+    end = uncalled.end
+    if end.state is State.CANCELLED and not end.error:
+        return Stopped(claim.token, str(uncalled))
+    return Failed(claim.token, CAUSE_ERROR, end.error or record_of(uncalled, None).encoded())
+
+
+def _returned(claim: Claim, task: Task, values: Values, context: Context, value: object) -> Outcome:
+    """Return the outcome of a function that returned `value`."""
+    if context.let_go is not None:
+        # Its own code caught what was to unwind it: the wait that it asked for holds all the same.
+        return context.let_go.outcome(claim.token)
+    if not context.is_canvas(value):
+        return succeeded(claim, task, values, value)
+    try:
+        context.durable.go_on_as(value)
+    except (LetGo, Exception) as error:  # noqa: BLE001  (a task that is unknown, for one)
+        return failed(claim, task, error)
+    raise AssertionError("a job that goes on as a workflow lets go")
 
 
 def _run_on_own_loop(coroutine: Any) -> object:
@@ -120,11 +171,19 @@ def _run_on_own_loop(coroutine: Any) -> object:
 
 
 def arguments(claim: Claim, task: Task, values: Values) -> Call:
-    """Decode the arguments and convert them to the function's hints.
+    """Decode the arguments, with the results of the jobs before this one, and convert them to the hints.
 
-    Raises Malformed for bytes that are no arguments, TypeError for values that do not fit.
+    Raises Malformed for bytes that are no arguments, TypeError for values that do not fit, ResultGone
+    where a result was deleted.
     """
     args, kwargs = values.unpack_call(claim.job_id, claim.body)
+    if claim.joins:
+        args, kwargs = with_inputs(claim, (args, kwargs), values)
+    return fitting(task, args, kwargs)
+
+
+def fitting(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    """Return the arguments of a call of the function itself, converted to its hints. Raises TypeError."""
     first = (task.owner,) if task.options.bind else ()
     if not task.hints:
         return first + args, kwargs
@@ -175,6 +234,8 @@ def succeeded(claim: Claim, task: Task, values: Values, value: object) -> Outcom
 
 def failed(claim: Claim, task: Task, error: BaseException) -> Outcome:
     """Return the outcome of an attempt that raised `error`: another attempt, or the end."""
+    if isinstance(error, LetGo):
+        return error.outcome(claim.token)
     if isinstance(error, Cancelled):
         return Stopped(claim.token, "the job ended itself when asked to")
     cause = CAUSE_ERROR
@@ -204,6 +265,18 @@ def refused(claim: Claim, error: BaseException) -> Outcome:
         return Deferred(claim.token, OUT_OF_REACH_AGAIN_S, str(error))
     cause = CAUSE_MALFORMED if isinstance(error, Malformed) else CAUSE_ERROR
     return Failed(claim.token, cause, record_of(error, error.__traceback__).encoded())
+
+
+def unknown(claim: Claim) -> Outcome:
+    """Return the outcome of a claim whose function is not found here; another worker may know it."""
+    return Deferred(claim.token, UNKNOWN_AGAIN_S, f"{claim.task} cannot be imported here")
+
+
+def cut_short_by_a_stop(outcome: Outcome) -> Outcome:
+    """Hand back, free, an attempt that ended itself because its worker stops."""
+    if isinstance(outcome, Stopped):
+        return HandedBack(outcome.token, "its worker stopped", has_started=True)
+    return outcome
 
 
 def record_of(

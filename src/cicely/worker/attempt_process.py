@@ -12,18 +12,21 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import msgspec
 
-from cicely.errors import Cancelled, NotStorable, SoftTimeout
-from cicely.worker import frames
+from cicely.core.edge import Edge
+from cicely.core.job import Enqueued, NewJob
+from cicely.core.outcome import Step
+from cicely.errors import Cancelled, NotStorable, SoftTimeout, UsageError
+from cicely.worker import cgroups, frames
 from cicely.worker.attempt import Values, failed, refused, run_attempt
-from cicely.worker.context import Context
+from cicely.worker.context import INTERRUPT, Context, encoded_progress
 from cicely.worker.frames import Wire
 from cicely.worker.logs import show_logs
-from cicely.worker.slots import INTERRUPT, encoded_progress
 
 _TOUCH_EVERY_S = 0.05
 
@@ -37,8 +40,9 @@ class _Channel:
         self._job_id = job_id
         self._lock = threading.Lock()
         self._touched_at = 0.0
-        self._kept = threading.Event()
-        self._answer = frames.Kept(is_held=True)
+        self._asking = threading.Lock()
+        self._answered = threading.Event()
+        self._answer: frames.Frame = frames.Kept(is_held=True)
         self.pending: BaseException | None = None
 
     def touch(self) -> None:
@@ -55,13 +59,38 @@ class _Channel:
     def checkpoint(self, state: object) -> None:
         """Keep `state` durably. Raises Cancelled when the claim no longer holds."""
         data = self._values.pack(self._job_id, state, where="the checkpoint")
-        self._kept.clear()
-        self._send(frames.Checkpoint(data))
-        self._kept.wait()
-        if self._answer.refusal:
-            raise NotStorable(self._answer.refusal)
-        if not self._answer.is_held:
+        self._keep(frames.Checkpoint(data))
+
+    def record(self, step: Step) -> None:
+        """Record a step durably. Raises Cancelled when the claim no longer holds."""
+        self._keep(frames.Record(step))
+
+    def steps(self) -> list[Step]:
+        """Return the recorded steps."""
+        answer = self._ask(frames.Recall())
+        return list(answer.steps) if isinstance(answer, frames.Recalled) else []
+
+    def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge]) -> Sequence[Enqueued]:
+        """Enqueue what the job adds. Raises UsageError with the child's reason."""
+        answer = self._ask(frames.Add(tuple(jobs), tuple(edges)))
+        if isinstance(answer, frames.Added):
+            return answer.answers
+        raise UsageError(answer.refusal if isinstance(answer, frames.Kept) else "the child refused it")
+
+    def _keep(self, frame: frames.Checkpoint | frames.Record) -> None:
+        answer = self._ask(frame)
+        if isinstance(answer, frames.Kept) and answer.refusal:
+            raise NotStorable(answer.refusal)
+        if isinstance(answer, frames.Kept) and not answer.is_held:
             raise Cancelled("this attempt's claim was lost")
+
+    def _ask(self, frame: frames.Frame) -> frames.Frame:
+        """Send a frame and return what answers it; one at a time."""
+        with self._asking:
+            self._answered.clear()
+            self._send(frame)
+            self._answered.wait()
+            return self._answer
 
     def ended(self, outcome: Any) -> None:
         """Say how the attempt ended."""
@@ -96,9 +125,9 @@ class _Channel:
             os._exit(70)
 
     def _hear(self, frame: frames.Frame) -> None:
-        if isinstance(frame, frames.Kept):
+        if isinstance(frame, frames.Kept | frames.Recalled | frames.Added):
             self._answer = frame
-            self._kept.set()
+            self._answered.set()
             return
         if isinstance(frame, frames.OutOfTime):
             self.pending = SoftTimeout("it ran for its soft_timeout")
@@ -111,6 +140,8 @@ def main(app: Any, spec: bytes, fds: Sequence[int], nursery: object) -> None:
     """Run the job in `spec`, speaking over the first of `fds`."""
     show_logs()
     job = msgspec.msgpack.decode(spec, type=frames.Job)
+    if job.cgroup:
+        cgroups.enter(Path(job.cgroup))
     claim = job.claim
     values = app.values_without_engine()
     os.environ.pop("CICELY_URL", None)
@@ -125,7 +156,7 @@ def main(app: Any, spec: bytes, fds: Sequence[int], nursery: object) -> None:
         restored = None
         if claim.checkpoint is not None:
             restored = values.unpack(claim.job_id, claim.checkpoint)
-        context = Context(claim, channel, restored=restored)
+        context = Context(claim, channel, values=values, app=app, restored=restored)
         channel.serve(context)
         outcome = run_attempt(claim, task, values, context)
     except (Cancelled, SoftTimeout) as late:

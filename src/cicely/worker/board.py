@@ -18,6 +18,10 @@ from typing import Final
 
 import msgspec
 
+#: For this share of a lease a claim may start without being asked for again. A beat that takes back what
+#: it and the last one did not name is sent later than that after the answer to the last.
+STARTS_WITHIN: Final = 1 / 4
+
 _HEADER: Final = 128
 _SLOT: Final = 128
 _TOKEN: Final = 16

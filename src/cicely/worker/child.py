@@ -14,7 +14,8 @@ import signal
 import socket
 import threading
 from collections.abc import Sequence
-from typing import Any, Final
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -22,7 +23,9 @@ from cicely.core.intake import Turns
 from cicely.core.job import Kind
 from cicely.engines.contract import Session
 from cicely.errors import Cancelled, CicelyError, SessionClosed
-from cicely.worker.board import Board
+from cicely.worker.board import STARTS_WITHIN, Board
+from cicely.worker.cgroups import MemoryGroups
+from cicely.worker.context import INTERRUPT
 from cicely.worker.control import (
     Begin,
     Cancel,
@@ -36,18 +39,18 @@ from cicely.worker.control import (
     WrapUp,
 )
 from cicely.worker.desk import Desk
-from cicely.worker.exchange import Exchange, Pool
+from cicely.worker.exchange import Exchange
 from cicely.worker.handover import STOP, Handover
 from cicely.worker.isolation import Isolated
 from cicely.worker.logs import show_logs
+from cicely.worker.loop import Loop
 from cicely.worker.nursery import Nursery
+from cicely.worker.pool import Pool
 from cicely.worker.processes import boottime, start_time, this_host
-from cicely.worker.slots import INTERRUPT, Loop, Slot, Workshop
+from cicely.worker.slots import Slot
+from cicely.worker.workshop import Workshop
 
 log = logging.getLogger("cicely.worker")
-
-#: A heartbeat is due every third of a lease; a claim older than one beat is asked for again.
-BEATS_PER_LEASE: Final = 3
 
 
 def main(app: Any, spec: bytes, fds: Sequence[int], nursery: Nursery) -> None:
@@ -124,11 +127,15 @@ class Child:
             board=board,
             pools=(self._plain, self._async) if self._has_loop else (self._plain,),
             turns=Turns(begin.groups),
-            beat_s=begin.lease_s / BEATS_PER_LEASE,
+            start_s=STARTS_WITHIN * begin.lease_s,
             max_jobs=begin.max_jobs,
             on_lost=self._lose,
+            desk=desk if desk.has_bell else None,
         )
-        isolation = Isolated(nursery, board, values, self._exchange, target=begin.target)
+        groups = MemoryGroups(Path(begin.cgroup)) if begin.cgroup else None
+        isolation = Isolated(
+            nursery, board, values, exchange=self._exchange, target=begin.target, groups=groups
+        )
         self._soft_bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._shop = Workshop(app, values, self._exchange, board, isolation, self._soft_bell)
         self._slots = [Slot(self._shop, self._plain, index) for index in range(begin.threads)]

@@ -8,29 +8,39 @@ import select
 import socket
 import threading
 
-from cicely.engines.contract import Bell, Engine
+from cicely.engines.contract import Bell, Demand, Engine
 from cicely.errors import CicelyError, EngineUnavailable
-from cicely.worker.desk import (
+from cicely.worker.errands import (
+    Add,
+    Added,
     Answer,
     Arm,
     Blob,
+    Brought,
     Claim,
     Disarm,
+    Ends,
     GetBlob,
     Join,
     Joined,
     Judged,
     Keep,
     Kept,
+    Leave,
+    Parents,
     PutBlob,
+    Recall,
+    Recalled,
     Refused,
     Request,
     Settle,
+    TakeBack,
     Taken,
     decode_request,
     receive_frame,
     send_frame,
 )
+from cicely.worker.processes import boottime
 
 log = logging.getLogger("cicely.worker")
 
@@ -44,6 +54,8 @@ class Clerk:
         self._end = end
         self._ring_fd = ring_fd
         self._bell: Bell | None = None
+        #: What the child wants as soon as the bell rings.
+        self._demand: Demand | None = None
         self._thread = threading.Thread(target=self._serve, name="cicely-clerk", daemon=True)
 
     def start(self) -> None:
@@ -79,9 +91,21 @@ class Clerk:
             ready = {fd for fd, _ in poller.poll()}
             if bell is not None and bell.fileno() in ready:
                 bell.disarm()
-                os.eventfd_write(self._ring_fd, 1)
+                self._heed_ring()
             if self._end.fileno() in ready:
                 return
+
+    def _heed_ring(self) -> None:
+        """Claim for the demand that the child left, or else pass the ring on."""
+        demand, self._demand = self._demand, None
+        if demand is None:
+            os.eventfd_write(self._ring_fd, 1)
+            return
+        sent_at = boottime()
+        answer = self._answer(Claim(demand))
+        if isinstance(answer, Taken):
+            answer = Brought(has_rung=True, intake=answer.intake, sent_at=sent_at)
+        send_frame(self._end, answer)
 
     def _attend(self, request: Request) -> None:
         match request:
@@ -91,6 +115,13 @@ class Clerk:
             case Disarm():
                 if self._bell is not None:
                     self._bell.disarm()
+            case Leave(demand=demand):
+                self._demand = demand
+            case TakeBack():
+                # Where a ring was faster, its answer is on the way and the only one.
+                if self._demand is not None:
+                    self._demand = None
+                    send_frame(self._end, Brought(has_rung=False))
             case _:
                 send_frame(self._end, self._answer(request))
 
@@ -109,15 +140,27 @@ class Clerk:
                 return Taken(engine.claim(session_id, demand))
             case Keep(saves=saves):
                 return Kept(tuple(engine.save(session_id, saves)))
+            case Add(jobs=jobs, edges=edges):
+                return Added(tuple(engine.enqueue(jobs, edges)))
             case PutBlob(job_id=job_id, digest=digest, data=data):
                 engine.put_blob(job_id, digest, data)
                 return Blob(None)
-            case GetBlob(job_id=job_id, digest=digest):
-                return Blob(engine.get_blob(job_id, digest))
             case Join(session=session):
                 engine.join(session)
                 self._bell = engine.doorbell(session_id)
                 return Joined(has_bell=self._bell.fileno() >= 0)
+            case _:
+                return self._look_up(request)
+
+    def _look_up(self, request: Request) -> Answer:
+        engine = self._engine
+        match request:
+            case GetBlob(job_id=job_id, digest=digest):
+                return Blob(engine.get_blob(job_id, digest))
+            case Recall(job_id=job_id, after=after, limit=limit):
+                return Recalled(tuple(engine.steps(job_id, after=after, limit=limit)))
+            case Parents(job_id=job_id, after=after, limit=limit):
+                return Ends(tuple(engine.parents(job_id, after=after, limit=limit)))
             case _:
                 return Refused("EngineError", f"a clerk does not know {type(request).__name__}")
 

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
 
-from cicely.core.job import Claim
+import msgspec
+
+from cicely.core.edge import Edge
+from cicely.core.job import Claim, Enqueued, NewJob
+from cicely.core.outcome import Step
+from cicely.core.text import storable
+from cicely.core.units import Duration, duration_s
+from cicely.worker.durable import App, Durable, LetGo, Values
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Sent to the main thread to raise an exception in the job that runs there.
+INTERRUPT: Final = signal.SIGUSR1
+_MESSAGE_CHARS: Final = 500
 
 _log = logging.getLogger("cicely.job")
 
@@ -24,6 +40,15 @@ class Link(Protocol):
     def checkpoint(self, state: object) -> None:
         """Keep `state` for the next attempt; returns when it is durable."""
 
+    def steps(self) -> list[Step]:
+        """Return the steps that were recorded so far, oldest first."""
+
+    def record(self, step: Step) -> None:
+        """Record a step durably. Raises Cancelled when the claim no longer holds."""
+
+    def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge]) -> Sequence[Enqueued]:
+        """Enqueue what the job adds."""
+
 
 class Context:
     """One running attempt, as its own code sees it.
@@ -34,7 +59,11 @@ class Context:
     """
 
     __slots__ = (
+        "_app",
+        "_claim",
+        "_durable",
         "_link",
+        "_values",
         "attempt",
         "cancelled",
         "fence",
@@ -48,7 +77,15 @@ class Context:
         "was_cut_short",
     )
 
-    def __init__(self, claim: Claim, link: Link, *, restored: object = None) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        link: Link,
+        *,
+        values: Values,
+        app: App,
+        restored: object = None,
+    ) -> None:
         self.job_id = claim.job_id
         self.task = claim.task
         self.queue = claim.queue
@@ -64,6 +101,10 @@ class Context:
         self.was_cut_short = False
         self.log = logging.LoggerAdapter(_log, {"job_id": claim.job_id, "task": claim.task})
         self._link = link
+        self._claim = claim
+        self._values = values
+        self._app = app
+        self._durable: Durable | None = None
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Say how far the job is; shown to people, and counts as a sign of life."""
@@ -82,6 +123,77 @@ class Context:
         self._link.touch()
         self._link.checkpoint(state)
 
+    # --- durable steps ------------------------------------------------------------------------
+    @property
+    def durable(self) -> Durable:
+        """Its durable steps; the methods below show them to the job."""
+        # Late: most jobs have none, and each job has a context.
+        if self._durable is None:
+            self._durable = Durable(self._claim, self._link, self._values, self._app)
+        return self._durable
+
+    @property
+    def let_go(self) -> LetGo | None:
+        """What the job was unwound with, should its own code have caught that."""
+        return None if self._durable is None else self._durable.let_go
+
+    def is_canvas(self, value: object) -> bool:
+        """Return whether a job that returned `value` goes on as a workflow."""
+        return value is not None and self._app.is_canvas(value)
+
+    @overload
+    def step(
+        self, name: str, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def step(self, name: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def step(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function once and remember its value for all attempts of this job.
+
+        It runs at least once until its value is recorded: `step_key` is the same each time, for
+        systems outside that can refuse a second call. A coroutine function gives something to await.
+        What it raises is not recorded. Raises NotStorable for a value that cannot be kept, and
+        StepMismatch where an earlier attempt recorded another step in this place.
+        """
+        self._link.touch()
+        return self.durable.step(name, function, *args, **kwargs)
+
+    @property
+    def step_key(self) -> str:
+        """Within a step: its key, the same in every attempt; "" elsewhere."""
+        return self.durable.key
+
+    def sleep(self, duration: Duration) -> None:
+        """Let go of the slot, and go on from the top of the function when the time has passed.
+
+        Never awaited, in a coroutine neither. Nothing is held meanwhile, and a restart loses nothing.
+        """
+        self.durable.sleep(duration_s(duration, name="ctx.sleep"))
+
+    def wait_for(self, event: str, *, timeout: Duration | None = None, key: str = "") -> Any:
+        """Let go of the slot until `app.send_event(event, ...)` was called for `key`; return its value.
+
+        `key` is this job's id unless given. An event sent before is kept, and each is taken once.
+        Raises TimeoutError where none came within `timeout`. Never awaited.
+        """
+        timeout_s = None if timeout is None else duration_s(timeout, name="timeout")
+        return self.durable.wait_for(event, key=key, timeout_s=timeout_s)
+
+    def call(self, canvas: Any) -> Any:
+        """Let go of the slot until a signature, chain, group or chord has ended; return its value.
+
+        It is enqueued once, whatever becomes of this attempt. Raises JobFailed or JobCancelled where it
+        did not succeed; `revive` on the job that failed revives this one, too. Never awaited.
+        """
+        return self.durable.call(canvas)
+
+    def add_to_group(self, canvas: Any) -> Any:
+        """Add a signature or chain to the group that this job is a member of, and return its handle.
+
+        What comes after the group waits for it as well. Raises UsageError outside a group.
+        """
+        return self.durable.add(canvas)
+
 
 _current: ContextVar[Context | None] = ContextVar("cicely_job", default=None)
 
@@ -94,3 +206,20 @@ def current() -> Context | None:
 #: `enter(context)` makes it the current one and returns what `leave` wants.
 enter = _current.set
 leave = _current.reset
+
+
+def encoded_progress(done: float, total: float | None, message: str) -> bytes:
+    """Return the bytes that engines keep for a job's progress: plain numbers, storable text."""
+    shown = {
+        "done": _plain_number(done),
+        "total": None if total is None else _plain_number(total),
+        "message": storable(str(message)[:_MESSAGE_CHARS]),
+    }
+    return msgspec.msgpack.encode(shown)
+
+
+def _plain_number(number: float) -> float:
+    """Return what counts as a number (NumPy's, a Decimal) as one of Python's that can be stored."""
+    if isinstance(number, int) and abs(number) < 1 << 63:
+        return int(number)
+    return float(number)

@@ -11,7 +11,8 @@ class Begin(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """Supervisor to child, as the spec of its fork: who it is and what it may do.
 
     `groups` are the queues with their weights, see `core.intake.Turns`. `threads` run plain
-    functions, up to `coroutines` run at once on the loop. `max_jobs` 0 is "no limit".
+    functions, up to `coroutines` run at once on the loop. `max_jobs` 0 is "no limit". `cgroup` is the
+    worker's folder of control groups, "" where memory limits are sampled.
     """
 
     session_id: str
@@ -24,6 +25,7 @@ class Begin(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     coroutines: int
     max_jobs: int
     target: str
+    cgroup: str = ""
 
 
 class Joined(msgspec.Struct, tag=True, frozen=True):

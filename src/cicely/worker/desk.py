@@ -7,117 +7,53 @@ no engine is opened where jobs run: each call is a message to a clerk, who has n
 
 from __future__ import annotations
 
+import logging
 import os
+import select
 import socket
-import struct
 import threading
+import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
 from cicely import errors
-from cicely.core.outcome import Outcome
+from cicely.core.edge import Edge, ParentEnd
+from cicely.core.job import Enqueued, NewJob
+from cicely.core.outcome import Outcome, Step
 from cicely.engines.contract import Bell, Demand, Intake, Save, Session, Settled
 from cicely.errors import CicelyError, EngineError, EngineUnavailable
+from cicely.worker.errands import (
+    Add,
+    Answer,
+    Arm,
+    Brought,
+    Claim,
+    Disarm,
+    GetBlob,
+    Join,
+    Joined,
+    Keep,
+    Leave,
+    Parents,
+    PutBlob,
+    Recall,
+    Refused,
+    Request,
+    Settle,
+    TakeBack,
+    decode_answer,
+    receive_frame,
+    send_frame,
+)
+from cicely.worker.processes import boottime
 
+log = logging.getLogger("cicely.worker")
 
-class Join(msgspec.Struct, tag=True, frozen=True):
-    """Register this session; answered by Joined."""
+T = TypeVar("T")
 
-    session: Session
-
-
-class Claim(msgspec.Struct, tag=True, frozen=True):
-    """Answered by Intake."""
-
-    demand: Demand
-
-
-class Settle(msgspec.Struct, tag=True, frozen=True):
-    """Answered by Settled."""
-
-    outcomes: tuple[Outcome, ...]
-    demand: Demand | None
-
-
-class Keep(msgspec.Struct, tag=True, frozen=True):
-    """Save; answered by Kept."""
-
-    saves: tuple[Save, ...]
-
-
-class PutBlob(msgspec.Struct, tag=True, frozen=True):
-    """Answered by Blob."""
-
-    job_id: str
-    digest: str
-    data: bytes
-
-
-class GetBlob(msgspec.Struct, tag=True, frozen=True):
-    """Answered by Blob."""
-
-    job_id: str
-    digest: str
-
-
-class Arm(msgspec.Struct, tag=True, frozen=True):
-    """Ring for this session from now on; not answered."""
-
-
-class Disarm(msgspec.Struct, tag=True, frozen=True):
-    """Ring no more; not answered."""
-
-
-Request = Join | Claim | Settle | Keep | PutBlob | GetBlob | Arm | Disarm
-
-
-class Joined(msgspec.Struct, tag=True, frozen=True):
-    """The session is registered; `has_bell` says whether it will be rung."""
-
-    has_bell: bool
-
-
-class Taken(msgspec.Struct, tag=True, frozen=True):
-    """What a claim took."""
-
-    intake: Intake
-
-
-class Judged(msgspec.Struct, tag=True, frozen=True):
-    """What a settle decided."""
-
-    settled: Settled
-
-
-class Kept(msgspec.Struct, tag=True, frozen=True):
-    """Which of the saves still held their claims."""
-
-    held: tuple[bool, ...]
-
-
-class Blob(msgspec.Struct, tag=True, frozen=True):
-    """A blob, or None."""
-
-    data: bytes | None
-
-
-class Refused(msgspec.Struct, tag=True, frozen=True):
-    """The engine raised this error."""
-
-    error: str
-    message: str
-
-
-Answer = Joined | Taken | Judged | Kept | Blob | Refused
-
-_LENGTH: Final = struct.Struct("!I")
-_CHUNK_BYTES: Final = 1 << 20
-
-_encode = msgspec.msgpack.Encoder().encode
-decode_request: Callable[[bytes], Request] = msgspec.msgpack.Decoder(Request).decode
-_decode_answer: Callable[[bytes], Answer] = msgspec.msgpack.Decoder(Answer).decode
+_BACKOFF_S: Final = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 class Verbs(Protocol):
@@ -132,8 +68,27 @@ class Verbs(Protocol):
     def save(self, session_id: str, saves: Sequence[Save]) -> list[bool]:
         """As `engines.contract.Engine.save`."""
 
+    def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge] = ()) -> list[Enqueued]:
+        """As `engines.contract.Engine.enqueue`."""
+
+    def steps(self, job_id: str, *, after: int = 0, limit: int = 1_000) -> list[Step]:
+        """As `engines.contract.Engine.steps`."""
+
     def doorbell(self, session_id: str) -> Bell:
         """As `engines.contract.Engine.doorbell`."""
+
+
+def insist(call: Callable[[], T]) -> T:
+    """Repeat a call until the engine answers it."""
+    tries = 0
+    while True:
+        try:
+            return call()
+        except EngineUnavailable as error:
+            if tries % 20 == 0:
+                log.warning("the engine does not answer, trying again: %s", error)
+            time.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)])
+            tries += 1
 
 
 class Desk:
@@ -145,13 +100,15 @@ class Desk:
     def __init__(self, end: socket.socket, ring_fd: int) -> None:
         self._end = end
         self._ring_fd = ring_fd
-        self._has_bell = True
+        self.has_bell = True
+        #: The demand that was left and not collected.
+        self.standing: Demand | None = None
         self._lock = threading.Lock()
 
     def join(self, session: Session) -> None:
         """Register the session that this desk is for."""
         answer = self._ask(Join(session))
-        self._has_bell = isinstance(answer, Joined) and answer.has_bell
+        self.has_bell = isinstance(answer, Joined) and answer.has_bell
 
     def claim(self, session_id: str, demand: Demand) -> Intake:
         """As the contract says."""
@@ -180,9 +137,64 @@ class Desk:
         data: bytes | None = answer.data
         return data
 
+    def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge] = ()) -> list[Enqueued]:
+        """As the contract says."""
+        answer: Any = self._ask(Add(tuple(jobs), tuple(edges)))
+        return list(answer.answers)
+
+    def steps(self, job_id: str, *, after: int = 0, limit: int = 1_000) -> list[Step]:
+        """As the contract says."""
+        answer: Any = self._ask(Recall(job_id, after, limit))
+        return list(answer.steps)
+
+    def parents(self, job_id: str, *, after: int = 0, limit: int = 1_000) -> list[ParentEnd]:
+        """As the contract says."""
+        answer: Any = self._ask(Parents(job_id, after, limit))
+        return list(answer.ends)
+
     def doorbell(self, session_id: str) -> Bell:
         """Return the session's bell."""
-        return _Ring(self, self._ring_fd if self._has_bell else -1)
+        return _Ring(self, self._ring_fd if self.has_bell else -1)
+
+    # --- a demand that stands -----------------------------------------------------------------
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when the clerk has claimed for the demand left."""
+        return self._end.fileno()
+
+    def leave(self, demand: Demand) -> None:
+        """Have the clerk claim for such a demand, once, when the bell rings, instead of passing the ring on.
+
+        Until it is collected nothing else may be asked.
+        """
+        self.standing = msgspec.structs.replace(demand, request=os.urandom(8))
+        self.tell(Leave(self.standing))
+
+    def collect(self) -> Brought:
+        """Return what was claimed for the demand that was left; where nothing was yet, take it back.
+
+        Where the engine did not answer, the claim is repeated until it does.
+        """
+        demand = self.standing
+        if demand is None:
+            return Brought(has_rung=False)
+        try:
+            return self._collected()
+        except EngineUnavailable:
+            sent_at = boottime()
+            intake = insist(lambda: self.claim("", demand))
+            return Brought(has_rung=True, intake=intake, sent_at=sent_at)
+        finally:
+            self.standing = None
+
+    def _collected(self) -> Brought:
+        with self._lock:
+            if not _is_readable(self._end):
+                self._send(TakeBack())
+            answer: Any = decode_answer(receive_frame(self._end))
+        if isinstance(answer, Refused):
+            raise _error_of(answer)
+        brought: Brought = answer
+        return brought
 
     def tell(self, request: Request) -> None:
         """Send a request that has no answer."""
@@ -192,7 +204,7 @@ class Desk:
     def _ask(self, request: Request) -> Answer:
         with self._lock:
             self._send(request)
-            answer = _decode_answer(receive_frame(self._end))
+            answer = decode_answer(receive_frame(self._end))
         if isinstance(answer, Refused):
             raise _error_of(answer)
         return answer
@@ -239,27 +251,7 @@ def _error_of(refused: Refused) -> CicelyError:
     return EngineError(refused.message)
 
 
-def send_frame(end: socket.socket, message: Request | Answer) -> None:
-    """Send one message, whole."""
-    body = _encode(message)
-    end.sendall(_LENGTH.pack(len(body)) + body)
-
-
-def receive_frame(end: socket.socket) -> bytes:
-    """Wait for one whole message. Raises EngineUnavailable at the end of the line."""
-    (length,) = _LENGTH.unpack(_exactly(end, _LENGTH.size))
-    return _exactly(end, length)
-
-
-def _exactly(end: socket.socket, count: int) -> bytes:
-    parts: list[bytes] = []
-    while count:
-        try:
-            part = end.recv(min(count, _CHUNK_BYTES))
-        except ConnectionResetError:
-            part = b""
-        if not part:
-            raise EngineUnavailable("the other end of the line is gone")
-        parts.append(part)
-        count -= len(part)
-    return b"".join(parts)
+def _is_readable(end: socket.socket) -> bool:
+    poller = select.poll()
+    poller.register(end, select.POLLIN)
+    return bool(poller.poll(0))

@@ -13,18 +13,23 @@ from typing import Final
 
 import msgspec
 
-from cicely.core.job import Claim
-from cicely.core.outcome import Outcome
+from cicely.core.edge import Edge
+from cicely.core.job import Claim, Enqueued, NewJob
+from cicely.core.outcome import Outcome, Step
 
 MAX_FRAME_BYTES: Final = 80 * 1024 * 1024
 _LENGTH: Final = struct.Struct("!I")
 
 
 class Job(msgspec.Struct, tag=True, frozen=True):
-    """Child to attempt, as the spec of its fork: the claim, with its values at hand."""
+    """Child to attempt, as the spec of its fork: the claim, with its values at hand.
+
+    `cgroup` is the control group with its memory limit, "" for none.
+    """
 
     claim: Claim
     target: str
+    cgroup: str = ""
 
 
 class Interrupt(msgspec.Struct, tag=True, frozen=True):
@@ -58,13 +63,44 @@ class Checkpoint(msgspec.Struct, tag=True, frozen=True):
     data: bytes
 
 
+class Record(msgspec.Struct, tag=True, frozen=True):
+    """Attempt to child: a step to be recorded; answered by Kept."""
+
+    step: Step
+
+
+class Add(msgspec.Struct, tag=True, frozen=True):
+    """Attempt to child: enqueue these, whose arguments are bare; answered by Added, or a refusing Kept."""
+
+    jobs: tuple[NewJob, ...]
+    edges: tuple[Edge, ...]
+
+
+class Added(msgspec.Struct, tag=True, frozen=True):
+    """Child to attempt: which jobs stand for those that were enqueued."""
+
+    answers: tuple[Enqueued, ...]
+
+
+class Recall(msgspec.Struct, tag=True, frozen=True):
+    """Attempt to child: which steps were recorded? Answered by Recalled."""
+
+
+class Recalled(msgspec.Struct, tag=True, frozen=True):
+    """Child to attempt: the recorded steps, with their values at hand."""
+
+    steps: tuple[Step, ...]
+
+
 class Ended(msgspec.Struct, tag=True, frozen=True):
     """Attempt to child, at last: how it ended."""
 
     outcome: Outcome
 
 
-Frame = Interrupt | OutOfTime | Kept | Touched | Progress | Checkpoint | Ended
+ToAttempt = Interrupt | OutOfTime | Kept | Recalled | Added
+ToChild = Touched | Progress | Checkpoint | Record | Recall | Add | Ended
+Frame = ToAttempt | ToChild
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode: Callable[[bytes], Frame] = msgspec.msgpack.Decoder(Frame).decode

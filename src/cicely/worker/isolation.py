@@ -7,78 +7,41 @@ its tree is left. Only then is there an outcome.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
-import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
-from cicely.core.job import Claim
-from cicely.core.outcome import (
-    CAUSE_MEMORY,
-    CAUSE_STALLED,
-    CAUSE_TIMEOUT,
-    Crashed,
-    Deferred,
-    Failed,
-    HandedBack,
-    Outcome,
-    Stopped,
-    Succeeded,
-)
-from cicely.core.retry import OutOfMemory, StallTimeout, Timeout
+from cicely.core.edge import Edge
+from cicely.core.job import Claim, NewJob
+from cicely.core.journal import with_value
+from cicely.core.outcome import Crashed, Deferred, Outcome, Step, Succeeded
 from cicely.core.task import Task
-from cicely.errors import Malformed, NotStorable
+from cicely.engines.contract import Save
+from cicely.errors import Malformed, NotStorable, UsageError
 from cicely.worker import frames
-from cicely.worker.attempt import Values, failed, record_of, refused
+from cicely.worker.attempt import Values, failed, refused
 from cicely.worker.board import Board, Running
+from cicely.worker.cgroups import MemoryGroups
 from cicely.worker.exchange import Exchange
 from cicely.worker.frames import BadFrame, Wire
+from cicely.worker.inputs import resolved_claim
+from cicely.worker.limits import TOO_LARGE, limit_outcome, limits_of, on_board
 from cicely.worker.line import Gone
 from cicely.worker.nursery import ForkRefused, Nursery, ZygoteDied, ZygoteStalled
-from cicely.worker.processes import boottime
-from cicely.worker.slots import limits_of, on_board
+from cicely.worker.processes import boottime, death_of
 
-#: Why the supervisor killed an attempt, as it stands on the board.
-TIMED_OUT: Final = 1
-STALLED: Final = 2
-TOO_LARGE: Final = 3
-CANCELLED: Final = 4
-STOPPING: Final = 5
+log = logging.getLogger("cicely.worker")
 
 #: After a refused fork: the machine is out of memory or of processes, and will be for a moment.
 NO_PROCESS_AGAIN_S: Final = 1.0
 _GONE_WITHIN_S: Final = 30.0
 _WAIT_S: Final = 1.0
-
-
-def limit_outcome(running: Running, verdict: int) -> Outcome:
-    """Return the outcome of an attempt that the supervisor ended, by its verdict."""
-    ran_s = boottime() - running.started_at
-    if verdict == CANCELLED:
-        return Stopped(running.token, "killed: it did not end within its grace")
-    if verdict == STOPPING:
-        return HandedBack(running.token, "its worker stopped", has_started=True)
-    if verdict == TOO_LARGE:
-        error: Exception = OutOfMemory(f"its processes held more than {running.memory_bytes:,} bytes")
-        return Failed(running.token, CAUSE_MEMORY, record_of(error, None).encoded(), running.memory_retry_s)
-    if verdict == STALLED:
-        error = StallTimeout(f"it gave no sign of life for {running.stall_s:g} s")
-        return Failed(running.token, CAUSE_STALLED, record_of(error, None).encoded(), running.stall_retry_s)
-    error = Timeout(f"it ran for {ran_s:.1f} s, over its timeout")
-    return Failed(running.token, CAUSE_TIMEOUT, record_of(error, None).encoded(), running.timeout_retry_s)
-
-
-def death_of(status: int) -> str:
-    """Say in words how a process ended: its exit code, or minus the signal that killed it."""
-    if status >= 0:
-        return f"exited with {status}"
-    name = signal.Signals(-status).name if -status in signal.valid_signals() else "unknown"
-    return f"killed by signal {-status} ({name})"
 
 
 class _Attempt:
@@ -97,13 +60,21 @@ class Isolated:
     """Runs attempts in processes of their own, one per slot at a time."""
 
     def __init__(
-        self, nursery: Nursery, board: Board, values: Values, exchange: Exchange, *, target: str
+        self,
+        nursery: Nursery,
+        board: Board,
+        values: Values,
+        *,
+        exchange: Exchange,
+        target: str,
+        groups: MemoryGroups | None = None,
     ) -> None:
         self._nursery = nursery
         self._board = board
         self._values = values
         self._exchange = exchange
         self._target = target
+        self._groups = groups
         self._attempts: dict[bytes, _Attempt] = {}
         #: Held over a birth: an attempt's end is not heard before its pid is known.
         self._births = threading.Lock()
@@ -117,7 +88,6 @@ class Isolated:
         slot: int,
         *,
         is_ending: Callable[[], bool],
-        is_wrapping_up: Callable[[], bool],
     ) -> Outcome:
         """Run it, watched on the board's `slot`, and return when its whole tree is gone."""
         try:
@@ -128,9 +98,11 @@ class Isolated:
         self._listen()
         attempt = _Attempt(slot)
         try:
-            wire = self._fork(frames.Job(bare, self._target), attempt, running)
+            group = self._group_for(running)
+            wire = self._fork(frames.Job(bare, self._target, group), attempt, running)
         except (ForkRefused, ZygoteStalled, ZygoteDied, OSError) as error:
             os.close(attempt.gone)
+            self._remove_group(running)
             return Deferred(claim.token, NO_PROCESS_AGAIN_S, f"no process could be started: {error}")
         try:
             # In this order: whoever asked it to end before it was to be found here left word there.
@@ -144,19 +116,36 @@ class Isolated:
                 del self._attempts[claim.token]
                 os.close(attempt.gone)
             wire.close()
+            self._remove_group(running)
         if isinstance(outcome, Succeeded):
             return self._stowed(claim, task, outcome)
-        if is_wrapping_up() and isinstance(outcome, Stopped):
-            return HandedBack(claim.token, "its worker stopped", has_started=True)
         return outcome
 
     def _bare(self, claim: Claim) -> Claim:
         """Return the claim with values that can be read without an engine and without keys."""
-        body = self._values.bare(claim.job_id, claim.body)
+        if claim.joins:
+            claim = resolved_claim(claim, self._values)
+        else:
+            body = self._values.bare(claim.job_id, claim.body)
+            claim = msgspec.structs.replace(claim, body=body)
         checkpoint = claim.checkpoint
         if checkpoint is not None:
             checkpoint = self._values.bare(claim.job_id, checkpoint)
-        return msgspec.structs.replace(claim, body=body, checkpoint=checkpoint)
+        return msgspec.structs.replace(claim, checkpoint=checkpoint)
+
+    def _group_for(self, running: Running) -> str:
+        """Make the control group that limits this attempt, where there is one to be made."""
+        if self._groups is None or not running.memory_bytes:
+            return ""
+        try:
+            return str(self._groups.create(running.token.hex(), running.memory_bytes))
+        except OSError as error:
+            log.warning("the memory limit is sampled, for no control group can be made: %s", error)
+            return ""
+
+    def _remove_group(self, running: Running) -> None:
+        if self._groups is not None and running.memory_bytes:
+            self._groups.remove(running.token.hex())
 
     def _fork(self, job: frames.Job, attempt: _Attempt, running: Running) -> Wire:
         ours, theirs = socket.socketpair()
@@ -211,21 +200,54 @@ class Isolated:
                 case frames.Progress(data=data):
                     self._board.touch(attempt.slot, boottime())
                     self._exchange.report(claim.token, data)
-                case frames.Checkpoint(data=data):
+                case frames.Checkpoint() | frames.Record():
                     self._board.touch(attempt.slot, boottime())
-                    self._send(attempt, self._kept(claim, data))
+                    self._send(attempt, self._kept(claim, frame))
+                case frames.Add(jobs=jobs, edges=edges):
+                    self._send(attempt, self._added(jobs, edges))
+                case frames.Recall():
+                    self._send(attempt, frames.Recalled(tuple(self._bare_steps(claim))))
                 case frames.Ended(outcome=outcome) if outcome.token == claim.token:
                     attempt.outcome = outcome
                 case _:
                     raise BadFrame(f"not expected from an attempt: {type(frame).__name__}")
 
-    def _kept(self, claim: Claim, data: bytes) -> frames.Kept:
-        where = f"the checkpoint of {claim.task}"
+    def _kept(self, claim: Claim, frame: frames.Checkpoint | frames.Record) -> frames.Kept:
         try:
-            to_keep = self._values.keep_bare(claim.job_id, data, where=where)
+            match frame:
+                case frames.Record():
+                    save = self._step(claim, frame)
+                case frames.Checkpoint():
+                    save = self._checkpoint(claim, frame)
         except NotStorable as error:
             return frames.Kept(is_held=True, refusal=str(error))
-        return frames.Kept(self._exchange.keep(claim.token, to_keep))
+        return frames.Kept(self._exchange.keep(save))
+
+    def _checkpoint(self, claim: Claim, frame: frames.Checkpoint) -> Save:
+        data = self._stow(claim, frame.data, where=f"the checkpoint of {claim.task}")
+        return Save(claim.token, checkpoint=data)
+
+    def _step(self, claim: Claim, frame: frames.Record) -> Save:
+        where = f"step {frame.step.key!r} of {claim.task}"
+        step = with_value(frame.step, lambda data: self._stow(claim, data, where=where))
+        return Save(claim.token, steps=(step,))
+
+    def _stow(self, claim: Claim, data: bytes, *, where: str) -> bytes:
+        return self._values.keep_bare(claim.job_id, data, where=where)
+
+    def _added(self, jobs: Sequence[NewJob], edges: Sequence[Edge]) -> frames.Added | frames.Kept:
+        try:
+            whole = [msgspec.structs.replace(job, body=self._body_of(job)) for job in jobs]
+            return frames.Added(tuple(self._exchange.enqueue(whole, edges)))
+        except UsageError as error:
+            return frames.Kept(is_held=True, refusal=str(error))
+
+    def _body_of(self, job: NewJob) -> bytes:
+        return self._values.keep_bare(job.id, job.body, where=job.task)
+
+    def _bare_steps(self, claim: Claim) -> list[Step]:
+        steps = self._exchange.steps(claim.job_id)
+        return [with_value(step, lambda data: self._values.bare(claim.job_id, data)) for step in steps]
 
     def _conclude(self, attempt: _Attempt, running: Running) -> Outcome:
         """Wait until nothing of the attempt is left, then say how it ended."""
@@ -233,11 +255,19 @@ class Isolated:
             self._nursery.kill(attempt.pid)
             _await_readable(attempt.gone, _GONE_WITHIN_S)
         verdict = self._board.verdict(attempt.slot)
+        if isinstance(attempt.outcome, Succeeded):
+            return attempt.outcome
+        if self._has_overflowed(running):
+            # What it says of itself then is what became of it when a part of its tree was killed.
+            return limit_outcome(running, verdict or TOO_LARGE)
         if attempt.outcome is not None:
             return attempt.outcome
         if verdict:
             return limit_outcome(running, verdict)
         return Crashed(running.token, death_of(attempt.status if attempt.status is not None else -9))
+
+    def _has_overflowed(self, running: Running) -> bool:
+        return self._groups is not None and self._groups.has_overflowed(running.token.hex())
 
     def _stowed(self, claim: Claim, task: Task, outcome: Succeeded) -> Outcome:
         where = f"the result of {task.name}"

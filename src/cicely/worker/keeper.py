@@ -1,19 +1,20 @@
 """The supervisor's conversation with the engine, in a thread of its own.
 
-It beats for every child's session, sweeps, rescues silent sessions, and carries out what the main
-loop posts (settle for a child, retire one). The main loop, which enforces limits, never waits for
-an engine.
+It beats for every child's session, sweeps, keeps the schedules, rescues silent sessions, and carries
+out what the main loop posts (settle for a child, retire one). The main loop, which enforces limits,
+never waits for an engine.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -22,7 +23,8 @@ from cicely.core.failpoints import failpoint
 from cicely.engines.contract import Beat, Bell, Engine, Session, SessionRecord, Silent
 from cicely.errors import EngineError, SessionClosed
 from cicely.upkeep.rescue import Orphans, Watch, gone
-from cicely.worker.board import Board
+from cicely.upkeep.schedules import Ticker
+from cicely.worker.board import STARTS_WITHIN, Board
 from cicely.worker.processes import boottime, is_alive, kill_marked, this_host
 
 log = logging.getLogger("cicely.worker")
@@ -34,11 +36,15 @@ WATCH_S: Final = 2.0
 SWEEP_BATCH: Final = 500
 _RETRY_S: Final = 0.1
 
+#: The first beat of a session that is made known between two beats.
+FIRST_BEAT: Final = 1
+
 Call = Callable[[], object]
+Held = Mapping[str, frozenset[bytes]]
 
 
 class Acknowledged(msgspec.Struct, frozen=True):
-    """The engine counted a beat: everybody may live until `deadline_at`."""
+    """The engine answered: everybody may live until `deadline_at`."""
 
     deadline_at: float
     beats: tuple[Beat, ...]
@@ -56,8 +62,14 @@ class Keeper:
         self._watch_s = min(WATCH_S, lease_s / 3)
         self._watch = Watch(max_gap_s=2 * self._watch_s)
         self._orphans = Orphans()
+        self._ticker = Ticker(engine)
         self._boards: Mapping[str, Board] = {}
-        self._last_held: dict[str, frozenset[bytes]] = {}
+        self._last_held: Held = {}
+        self._number = FIRST_BEAT + 1
+        #: A beat that is sent from then on follows the last one, which was answered.
+        self._follows_at = math.inf
+        self._deadline_at = 0.0
+        self._is_asking = False
         self._calls: deque[Call] = deque()
         self._news: deque[Acknowledged] = deque()
         self._news_bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -88,8 +100,13 @@ class Keeper:
         return news
 
     def beat_for(self, boards: Mapping[str, Board]) -> None:
-        """Beat from now on for these sessions, whose claims stand on these boards."""
+        """Beat from now on for these sessions, whose claims stand on these boards; at once for new ones."""
+        are_new = boards.keys() - self._boards.keys()
         self._boards = dict(boards)
+        if are_new:
+            # A job of theirs may have been cancelled already: that rang, and the beat named them not.
+            self._is_asking = True
+            os.eventfd_write(self._wake, 1)
 
     def post(self, call: Call) -> None:
         """Have an engine call carried out, soon and in order, repeated until it is answered."""
@@ -122,6 +139,8 @@ class Keeper:
         if self._bell is None:
             self._bell = self._engine.doorbell(self._worker_id)
             self._bell.arm()
+            # A job that was cancelled before this rang nobody.
+            self._is_asking = True
 
     def _rest(self) -> None:
         bell_fd = self._bell.fileno() if self._bell is not None else -1
@@ -133,13 +152,13 @@ class Keeper:
         if self._wake in ready:
             os.eventfd_read(self._wake)
         if self._bell is not None and bell_fd in ready:
-            # Somebody cancelled a job that may run here: a beat tells which.
+            # Somebody cancelled a job that may run here.
             self._bell.disarm()
             self._bell.arm()
-            self._beat_at = 0.0
+            self._is_asking = True
 
     def _wait_ms(self) -> float:
-        if self._calls or self._is_over:
+        if self._calls or self._is_over or self._may_ask():
             return 0.0
         nearest = min(self._beat_at, self._sweep_at, self._watch_at)
         return max(1.0, (nearest - time.monotonic()) * 1000)
@@ -148,7 +167,11 @@ class Keeper:
         due: list[Call] = []
         if now >= self._beat_at:
             self._beat_at = now + self._lease_s / 3
+            self._is_asking = False
             due.append(self._beat)
+        elif self._may_ask():
+            self._is_asking = False
+            due.append(self._ask)
         if now >= self._watch_at:
             self._watch_at = now + self._watch_s
             due.append(self._rescue)
@@ -194,31 +217,67 @@ class Keeper:
 
     # --- duties -------------------------------------------------------------------------------
     def _beat(self) -> None:
-        boards = self._boards
-        held: dict[str, frozenset[bytes]] = {self._worker_id: frozenset()}
-        for session_id, board in boards.items():
-            tokens = board.held()
-            held[session_id] = self._last_held.get(session_id, frozenset()) if tokens is None else tokens
-        self._last_held = held
         sent_at = boottime()
-        beats = self._engine.beat(held)
+        held = self._held()
+        number = self._next_number(sent_at)
+        self._note_beat(self._engine.beat(held, number), sent_at)
+
+    def _ask(self) -> None:
+        """Ask what was cancelled, between two beats; for those that never beat it is the first."""
+        sent_at = boottime()
+        new = self._boards.keys() - self._last_held.keys()
+        self._note_answer(self._engine.beat(self._held(), FIRST_BEAT), sent_at, new)
+
+    def _may_ask(self) -> bool:
+        return self._is_asking and self._deadline_at > 0.0
+
+    def _held(self) -> Held:
+        held: dict[str, frozenset[bytes]] = {self._worker_id: frozenset()}
+        for session_id, board in self._boards.items():
+            tokens = board.held()
+            if tokens is None:
+                # What it listed before may lack what has started since.
+                tokens = self._last_held.get(session_id, frozenset())
+                self._follows_at = math.inf
+            held[session_id] = tokens
+        self._last_held = held
+        return held
+
+    def _next_number(self, now: float) -> int:
+        """Return the number of a beat: one more than the last where both together may take a claim back.
+
+        Not so after a beat that was not answered, for it may be carried out late; nor so soon after
+        one that a claim whose reply was on its way then may still start.
+        """
+        self._number += 1 if now >= self._follows_at else 2
+        self._follows_at = math.inf
+        return self._number
+
+    def _note_beat(self, beats: Sequence[Beat], sent_at: float) -> None:
         failpoint("worker.after-beat")
-        if boottime() - sent_at > 1.0:
+        answered_at = boottime()
+        if answered_at - sent_at > 1.0:
             self.late_beats += 1
-        deadline_at = sent_at + OWNER_GIVES_UP * self._lease_s
-        for session_id, board in boards.items():
-            if any(beat.session_id == session_id and beat.alive for beat in beats):
-                board.deadline_at = deadline_at
-        self._news.append(Acknowledged(deadline_at, tuple(beats)))
+        self._follows_at = answered_at + STARTS_WITHIN * self._lease_s
+        self._deadline_at = sent_at + OWNER_GIVES_UP * self._lease_s
+        self._note_answer(beats, sent_at, self._boards.keys())
+
+    def _note_answer(self, beats: Sequence[Beat], sent_at: float, counted: Collection[str]) -> None:
+        boards = self._boards
+        for beat in beats:
+            if beat.alive and beat.session_id in counted and beat.session_id in boards:
+                boards[beat.session_id].deadline_at = sent_at + OWNER_GIVES_UP * self._lease_s
+        self._news.append(Acknowledged(self._deadline_at, tuple(beats)))
         os.eventfd_write(self._news_bell, 1)
 
     def _sweep(self, silent: tuple[Silent, ...] = ()) -> None:
         swept = self._engine.sweep(SWEEP_BATCH, silent)
         failpoint("worker.after-sweep")
+        has_ticked = self._ticker.tick(swept)
         now = time.monotonic()
-        if swept.more:
+        if swept.more or has_ticked:
             self._sweep_at = now
-        elif swept.next_due_in_s is not None:
+        elif swept.next_due_in_s is not None and not swept.due:
             self._sweep_at = min(self._sweep_at, now + swept.next_due_in_s)
 
     def _rescue(self) -> None:

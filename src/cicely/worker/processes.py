@@ -31,6 +31,7 @@ __all__ = [
     "become_subreaper",
     "boottime",
     "children",
+    "death_of",
     "descendants",
     "die_with",
     "is_alive",
@@ -249,3 +250,11 @@ def _prctl(option: int, argument: int | ctypes.Array[ctypes.c_char]) -> None:
 
 # A kernel without CONFIG_PROC_CHILDREN has no such files.
 _HAS_CHILDREN_FILES = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+
+
+def death_of(status: int) -> str:
+    """Say in words how a process ended: its exit code, or minus the signal that killed it."""
+    if status >= 0:
+        return f"exited with {status}"
+    name = signal.Signals(-status).name if -status in signal.valid_signals() else "unknown"
+    return f"killed by signal {-status} ({name})"

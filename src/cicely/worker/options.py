@@ -1,0 +1,29 @@
+"""How a worker runs, as its command line or its caller says."""
+
+from __future__ import annotations
+
+import msgspec
+
+from cicely.worker.queues import Groups
+
+
+class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker runs. `groups` are queues with weights; empty: all that the app declares.
+
+    `grace_s` is the time that running jobs get after the first SIGTERM, `cancel_grace_s` after a
+    cancellation; then their process is killed. `url` overrides the app's own.
+    """
+
+    target: str
+    url: str = ""
+    groups: Groups = ()
+    processes: int = 2
+    threads: int = 1
+    coroutines: int = 100
+    max_jobs: int = 0
+    max_rss_bytes: int = 0
+    lease_s: float = 30.0
+    grace_s: float = 8.0
+    cancel_grace_s: float = 5.0
+    name: str = ""
+    python_path: tuple[str, ...] = ()

@@ -1,0 +1,53 @@
+"""The outcomes of a child that are not with the engine yet."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from cicely.core.outcome import Outcome
+
+
+class Outbox:
+    """Filled by whoever runs attempts, emptied from its front by the exchange."""
+
+    def __init__(self) -> None:
+        self.outcomes: deque[Outcome] = deque()
+        #: When the oldest of them came, by the monotonic clock.
+        self.oldest_at = 0.0
+        #: Whether somebody waits until it is empty.
+        self.is_wanted_empty = False
+        self._is_closed = False
+        self._emptied = threading.Condition()
+
+    def add(self, outcome: Outcome) -> None:
+        """Put an outcome at the end."""
+        if not self.outcomes:
+            self.oldest_at = time.monotonic()
+        self.outcomes.append(outcome)
+
+    def flush(self, wake: Callable[[], None]) -> None:
+        """Wait until it is empty; `wake` wakes whoever empties it."""
+        with self._emptied:
+            while self.outcomes and not self._is_closed:
+                self.is_wanted_empty = True
+                wake()
+                self._emptied.wait(1.0)
+
+    def listed(self) -> list[Outcome]:
+        """Return all outcomes, which stay where they are; more may come meanwhile."""
+        return [self.outcomes[i] for i in range(len(self.outcomes))]
+
+    def note_removals(self) -> None:
+        """Tell those who wait that outcomes have left its front."""
+        with self._emptied:
+            self.is_wanted_empty = bool(self.outcomes) and self.is_wanted_empty
+            self._emptied.notify_all()
+
+    def close(self) -> None:
+        """Let everybody go who waits: nothing leaves it any more."""
+        self._is_closed = True
+        with self._emptied:
+            self._emptied.notify_all()
