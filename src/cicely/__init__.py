@@ -1,10 +1,12 @@
 """Cicely: a task-processing system that starts with one file on disk."""
 
 from cicely.app import Cicely
+from cicely.canvas import Canvas, Signature, chain, chord, group
 from cicely.core.identity import stable
 from cicely.core.job import Filter
 from cicely.core.retry import OutOfMemory, Retry, StallTimeout, Timeout
 from cicely.core.states import State
+from cicely.core.when import cron, every
 from cicely.errors import (
     Cancelled,
     CicelyError,
@@ -22,13 +24,19 @@ from cicely.errors import (
     UsageError,
     WouldDeadlock,
 )
+from cicely.flows import Flow, FlowNode, FlowRun
+from cicely.groups import GroupJob
 from cicely.handles import Job
 from cicely.messages import Message, Queue, QueueBackend
+from cicely.schedules import Schedule
 from cicely.tasks import Task
 from cicely.worker.context import Context, current
+from cicely.workflow.progress import WorkflowProgress
+from cicely.workflows import Workflow
 
 __all__ = [
     "Cancelled",
+    "Canvas",
     "Cicely",
     "CicelyError",
     "ConfigError",
@@ -36,6 +44,10 @@ __all__ = [
     "EngineError",
     "EngineUnavailable",
     "Filter",
+    "Flow",
+    "FlowNode",
+    "FlowRun",
+    "GroupJob",
     "Job",
     "JobCancelled",
     "JobEnded",
@@ -49,13 +61,22 @@ __all__ = [
     "QueueBackend",
     "ResultGone",
     "Retry",
+    "Schedule",
+    "Signature",
     "SoftTimeout",
     "StallTimeout",
     "State",
     "Task",
     "Timeout",
     "UsageError",
+    "Workflow",
+    "WorkflowProgress",
     "WouldDeadlock",
+    "chain",
+    "chord",
+    "cron",
     "current",
+    "every",
+    "group",
     "stable",
 ]

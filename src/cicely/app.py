@@ -11,38 +11,36 @@ import os
 import sys
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
 from typing import Any, Final, Literal, ParamSpec, TypeVar, Unpack, overload
 
+from cicely.canvas import Canvas, Signature
 from cicely.connection import Connection
 from cicely.core import task as core
 from cicely.core.codec import DEFAULT_MAX_BYTES, Codec
-from cicely.core.job import Filter, Page
-from cicely.core.job import Job as Record
-from cicely.core.states import State
-from cicely.core.task import Registry, Route
-from cicely.core.text import storable
-from cicely.core.units import Duration, duration_s
+from cicely.core.job import Claim
+from cicely.core.task import Registry
+from cicely.core.units import Duration
+from cicely.core.when import When
+from cicely.dynamic import Additions
 from cicely.engines.contract import Engine
-from cicely.errors import ConfigError, UnknownQueue
+from cicely.errors import ConfigError
+from cicely.flows import Flow
 from cicely.functions import Functions
 from cicely.handles import Job
-from cicely.messages import Queue
+from cicely.iteration import builtin_tasks
 from cicely.place import checked_name, default_url, importable_name
+from cicely.queues import Queues
+from cicely.schedules import Schedule, Schedules, call_of, rule_of
 from cicely.settings import (
-    MAX_QUEUE_PRIORITY,
-    States,
+    JobSettings,
     TaskSettings,
-    instant_of,
-    priority_of,
-    queue_name,
-    receives_of,
-    states_of,
+    task_name,
     task_options,
 )
+from cicely.signatures import read_canvas
 from cicely.tasks import AsyncTask, BoundDecorator, Decorator, Requests, Task, registered
 from cicely.values import Store, Values
-from cicely.waiting import look
+from cicely.workflow.written import Enqueue
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,7 +54,7 @@ _MAX_BLOB_BYTES: Final = (1 << 32) - 1
 _PAGE: Final = 500
 
 
-class Cicely:
+class Cicely(Queues):
     """An app: tasks and queues by name, and the engine that keeps their jobs.
 
     `url` says where jobs are kept; without it the environment variable CICELY_URL does, else they
@@ -83,7 +81,7 @@ class Cicely:
         self.name = checked_name(name)
         self.registry = Registry()
         self._file: str | None = caller.get("__file__")
-        self._url = url
+        self._url = _checked_url(url)
         self._durability = _durability(durability)
         self._options: dict[str, object] = {
             "durability": durability,
@@ -93,6 +91,7 @@ class Cicely:
             "keys": f"{len(keys)} keys" if keys else None,
             "allow_pickle": allow_pickle or None,
         }
+        self._builtins = builtin_tasks(self.resolve)
         self._functions = Functions(_packages(functions_from, caller.get("__name__", "__main__")))
         self._connection = Connection(
             self,
@@ -105,6 +104,7 @@ class Cicely:
             blobs=Store(blobs, option="blobs") if blobs else None,
             results=Store(results, option="results") if results else None,
         )
+        self._schedules = Schedules(self._connection)
 
     def __repr__(self) -> str:
         """Name the app."""
@@ -141,8 +141,13 @@ class Cicely:
         parsed = task_options(options, bind=bind)
 
         def decorate(function: Callable[..., Any]) -> Any:
-            name = options.get("name") or _name_of(function)
-            task = core.Task(name, function, parsed)
+            name = task_name(options["name"]) if "name" in options else _name_of(function)
+            try:
+                task = core.Task(name, function, parsed)
+            except ValueError as error:
+                raise ConfigError(
+                    f"@app.task cannot use {function!r}: {error}; wrap it in a function"
+                ) from None
             self.registry.add(task)
             return registered(self._connection, task)
 
@@ -166,6 +171,25 @@ class Cicely:
         requests: Requests[..., Any] = Requests(self._connection, task, {})
         return requests.delay(*args, **kwargs)
 
+    def signature(
+        self,
+        what: str | Mapping[str, Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        immutable: bool = False,
+        **given: Unpack[JobSettings],
+    ) -> Canvas[Any]:
+        """Return the signature of a task by name, or the canvas that `to_json` or `to_dict` wrote.
+
+        Raises UnknownTask with the nearest name.
+        """
+        return read_canvas(self._connection, what, args, kwargs or {}, given=given, immutable=immutable)
+
+    def flow(self) -> Flow:
+        """Begin a flow: jobs that come after any others, to be enqueued together."""
+        return Flow(self._connection)
+
     def batch(self) -> AbstractContextManager[None]:
         """Enqueue all jobs and messages that the block asks for, up to 1,000, or none of them.
 
@@ -174,147 +198,51 @@ class Cicely:
         """
         return self._connection.batch()
 
-    # --- jobs ---------------------------------------------------------------------------------
-    def job(self, job_id: str) -> Job[Any]:
-        """Return the handle of a job. Raises JobNotFound."""
-        look(self._connection, job_id)
-        return Job(self._connection, job_id)
-
-    def jobs(
-        self,
-        *,
-        state: States = (),
-        task: str = "",
-        queue: str = "",
-        tag: str = "",
-        since: datetime | float | None = None,
-        until: datetime | float | None = None,
-        limit: int | None = None,
-    ) -> Iterator[Job[Any]]:
-        """Yield the jobs that match, newest first; `since` and `until` bound when they were enqueued."""
-        where = Filter(
-            states=states_of(state),
-            task=task,
-            queue=queue,
-            tag=tag,
-            since=None if since is None else instant_of(since, name="since"),
-            until=None if until is None else instant_of(until, name="until"),
-        )
-        for record in self.records(where, limit=limit):
-            yield Job(self._connection, record.id)
-
-    def records(self, where: Filter, *, limit: int | None = None) -> Iterator[Record]:
-        """Yield the outlines of the jobs that match, newest first, read page by page."""
-        left = math.inf if limit is None else limit
-        cursor: str | None = ""
-        while cursor is not None and left > 0:
-            page = self._page(where, cursor, limit=int(min(left, _PAGE)))
-            yield from page.jobs
-            left -= len(page.jobs)
-            cursor = page.cursor
-
-    def _page(self, where: Filter, cursor: str, *, limit: int = _PAGE) -> Page:
-        return self._connection.call(lambda engine: engine.find(where, limit=limit, cursor=cursor or None))
-
-    def cancel(self, which: str | Filter, *, reason: str = "") -> int:
-        """Cancel one job by id, or all that match; return how many were. Running ones end soon."""
-        return self._steer("cancel", which, reason=reason)
-
-    def revive(self, which: str | Filter, *, reason: str = "") -> int:
-        """Run one job again, or all that match; return how many will. Successes are left as they are."""
-        return self._steer("revive", which, reason=reason)
-
-    def discard(self, which: str | Filter) -> int:
-        """Delete one job, or all that match, among those that have ended; return how many were."""
-        return self._steer("discard", which, reason="")
-
-    def _steer(self, move: str, which: str | Filter, *, reason: str) -> int:
-        if isinstance(which, str):
-            look(self._connection, which)
-            return self._steer_all(move, [which], reason=reason)
-        moved = 0
-        cursor: str | None = ""
-        while cursor is not None:
-            page = self._page(which, cursor)
-            moved += self._steer_all(move, [record.id for record in page.jobs], reason=reason)
-            cursor = page.cursor
-        return moved
-
-    def _steer_all(self, move: str, ids: Sequence[str], *, reason: str) -> int:
-        if not ids:
-            return 0
-        return len(self._connection.call(lambda engine: engine.steer(move, ids, reason=storable(reason))))
-
-    # --- queues -------------------------------------------------------------------------------
-    def queue(
+    # --- schedules ----------------------------------------------------------------------------
+    def schedule(
         self,
         name: str,
+        call: Signature[Any] | Requests[..., Any],
+        when: When,
         *,
-        priority: int | None = None,
-        ageing: Duration | None = None,
-        max_receives: int | None = None,
-        keep: Duration | None = None,
-        keep_failed: Duration | None = None,
-    ) -> Queue:
-        """Declare a queue, or say more about one, and return it.
+        catch_up: Literal["skip", "one", "all"] = "one",
+        overlap: Literal["allow", "skip"] = "allow",
+        jitter: Duration = 0,
+    ) -> Schedule:
+        """Declare that a job is enqueued at each tick of `every(...)` or `cron(...)`, and return the handle.
 
-        `priority` is from 0 to 10, and 10 is served first. With `ageing="1h"` an hour of waiting
-        weighs as much as one step of a job's priority. A message is failed after `max_receives`.
+        `app.schedule("nightly", rebuild.s(full=True), cron("0 5 * * *", tz="Europe/Berlin"))`. Workers put
+        it into the engine when they start. `catch_up` says what becomes of ticks that nobody dealt with in
+        time, `overlap` whether one may start while an earlier one runs, and `jitter` within which time
+        after the tick its job starts. Raises ConfigError for what can never work.
         """
-        known = self.registry.queues.get(name) or core.Queue(name=queue_name(name))
-        self.registry.declare(
-            core.Queue(
-                name=name,
-                priority=(
-                    known.priority if priority is None else priority_of(priority, most=MAX_QUEUE_PRIORITY)
-                ),
-                ageing_s=known.ageing_s if ageing is None else duration_s(ageing, name="ageing"),
-                max_receives=known.max_receives if max_receives is None else receives_of(max_receives),
-                keep_s=known.keep_s if keep is None else duration_s(keep, name="keep"),
-                keep_failed_s=(
-                    known.keep_failed_s
-                    if keep_failed is None
-                    else duration_s(keep_failed, name="keep_failed")
-                ),
-            )
-        )
-        return Queue(self._connection, name)
+        rule = rule_of(when, catch_up=catch_up, overlap=overlap, jitter=jitter)
+        return self._schedules.declare(name, call_of(name, call), rule)
 
-    def route(self, routes: Mapping[str, Route]) -> None:
-        """Send tasks to queues: a pattern of names to a queue, or to a function of the arguments.
+    def add_schedule(
+        self,
+        name: str,
+        call: Signature[Any] | Requests[..., Any],
+        when: When,
+        *,
+        catch_up: Literal["skip", "one", "all"] = "one",
+        overlap: Literal["allow", "skip"] = "allow",
+        jitter: Duration = 0,
+    ) -> Schedule:
+        """Keep a schedule in the engine from now on, until it is removed there.
 
-        The first pattern that matches decides; a function that answers None leaves it to the next.
+        Raises ConfigError as `schedule` does, and for a name that is taken.
         """
-        for pattern, target in routes.items():
-            if not isinstance(pattern, str) or not (callable(target) or queue_name(target)):
-                raise ConfigError(f"app.route({{{pattern!r}: {target!r}}}): a pattern and a queue's name")
-        self.registry.route(routes)
+        rule = rule_of(when, catch_up=catch_up, overlap=overlap, jitter=jitter)
+        return self._schedules.add(name, call_of(name, call), rule)
 
-    def pause_queue(self, name: str) -> None:
-        """Hand out nothing of a queue; what runs goes on. Raises UnknownQueue."""
-        self._known_queue(name).pause()
+    def schedules(self) -> list[Schedule]:
+        """Return the schedules that the engine keeps or this code declares, by name."""
+        return self._schedules.all()
 
-    def resume_queue(self, name: str) -> None:
-        """Hand out what is in a queue again. Raises UnknownQueue."""
-        self._known_queue(name).resume()
-
-    def purge(self, name: str) -> int:
-        """Cancel all that has not started in a queue, and return how many; `revive` brings them back.
-
-        What a worker starts at that very moment is asked to end.
-        """
-        queue = self._known_queue(name)
-        waiting = Filter(queue=queue.name, states=(State.READY, State.SCHEDULED))
-        return self.cancel(waiting, reason="purged")
-
-    def _known_queue(self, name: str) -> Queue:
-        """Return a queue that is declared here, or that the engine has seen."""
-        try:
-            self.registry.queue(name)
-        except UnknownQueue:
-            if name not in {record.name for record in self._connection.call(lambda e: e.queues())}:
-                raise
-        return Queue(self._connection, name)
+    def declared_schedules(self) -> dict[str, bytes]:
+        """Return the schedules of the code by name, as workers put them into the engine."""
+        return self._schedules.specs()
 
     # --- values -------------------------------------------------------------------------------
     def codec(
@@ -360,11 +288,23 @@ class Cicely:
 
     def resolve(self, task_name: str) -> core.Task | None:
         """Return a registered task, or the task of a plain function inside `functions_from`, or None."""
-        return self.registry.tasks.get(task_name) or self._functions.resolve(task_name)
+        return (
+            self.registry.tasks.get(task_name)
+            or self._builtins.get(task_name)
+            or self._functions.resolve(task_name)
+        )
+
+    def additions(self, claim: Claim, values: Values, enqueue: Enqueue) -> Additions:
+        """Return what writes the jobs that a running one adds, calls or goes on as."""
+        return Additions(self._connection, claim, values, enqueue=enqueue)
+
+    def is_canvas(self, value: object) -> bool:
+        """Whether a job that returned `value` goes on as a workflow."""
+        return isinstance(value, Canvas)
 
     def runnable_tasks(self) -> Collection[str]:
         """Return the names of all that a worker with this app can run."""
-        return {task.name for task in self._all_tasks()}
+        return {task.name for task in self._all_tasks()} | self._builtins.keys()
 
     def has_coroutines(self) -> bool:
         """Whether any of that is a coroutine function."""
@@ -391,13 +331,15 @@ class Cicely:
     def manifest(self) -> dict[str, Any]:
         """Return what a supervisor needs to know without importing the app.
 
-        `queues` are groups, the first to be served first; `tasks` are kinds by name.
+        `queues` are groups, the first to be served first; `tasks` are kinds by name; `schedules` are
+        as the engine keeps them.
         """
         return {
             "name": self.name,
             "url": self.url,
             "queues": self.registry.queues_by_priority(),
             "tasks": {name: str(task.kind) for name, task in self.registry.tasks.items()},
+            "schedules": self._schedules.specs(),
         }
 
 
@@ -413,6 +355,12 @@ def _packages(functions_from: Sequence[str] | None, module_name: str) -> Sequenc
     if isinstance(functions_from, str):
         raise ConfigError(f'functions_from={functions_from!r}: a list, as in ["{functions_from}"]')
     return functions_from
+
+
+def _checked_url(url: str | None) -> str | None:
+    if url is None or isinstance(url, str):
+        return url
+    raise ConfigError(f"url={url!r}: a text, as in sqlite:////var/lib/app/jobs.db")
 
 
 def _durability(durability: str | None) -> str | None:

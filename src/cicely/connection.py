@@ -9,13 +9,18 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import count
 from typing import Final, Protocol, TypeVar
 
+import msgspec
+
 from cicely.core.codec import Codec
-from cicely.core.job import NewJob
+from cicely.core.edge import Edge
+from cicely.core.job import Enqueued, NewJob
 from cicely.core.task import Registry, Task
 from cicely.engines.contract import Engine
-from cicely.errors import EngineUnavailable, UsageError
+from cicely.engines.within import Enclosed, Transactional
+from cicely.errors import EngineUnavailable, Unsupported, UsageError
 from cicely.patience import PATIENCE_S, patiently
 from cicely.receiver import Receiver
 from cicely.values import Store, Values
@@ -27,6 +32,8 @@ MAX_BATCH: Final = 1_000
 
 class Places(Protocol):
     """What an app says of where its jobs and values are kept."""
+
+    name: str
 
     @property
     def url(self) -> str:
@@ -43,6 +50,53 @@ class Handle(Protocol):
 
 
 Entry = tuple[NewJob, Handle]
+
+
+class Way(Protocol):
+    """A way to the engine: its own, or by a transaction of the caller's."""
+
+    @property
+    def values(self) -> Values:
+        """How values are packed on this way."""
+
+    def send(self, new: NewJob, handle: Handle) -> None:
+        """Enqueue one job."""
+
+    def send_all(self, entries: Sequence[Entry], edges: Sequence[Edge] = ()) -> None:
+        """Enqueue all of `entries` with their edges, or none."""
+
+    def publish(self, workflow: str) -> None:
+        """Let the held jobs of a workflow go."""
+
+
+class Batch(msgspec.Struct):
+    """What is enqueued together when the block is left."""
+
+    entries: list[Entry] = []
+    edges: list[Edge] = []
+
+
+class Enclosure:
+    """The way by an open transaction of the caller's: nothing is repeated there, and no batch collected."""
+
+    def __init__(self, enclosed: Enclosed, values: Values) -> None:
+        self._enclosed = enclosed
+        self.values = values
+
+    def send(self, new: NewJob, handle: Handle) -> None:
+        """Store one job in the transaction."""
+        self.send_all([(new, handle)])
+
+    def send_all(self, entries: Sequence[Entry], edges: Sequence[Edge] = ()) -> None:
+        """Store all of `entries` in the transaction, or none. Raises Unsupported for edges."""
+        if edges:
+            raise _no_workflow_inside()
+        if entries:
+            _answer(entries, self._enclosed.enqueue([new for new, _ in entries]))
+
+    def publish(self, workflow: str) -> None:
+        """Nothing is held in a transaction: its jobs begin with its commit."""
+        raise _no_workflow_inside()
 
 
 class Connection:
@@ -62,7 +116,8 @@ class Connection:
         self._receiver: Receiver | None = None
         self._inherited: list[object] = []
         self._lock = threading.RLock()
-        self._batch: ContextVar[list[Entry] | None] = ContextVar("cicely_batch", default=None)
+        self._batch: ContextVar[Batch | None] = ContextVar("cicely_batch", default=None)
+        self.number = next(_numbers)
         _connections.add(self)
 
     # --- the engine ---------------------------------------------------------------------------
@@ -117,6 +172,16 @@ class Connection:
         """Call a verb of the engine, again for 5 s while it is away."""
         return patiently(lambda: verb(self.engine), for_s=PATIENCE_S)
 
+    @property
+    def name(self) -> str:
+        """The app's name."""
+        return self._places.name
+
+    @property
+    def has_batch(self) -> bool:
+        """Whether what is enqueued here is collected in a batch."""
+        return self._batch.get() is not None
+
     def task(self, name: str) -> Task | None:
         """Return the task of this name, or None."""
         return self._places.resolve(name)
@@ -142,7 +207,7 @@ class Connection:
         """Enqueue one job, or add it to the open batch."""
         batch = self._batch.get()
         if batch is not None:
-            _add(batch, [(new, handle)])
+            _add(batch, [(new, handle)], ())
             return
         began_at = time.monotonic()
         try:
@@ -154,46 +219,96 @@ class Connection:
             [answer] = patiently(lambda: self.engine.enqueue((new,)), for_s=left_s)
         handle.id = answer.id
 
-    def send_all(self, entries: Sequence[Entry]) -> None:
-        """Enqueue all of `entries` or none, or add them to the open batch."""
+    def send_all(self, entries: Sequence[Entry], edges: Sequence[Edge] = ()) -> None:
+        """Enqueue all of `entries` with their edges or none, or add them to the open batch."""
         batch = self._batch.get()
         if batch is not None:
-            _add(batch, entries)
+            _add(batch, entries, edges)
         else:
-            self._enqueue(entries)
+            self._enqueue(entries, edges)
 
-    def _enqueue(self, entries: Sequence[Entry]) -> None:
-        if not entries:
+    def publish(self, workflow: str) -> None:
+        """Let the held jobs of a workflow go."""
+        self.call(lambda engine: engine.publish(workflow))
+
+    def _enqueue(self, entries: Sequence[Entry], edges: Sequence[Edge]) -> None:
+        if not entries and not edges:
             return
         new = [entry[0] for entry in entries]
-        answers = self.call(lambda engine: engine.enqueue(new))
-        for (_, handle), answer in zip(entries, answers, strict=True):
-            handle.id = answer.id
+        _answer(
+            entries,
+            self.call(lambda engine: engine.enqueue(new, edges) if edges else engine.enqueue(new)),
+        )
+
+    def within(self, connection: object) -> Enclosure:
+        """Return the way by the transaction that is open on `connection`, one of the caller's.
+
+        Raises Unsupported where the engine does not share its database, UsageError where there is no
+        such transaction.
+        """
+        if self._batch.get() is not None:
+            raise UsageError(
+                "connection= inside app.batch(): the transaction keeps its jobs together by itself; "
+                "leave one of the two out"
+            )
+        engine = self.engine
+        if not isinstance(engine, Transactional):
+            raise Unsupported(
+                "connection= needs an engine that shares your database (transactional enqueue), which is "
+                f"PostgreSQL's; this app's is {type(engine).__name__}: leave connection= out, or set "
+                "url= to postgresql://"
+            )
+        enclosed = engine.within(connection)
+        # Without patience: what failed inside a transaction cannot be repeated alone.
+        values = Values(self.codec, enclosed, blobs=self._blobs, results=self._results, patience_s=0.0)
+        return Enclosure(enclosed, values)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
         """Collect what this thread enqueues, and enqueue all of it, or nothing, at the end."""
         if self._batch.get() is not None:
             raise UsageError("app.batch() inside app.batch(): one is enough")
-        entries: list[Entry] = []
-        token = self._batch.set(entries)
+        batch = Batch()
+        token = self._batch.set(batch)
         try:
             yield
         finally:
             self._batch.reset(token)
-        self._enqueue(entries)
+        self._enqueue(batch.entries, batch.edges)
 
 
-def _add(batch: list[Entry], entries: Sequence[Entry]) -> None:
-    if len(batch) + len(entries) > MAX_BATCH:
+def _answer(entries: Sequence[Entry], answers: Sequence[Enqueued]) -> None:
+    for (_, handle), answer in zip(entries, answers, strict=True):
+        handle.id = answer.id
+
+
+def _no_workflow_inside() -> Unsupported:
+    return Unsupported(
+        "a transaction of yours takes jobs that come after no others: enqueue one job with connection=, "
+        "and let it return the workflow"
+    )
+
+
+def _add(batch: Batch, entries: Sequence[Entry], edges: Sequence[Edge]) -> None:
+    if len(batch.entries) + len(entries) > MAX_BATCH:
         raise UsageError(
             f"app.batch() takes up to {MAX_BATCH:,} jobs, all or none; use delay_many for more, "
             "which sends them in pages"
         )
-    batch.extend(entries)
+    batch.entries += entries
+    batch.edges += edges
 
 
+_numbers = count()
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def connection_of(app_name: str) -> Connection:
+    """Return the connection of the newest app of that name here. Raises UsageError where there is none."""
+    found = [one for one in list(_connections) if one.name == app_name]
+    if not found:
+        raise UsageError(f"no app of the name {app_name} is in this process: import its module first")
+    return max(found, key=lambda one: one.number)
 
 
 def _after_fork() -> None:

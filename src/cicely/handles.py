@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -31,18 +31,45 @@ class Progress(msgspec.Struct, frozen=True):
     message: str = ""
 
 
+class Earlier(Protocol):
+    """What comes before a job in its chain."""
+
+    def handle(self) -> Any:
+        """Return its handle."""
+
+
+def restored_job(app_name: str, job_id: str) -> Job[Any]:
+    """Return the handle that was pickled, for the app of that name in this process."""
+    from cicely.connection import connection_of
+
+    return Job(connection_of(app_name), job_id)
+
+
 class Job(Generic[R]):
     """One job, wherever it runs. Every attribute but `id` asks the engine anew."""
 
-    __slots__ = ("_connection", "id")
+    __slots__ = ("_connection", "_earlier", "id")
 
-    def __init__(self, connection: Connection, job_id: str) -> None:
+    def __init__(self, connection: Connection, job_id: str, earlier: Earlier | None = None) -> None:
         self._connection = connection
+        self._earlier = earlier
         self.id = job_id
 
     def __repr__(self) -> str:
         """Name the job."""
         return f"Job({self.id!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as an id; the app of the same name is looked for where it is read."""
+        return restored_job, (self._connection.name, self.id)
+
+    @property
+    def parent(self) -> Any:
+        """The handle of what comes before this one in the chain it was enqueued with, or None.
+
+        That is a GroupJob for the header of a chord. A handle that was found by its id has none.
+        """
+        return self._earlier.handle() if self._earlier else None
 
     # --- its value ----------------------------------------------------------------------------
     def get(self, timeout: Duration | None = None, *, allow_blocking: bool = False) -> R:
@@ -56,7 +83,7 @@ class Job(Generic[R]):
         if not allow_blocking:
             refuse_inside_a_job(self.id)
         timeout_s = None if timeout is None else duration_s(timeout, name="timeout")
-        return self._value(await_end(self._connection, self.id, timeout_s=timeout_s))
+        return self.value_of(await_end(self._connection, self.id, timeout_s=timeout_s))
 
     async def aget(self, timeout: Duration | None = None, *, allow_blocking: bool = False) -> R:
         """As `get`, for coroutines."""
@@ -66,7 +93,7 @@ class Job(Generic[R]):
             refuse_inside_a_job(self.id)
         timeout_s = None if timeout is None else duration_s(timeout, name="timeout")
         record = await await_end_async(self._connection, self.id, timeout_s=timeout_s)
-        return await asyncio.to_thread(self._value, record)
+        return await asyncio.to_thread(self.value_of, record)
 
     @property
     def result(self) -> R | None:
@@ -74,7 +101,7 @@ class Job(Generic[R]):
         record = look(self._connection, self.id)
         if record.state is not State.SUCCEEDED or record.swept:
             return None
-        return self._value(record)
+        return self.value_of(record)
 
     @property
     def error(self) -> JobFailed | None:
@@ -82,14 +109,22 @@ class Job(Generic[R]):
         record = look(self._connection, self.id)
         return self._failure(record) if record.error or record.state is State.FAILED else None
 
-    def _value(self, record: Record) -> R:
+    def value_of(self, record: Record) -> R:
+        """Return the value of this job, which has ended as `record` says; raises as `get` does."""
         match record.state:
             case State.SUCCEEDED if not record.swept:
                 return self._result(record)
             case State.FAILED:
                 raise self._failure(record)
             case _:
-                raise _end_of(record)
+                raise _end_of(record) from self._cause_of(record)
+
+    def _cause_of(self, record: Record) -> JobFailed | None:
+        """Return the failure because of which a job was cancelled, where it was one."""
+        if not record.cause:
+            return None
+        [cause] = self._connection.call(lambda engine: engine.get([record.cause]))
+        return self._failure(cause) if cause is not None and cause.state is State.FAILED else None
 
     def _result(self, record: Record) -> R:
         if not record.result:
@@ -171,8 +206,16 @@ class Job(Generic[R]):
         return self._steer("cancel", reason)
 
     def revive(self) -> bool:
-        """Run the job again, with its tallies at nought; False unless it failed, expired or was cancelled."""
-        return self._steer("revive", "")
+        """Run the job again, with its tallies at nought; False unless it failed, expired or was cancelled.
+
+        Where it was cancelled because a job before it failed, that one is run again, and this follows.
+        """
+        if self._steer("revive", ""):
+            return True
+        cause = look(self._connection, self.id).cause
+        if not cause:
+            return False
+        return bool(self._connection.call(lambda engine: engine.steer("revive", [cause])))
 
     def discard(self) -> bool:
         """Delete the job; False unless it had ended."""

@@ -159,8 +159,8 @@ class Queue:
         Each is held for `visibility`; not acknowledged by then, it goes to the next receiver. One
         whose stored bytes cannot be read is parked as failed, and not returned.
         """
-        if not 1 <= max <= MAX_RECEIVE:
-            raise ConfigError(f"receive(max={max}): from 1 to {MAX_RECEIVE:,}")
+        if isinstance(max, bool) or not isinstance(max, int) or not 1 <= max <= MAX_RECEIVE:
+            raise ConfigError(f"receive(max={max!r}): a whole number from 1 to {MAX_RECEIVE:,}")
         visibility_s = _visibility_s(visibility)
         give_up_at = time.monotonic() + duration_s(wait, name="wait")
         messages, _ = self._claim(max, visibility_s)

@@ -50,13 +50,18 @@ class Order:
         if options.expires_s is None and options.expires_at is None:
             self._expires_s = task.options.expires_s
 
-    def new_job(self, args: Args, kwargs: Kwargs, values: Values, *, job_id: str = "") -> NewJob:
-        """Return the job that this call asks for. Raises TypeError for arguments that do not fit."""
+    def new_job(
+        self, args: Args, kwargs: Kwargs, values: Values, *, job_id: str = "", new_id: str = ""
+    ) -> NewJob:
+        """Return the job that this call asks for. Raises TypeError for arguments that do not fit.
+
+        `job_id` is an id that a person chose, `new_id` one that nobody did.
+        """
         task = self.task
         self.check(args, kwargs)
         queue = self._queue or self._registry.queue_of(task, args, kwargs)
-        chosen_id = job_id or (self._chosen_id(args, kwargs, values) if self._id else "")
-        job_id = chosen_id or fresh_id()
+        chosen_id = job_id or (self._chosen_id(args, kwargs, values) if self._id and not new_id else "")
+        job_id = chosen_id or new_id or fresh_id()
         options = self._options
         task_options = task.options
         lane = self._lane

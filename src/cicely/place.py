@@ -50,10 +50,20 @@ def _refuse_bad_place(name: str, folder: str) -> None:
         )
     if not os.path.isdir(folder):
         raise ConfigError(f"the app {name} is defined in {folder}, which is no folder (a zip?); {remedy}")
+    if not _is_utf8(folder):
+        raise ConfigError(f"the app {name} is defined in {folder!r}, a name that is no UTF-8; {remedy}")
     own = os.path.join(folder, FOLDER)
     writable = own if os.path.isdir(own) else folder
     if not os.access(writable, os.W_OK):
         raise ConfigError(f"the app {name} cannot keep its jobs in {own}: not writable; {remedy}")
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _said: set[str] = set()

@@ -31,6 +31,7 @@ class Receiver:
         self._lock = threading.Lock()
         self._session_id = ""
         self._held: set[bytes] = set()
+        self._beats = 0
         self._is_over = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -125,7 +126,11 @@ class Receiver:
         session_id = self._session_id
         if not session_id:
             return
-        [beat] = self._engine.beat({session_id: self._held.copy()})
+        number = self._beats + 1
+        # One that is not answered may be carried out late: none follows it.
+        self._beats = number + 1
+        [beat] = self._engine.beat({session_id: self._held.copy()}, number)
+        self._beats = number
         self._held.difference_update(beat.lost)
         if not beat.alive and self._session_id == session_id:
             self._session_id = ""

@@ -9,6 +9,7 @@ from typing import Any, Final, TypedDict
 
 import msgspec
 
+from cicely.core.edge import Rule
 from cicely.core.identity import Stable
 from cicely.core.job import DAY_S, DEFAULT_PRIORITY
 from cicely.core.retry import Retry
@@ -53,7 +54,12 @@ class TaskSettings(LimitSettings, total=False):
 
 
 class JobSettings(LimitSettings, total=False):
-    """The options of one call: of `apply_async` and `options`."""
+    """The options of one call: of `apply_async` and `options`.
+
+    `connection` is one of the caller's with an open transaction, which the job is stored in. `link`
+    and `link_error` are signatures for its success and its failure. `after` are jobs, or their ids,
+    that it comes after: by their "success", "failure" or "done" (either), as `on` says.
+    """
 
     countdown: Duration
     eta: datetime
@@ -63,6 +69,11 @@ class JobSettings(LimitSettings, total=False):
     id: str | Stable
     lane: str
     tags: Sequence[str]
+    connection: object
+    link: Any
+    link_error: Any
+    after: Any
+    on: str
 
 
 class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,12 +196,21 @@ def tags_of(value: Iterable[str]) -> tuple[str, ...]:
     """Return tags, each once, or raise ConfigError."""
     if isinstance(value, str):
         raise ConfigError(f'tags={value!r}: a list of texts, as in tags=["{value}"]')
+    if not isinstance(value, Iterable):
+        raise ConfigError(f'tags={value!r}: a list of texts, as in tags=["eu", "nightly"]')
     return tuple(dict.fromkeys(_name(tag, "tags") for tag in value))
 
 
 def _name(value: object, option: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_ID_CHARS or not (value.isprintable() or not value):
         raise ConfigError(f"{option}={value!r}: a printable text of at most {MAX_ID_CHARS} characters")
+    return value
+
+
+def task_name(value: object) -> str:
+    """Return the name of a task, or raise ConfigError."""
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ConfigError(f"name={value!r}: a printable text, as evals.evaluate")
     return value
 
 
@@ -232,19 +252,43 @@ def instant_of(value: datetime | float, *, name: str) -> float:
     return _instant(value, name)
 
 
+def after_of(value: object) -> tuple[str, ...]:
+    """Return the ids of the jobs that another comes after, or raise ConfigError."""
+    given = value if isinstance(value, list | tuple | set | frozenset) else (value,)
+    ids: list[str] = []
+    for one in given:
+        inner = getattr(one, "children", None)
+        if inner is not None:
+            ids += after_of(inner)
+            continue
+        job_id = one if isinstance(one, str) else getattr(one, "id", None)
+        if not isinstance(job_id, str) or not job_id:
+            raise ConfigError(f"after={one!r}: a job, its id, or a list of them")
+        ids.append(job_id)
+    return tuple(dict.fromkeys(ids))
+
+
+def rule_of(value: object) -> Rule:
+    """Return what of an earlier job's end a job comes after, or raise ConfigError."""
+    try:
+        return Rule(str(value))
+    except ValueError:
+        raise ConfigError(f"on={value!r}: one of {', '.join(Rule)}") from None
+
+
 def receives_of(count: int) -> int:
     """Return how often a message is handed out, or raise ConfigError."""
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ConfigError(f"maxreceives_of={count!r}: a whole number from 1")
+        raise ConfigError(f"max_receives={count!r}: a whole number from 1")
     return count
 
 
 def states_of(given: States) -> tuple[State, ...]:
     """Return one state or several, by name or not, or raise ConfigError."""
-    names = (given,) if isinstance(given, str) else tuple(given)
     try:
+        names = (given,) if isinstance(given, str) else tuple(given)
         return tuple(State(name) for name in names)
-    except ValueError:
+    except (TypeError, ValueError):
         raise ConfigError(
             f"state={given!r}: one of {', '.join(State)}, or several of them in a list"
         ) from None

@@ -19,21 +19,28 @@ from typing import (
     overload,
 )
 
-from cicely.connection import Connection
+from cicely.canvas import Signature, group
+from cicely.connection import Connection, Way
 from cicely.core import task as core
 from cicely.core.identity import Stable
 from cicely.core.job import NewJob
 from cicely.core.retry import RetryLater
 from cicely.core.units import Duration, duration_s
-from cicely.errors import NotStorable
+from cicely.errors import NotStorable, UsageError
 from cicely.handles import Job
+from cicely.iteration import MAP, STARMAP, name_for, settings_for
 from cicely.orders import Order
 from cicely.settings import JobSettings, id_of, job_options
+from cicely.signatures import signature_of
+from cicely.values import Values
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 PAGE: Final = 500
+
+#: Options that make one call a workflow.
+_COMPOSED: Final = frozenset({"link", "link_error", "after"})
 
 Row = tuple[Any, ...]
 Ids = Stable | Callable[[Row], str]
@@ -54,16 +61,23 @@ class Requests(Generic[P, R]):
         Raises TypeError for arguments that do not fit, NotStorable for values that cannot be kept,
         and EngineUnavailable when the engine stays away for 5 s.
         """
-        connection = self._connection
-        new = self._order.new_job(args, kwargs, connection.values)
-        job: Job[R] = Job(connection, new.id)
-        connection.send(new, job)
+        if not _COMPOSED.isdisjoint(self._given):
+            return self.s(*args, **kwargs).delay()
+        way = self._way
+        new = self._order.new_job(args, kwargs, way.values)
+        job: Job[R] = Job(self._connection, new.id)
+        way.send(new, job)
         return job
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
-        """As `delay`, without blocking the event loop."""
+        """As `delay`, without blocking the event loop. Raises UsageError with `connection=`."""
         import asyncio
 
+        if self._given.get("connection") is not None:
+            raise UsageError(
+                "adelay() runs in another thread, where the connection of connection= may not be used: "
+                "call delay() where its transaction is open"
+            )
         return await asyncio.to_thread(self.delay, *args, **kwargs)
 
     def delay_many(self, rows: Iterable[Row], *, ids: Ids | None = None) -> list[Job[R]]:
@@ -72,22 +86,31 @@ class Requests(Generic[P, R]):
         Each page is enqueued whole or not at all. With `ids`, `stable("v1")` or a function of the
         row, the call can be repeated after any failure: it adds what is missing.
         """
+        if not _COMPOSED.isdisjoint(self._given):
+            raise UsageError("delay_many takes no link= and no after=: write group(task.s(...) for ...)")
+        if isinstance(self._given.get("id"), str):
+            raise UsageError(
+                "one id= is one job, whatever the row: give delay_many a function of the row, ids="
+            )
+        if ids is not None and not isinstance(ids, Stable) and not callable(ids):
+            raise TypeError(f'ids={ids!r}: a function of the row, or stable("v1")')
         numbered = enumerate(rows)
         jobs: list[Job[R]] = []
         while page := list(islice(numbered, PAGE)):
-            entries = [self._entry(number, row, ids) for number, row in page]
-            self._connection.send_all(entries)
+            way = self._way
+            entries = [self._entry(number, row, ids, values=way.values) for number, row in page]
+            way.send_all(entries)
             jobs += [job for _, job in entries]
         return jobs
 
-    def _entry(self, number: int, row: Row, ids: Ids | None) -> tuple[NewJob, Job[R]]:
+    def _entry(self, number: int, row: Row, ids: Ids | None, *, values: Values) -> tuple[NewJob, Job[R]]:
         if not isinstance(row, tuple):
             raise TypeError(
                 f"row {number} is {type(row).__name__}, not a tuple of arguments; write (value,) for one"
             )
         try:
             job_id = self._id_of(row, ids) if ids is not None else ""
-            new = self._order.new_job(row, {}, self._connection.values, job_id=job_id)
+            new = self._order.new_job(row, {}, values, job_id=job_id)
         except TypeError as error:
             raise TypeError(f"row {number}: {error}") from None
         except NotStorable as error:
@@ -101,7 +124,11 @@ class Requests(Generic[P, R]):
         return self._order.stable_id(row, {}, version=chosen.version, values=self._connection.values)
 
     def options(self, **given: Unpack[JobSettings]) -> Requests[P, R]:
-        """Return the same task with options for the jobs asked for through it."""
+        """Return the same task with options for the jobs asked for through it.
+
+        With `connection=`, a psycopg, SQLAlchemy or Django one, jobs are stored in the transaction
+        that is open there, and start after its commit. Only PostgreSQL can.
+        """
         requests: Requests[P, R] = Requests(self._connection, self._task, self._given | given)
         requests._parsed = requests._parse()
         return requests
@@ -113,8 +140,89 @@ class Requests(Generic[P, R]):
         **given: Unpack[JobSettings],
     ) -> Job[R]:
         """Enqueue a job with arguments and options apart, as in Celery."""
+        if not isinstance(args, list | tuple):
+            raise TypeError(
+                f"apply_async(args={args!r}): a list or a tuple of arguments, as in args=({args!r},)"
+            )
+        if not isinstance(kwargs, Mapping | None):
+            raise TypeError(f"apply_async(kwargs={kwargs!r}): a dict of arguments by name")
         requests: Requests[..., R] = self.options(**given)
         return requests.delay(*args, **(kwargs or {}))
+
+    # --- signatures ---------------------------------------------------------------------------
+    def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """Return the signature of a call: a value, to be enqueued or composed with others.
+
+        What comes before it in a chain, or is given to `delay`, is put before `args`.
+        """
+        return self.signature(args, kwargs)
+
+    def si(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """Return the signature of a call that takes nothing from what comes before it."""
+        return self._signature(args, kwargs, {}, immutable=True)
+
+    def signature(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        immutable: bool = False,
+        **given: Unpack[JobSettings],
+    ) -> Signature[R]:
+        """Return the signature of a call, with arguments and options apart, as in Celery."""
+        return self._signature(args, kwargs or {}, given, immutable=immutable)
+
+    def _signature(
+        self,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        given: Mapping[str, Any],
+        *,
+        immutable: bool,
+    ) -> Signature[R]:
+        return signature_of(
+            self._connection,
+            self._task.name,
+            args,
+            kwargs,
+            given={**self._given, **given},
+            immutable=immutable,
+        )
+
+    def map(self, items: Iterable[Any]) -> Signature[list[R]]:
+        """Return the signature of one job that calls the function for each item, one after the other.
+
+        Its result is the list of results. One job for each item is `group`, or `delay_many`.
+        """
+        return self._iteration(MAP, list(items))
+
+    def starmap(self, items: Iterable[Sequence[Any]]) -> Signature[list[R]]:
+        """As `map`, where each item holds the arguments of one call."""
+        return self._iteration(STARMAP, [list(item) for item in items])
+
+    def chunks(self, items: Iterable[Sequence[Any]], size: int) -> group[list[R]]:
+        """Return a group of `starmap`s of `size` items each."""
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise UsageError(f"chunks(..., {size!r}): how many items one job has, a whole number from 1")
+        numbered = iter(items)
+        pages = iter(lambda: list(islice(numbered, size)), [])
+        return group(self.starmap(page) for page in pages)
+
+    def _iteration(self, kind: str, items: list[Any]) -> Signature[list[R]]:
+        return signature_of(
+            self._connection,
+            name_for(kind, self._task),
+            (self._task.name, items),
+            {},
+            given={**settings_for(self._task), **self._given},
+            immutable=True,
+        )
+
+    @property
+    def _way(self) -> Way:
+        """The app's own way to the engine, or the caller's transaction, as it is now."""
+        given = self._given.get("connection")
+        return self._connection if given is None else self._connection.within(given)
 
     @property
     def _order(self) -> Order:

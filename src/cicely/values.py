@@ -10,12 +10,13 @@ import math
 import os
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 from urllib.parse import quote
 
 import msgspec
 
 from cicely.core.codec import Codec
+from cicely.core.edge import ParentEnd
 from cicely.errors import ConfigError, EngineUnavailable, Malformed, NotStorable
 from cicely.patience import patiently
 
@@ -56,6 +57,14 @@ class Blobs(Protocol):
 
     def get_blob(self, job_id: str, digest: str) -> bytes | None:
         """Return kept bytes, or None."""
+
+
+@runtime_checkable
+class Ends(Protocol):
+    """The verb of an engine that tells how the jobs before one ended."""
+
+    def parents(self, job_id: str, *, after: int = 0, limit: int = 1_000) -> list[ParentEnd]:
+        """As `engines.contract.Engine.parents`."""
 
 
 class Store:
@@ -174,9 +183,30 @@ class Values:
         """Encode a result; it goes to `results=` where that is set. Raises NotStorable."""
         return self.stow_result(job_id, self.codec.encode(value, where=where), where=where)
 
+    def pack_event(self, value: object, *, where: str) -> bytes:
+        """Encode the value of an event, which belongs to no job yet. Raises NotStorable."""
+        data = self.codec.encode(value, where=where)
+        if len(data) > INLINE_BYTES:
+            raise NotStorable(
+                f"{where} takes {len(data):,} bytes, and an event carries {INLINE_BYTES:,}: "
+                "send what names it, a path or an id"
+            )
+        return data
+
     def unpack(self, job_id: str, data: bytes) -> Any:
         """Decode what was packed. Raises Malformed, or ValueGone where a reference leads to nothing."""
         return self.codec.decode(self.at_hand(job_id, data))
+
+    def pack_bare_call(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, where: str) -> bytes:
+        """Encode a call for a process that has neither the engine nor the keys. Raises NotStorable."""
+        return self.codec.unsigned(self.codec.encode_call(args, kwargs, where=where))
+
+    def parents(self, job_id: str, after: int, limit: int) -> list[ParentEnd]:
+        """Return how the jobs before one stand, in order, without the first `after`."""
+        engine = self._engine
+        if not isinstance(engine, Ends):
+            raise Malformed("it wants the results of other jobs, where no engine is at hand")
+        return patiently(lambda: engine.parents(job_id, after=after, limit=limit), for_s=self._patience_s)
 
     def unpack_call(self, job_id: str, data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Decode the arguments of a call. Raises Malformed, or ValueGone."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import select
 import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from cicely.core.job import Job as Record
@@ -56,6 +58,81 @@ def await_end(connection: Connection, job_id: str, *, timeout_s: float | None) -
             bell.disarm()
     finally:
         bell.close()
+
+
+def ends_in_order(connection: Connection, ids: Sequence[str], *, timeout_s: float | None) -> Iterator[Record]:
+    """Yield jobs in their order, each once it has ended. Raises TimeoutError; the jobs go on."""
+    give_up_at = None if timeout_s is None else time.monotonic() + timeout_s
+    for start in range(0, len(ids), _PAGE):
+        left = list(ids[start : start + _PAGE])
+        with closing(_looks(connection, left, give_up_at=give_up_at, timeout_s=timeout_s)) as looks:
+            for records in looks:
+                for record in records:
+                    if not record.state.is_final:
+                        break
+                    left.remove(record.id)
+                    yield record
+
+
+def as_they_end(connection: Connection, ids: Sequence[str], *, timeout_s: float | None) -> Iterator[Record]:
+    """Yield jobs as they end. Raises TimeoutError; the jobs go on."""
+    give_up_at = None if timeout_s is None else time.monotonic() + timeout_s
+    left = list(ids)
+    with closing(_looks(connection, left, give_up_at=give_up_at, timeout_s=timeout_s)) as looks:
+        for records in looks:
+            ended = [record for record in records if record.state.is_final]
+            gone = {record.id for record in ended}
+            left[:] = [job_id for job_id in left if job_id not in gone]
+            yield from ended
+
+
+def _looks(
+    connection: Connection, left: list[str], *, give_up_at: float | None, timeout_s: float | None
+) -> Generator[list[Record]]:
+    """Yield the jobs that are `left` whenever there may be news; whoever takes them shortens the list."""
+    watched: frozenset[str] = frozenset()
+    bell: Bell | None = None
+    try:
+        while left:
+            if bell is not None:
+                bell.arm()
+            began_at = time.monotonic()
+            ids = list(left)
+            live: list[Record] = []
+            for start in range(0, len(ids), _PAGE):
+                records = _records(connection, ids[start : start + _PAGE])
+                live += [record for record in records if not record.state.is_final][:1]
+                yield records
+            if not live or len(left) < len(ids):
+                continue
+            if bell is None or watched.isdisjoint(left):
+                watched = frozenset(left[:_PAGE])
+                bell = _changed(connection, bell, watched)
+                continue
+            spent_s = time.monotonic() - began_at
+            rung(bell, _wait_s(live[0], give_up_at, timeout_s))
+            bell.disarm()
+            if spent_s > _DEAR_S:
+                # So looking takes half the time at most, however often it rings.
+                time.sleep(min(spent_s, LOOK_S))
+    finally:
+        if bell is not None:
+            bell.close()
+
+
+def _changed(connection: Connection, bell: Bell | None, ids: frozenset[str]) -> Bell:
+    if bell is not None:
+        bell.close()
+    return connection.call(lambda engine: engine.result_bell(ids))
+
+
+def _records(connection: Connection, page: Sequence[str]) -> list[Record]:
+    records: list[Record] = []
+    for job_id, record in zip(page, connection.call(lambda engine: engine.get(page)), strict=True):
+        if record is None:
+            raise _not_found(job_id)
+        records.append(record)
+    return records
 
 
 async def await_end_async(connection: Connection, job_id: str, *, timeout_s: float | None) -> Record:

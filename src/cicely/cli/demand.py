@@ -13,7 +13,7 @@ from cicely.core.units import duration_s, size_bytes
 from cicely.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cicely.worker.supervisor import WorkerOptions
+    from cicely.worker.options import WorkerOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -182,7 +182,7 @@ def options_for(place: Whereabouts, *, given: dict[str, Any]) -> WorkerOptions:
     if given["lease"] < _LEAST_LEASE_S:
         raise click.UsageError("--lease is at least 1s: a worker beats every third of it.")
     groups = groups_of(given["queues"])
-    from cicely.worker.supervisor import WorkerOptions
+    from cicely.worker.options import WorkerOptions
 
     return WorkerOptions(
         target=place.target,

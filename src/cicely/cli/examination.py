@@ -18,11 +18,13 @@ from cicely.cli.text import counted, size, span
 from cicely.cli.workers import beat_of
 from cicely.core.job import Filter
 from cicely.core.states import State
+from cicely.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cicely.cli.target import Target
+    from cicely.engines.checks import Check
     from cicely.engines.contract import Engine, SessionRecord
 
 _ROUNDS: Final = 5
@@ -31,7 +33,7 @@ _SKEW_S: Final = 2.0
 _LARGE_WAL_BYTES: Final = 256 << 20
 _LITTLE_SPACE_BYTES: Final = 1 << 30
 _LOOKED_AT: Final = 200
-_VARIABLES: Final = ("CICELY_APP", "CICELY_URL", "CICELY_WORKER")
+_VARIABLES: Final = ("CICELY_APP", "CICELY_CGROUP", "CICELY_URL", "CICELY_WORKER")
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -69,9 +71,11 @@ def examine(target: Target) -> Report:
     """Look at everything once."""
     measured = _measure(target.engine)
     sessions = target.engine.sessions()
+    checks = _checks(target.engine)
     facts = [
         *_settings(target),
         *_engine_facts(target, measured),
+        *(Fact(check.name, check.value, "the engine") for check in checks),
         *_file_facts(target),
         *_worker_facts(sessions),
         *_queue_facts(target),
@@ -79,11 +83,18 @@ def examine(target: Target) -> Report:
     ]
     problems = [
         *_clock_and_speed(measured),
+        *_checked(checks, "bad"),
         *_file_problems(target),
         *_worker_problems(target, sessions),
         *_environment_problems(),
     ]
-    return Report(facts, list(_notes(target, sessions)), problems)
+    return Report(facts, [*_checked(checks, "warn"), *_notes(target, sessions, checks)], problems)
+
+
+def _checks(engine: Engine) -> Sequence[Check]:
+    from cicely.engines.checks import Examined
+
+    return engine.checks() if isinstance(engine, Examined) else ()
 
 
 # --- facts ------------------------------------------------------------------------------------
@@ -147,7 +158,21 @@ def _environment_facts() -> Iterator[Fact]:
     for name, value in numeric_threads().items():
         source = "the environment" if name in os.environ else "set by workers: more threads bar a fork"
         yield Fact(name, value, source)
+    yield from _memory_limit_facts()
     yield Fact("python", sys.version.split()[0], sys.executable)
+
+
+def _memory_limit_facts() -> Iterator[Fact]:
+    from cicely.worker.cgroups import VARIABLE, memory_groups
+
+    try:
+        groups, how = memory_groups()
+    except ConfigError as error:
+        yield Fact("memory limits", f"no worker starts: {error}", VARIABLE)
+        return
+    if groups is not None:
+        groups.close()
+    yield Fact("memory limits", how, VARIABLE if os.environ.get(VARIABLE) else "this host")
 
 
 # --- measuring --------------------------------------------------------------------------------
@@ -179,9 +204,11 @@ def _measure(engine: Engine) -> Measured:
 
 
 # --- findings ---------------------------------------------------------------------------------
-def _notes(target: Target, sessions: Sequence[SessionRecord]) -> Iterator[Finding]:
+def _notes(target: Target, sessions: Sequence[SessionRecord], checks: Sequence[Check]) -> Iterator[Finding]:
+    said = [check.name for check in checks if check.verdict != "ok"]
     for warning in target.engine.facts().warnings:
-        yield Finding(warning)
+        if not any(name in warning for name in said):
+            yield Finding(warning)
     if not sessions:
         yield Finding("no worker is up", "`cicely worker module:app` starts one")
     for record in known_queues(target):
@@ -197,6 +224,12 @@ def _notes(target: Target, sessions: Sequence[SessionRecord]) -> Iterator[Findin
             f"{counted(failed, 'failed job')} kept for a person to look at",
             "`cicely jobs --state failed` lists them; `cicely revive --state failed` runs them again",
         )
+
+
+def _checked(checks: Sequence[Check], verdict: str) -> Iterator[Finding]:
+    for check in checks:
+        if check.verdict == verdict:
+            yield Finding(f"{check.name}: {check.value}", check.remedy)
 
 
 def _clock_and_speed(measured: Measured) -> Iterator[Finding]:

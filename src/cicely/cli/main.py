@@ -17,6 +17,7 @@ from typing import Any, Final
 import click
 
 from cicely.cli.exits import Stop
+from cicely.core.text import storable
 from cicely.errors import CicelyError
 
 _COMMANDS: Final = {
@@ -32,6 +33,9 @@ _COMMANDS: Final = {
     "purge": "Cancel all that has not started in a queue.",
     "pause": "Hand out no more jobs of a queue.",
     "resume": "Hand out the jobs of a queue again.",
+    "event": "Tell the job that waits for an event.",
+    "schedules": "Add, list, pause, resume, run and remove schedules.",
+    "migrate": "Bring the engine's schema to this version.",
     "doctor": "Check the engine, the settings and the workers.",
     "torture": "Kill workers at random and prove that nothing is lost.",
     "demo": "Grade 656 programs, some of them hostile, and lose none.",
@@ -44,6 +48,13 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return their names, in the order of the help."""
         return [name for name in _COMMANDS if find_spec(f"cicely.cli.{name}")]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the words of the command line; those that are no text could not be stored or sent."""
+        for word in args:
+            if storable(word) != word:
+                raise click.UsageError(f"{storable(word)} is no text in UTF-8.", ctx)
+        return super().parse_args(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command of this name, or None."""

@@ -22,12 +22,12 @@ from cicely.core.states import State
 @json_option
 @click.pass_context
 def purge(ctx: click.Context, /, *, where: Where, queue: str, is_agreed: bool, as_json: bool) -> None:
-    """Cancel all that has not started in a queue: ready, and due later.
+    """Cancel all that has not started in a queue: ready, due later, and waiting for others.
 
     What runs goes on; what a worker starts at that very moment is asked to end. `revive` brings
     back what was purged. Exits with 1 when there was nothing.
     """
-    waiting = Filter(queue=queue, states=(State.READY, State.SCHEDULED))
+    waiting = Filter(queue=queue, states=(State.READY, State.SCHEDULED, State.WAITING))
     moved: list[str] = []
     with where.open() as target:
         one_queue(target, queue)

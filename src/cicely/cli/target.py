@@ -56,6 +56,12 @@ class Where(msgspec.Struct, frozen=True):
         finally:
             engine.close()
 
+    def place(self) -> tuple[str, str]:
+        """Return the engine's URL and where it was found; opens nothing."""
+        if self.app and not self.url:
+            return load_app(self.app).url, self.app
+        return self._url_and_source()
+
     def _url_and_source(self) -> tuple[str, str]:
         for url, source in ((self.url, "--url"), (os.environ.get("CICELY_URL", ""), "CICELY_URL")):
             if url:

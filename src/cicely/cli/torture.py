@@ -34,11 +34,12 @@ def torture(
 
     Use an engine of its own: the jobs stay in it. Exits with 1 where a promise was broken.
     """
-    from cicely.testing.torture.campaign import run
+    from cicely.testing.torture import Wanted, run
 
     with tempfile.TemporaryDirectory(prefix="cicely-torture-") as folder:
         place = url or f"sqlite:///{quote(folder)}/torture.db"
-        report = run(place, minutes=minutes, seed=seed, idle_jobs=idle_jobs, announce=note)
+        wanted = Wanted(seconds=60 * minutes, idle_jobs=idle_jobs)
+        report = run(place, wanted, seed=seed, announce=note)
     if as_json:
         write_json(report.as_dict())
     else:

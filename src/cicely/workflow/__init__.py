@@ -1,0 +1,1 @@
+"""Many jobs as one: chains, groups, chords and graphs become jobs and edges. Pure; it makes values."""
