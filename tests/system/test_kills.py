@@ -12,7 +12,7 @@ import time
 import pytest
 
 from cicely.testing import torture
-from cicely.testing.torture import Campaign
+from cicely.testing.torture import Campaign, Wanted
 
 SEED = int(os.environ.get("CICELY_SEED", "0")) or random.SystemRandom().randrange(1 << 31)
 CHILD_KILLS = 20
@@ -59,7 +59,7 @@ def test_a_short_torture_keeps_every_promise(tmp_path):
     said = []
 
     report = torture.run(
-        f"sqlite:///{tmp_path}/jobs.db", minutes=0.15, seed=SEED, idle_jobs=0, announce=said.append
+        f"sqlite:///{tmp_path}/jobs.db", Wanted(seconds=9, idle_jobs=0), seed=SEED, announce=said.append
     )
 
     assert report.is_clean, [*said, *report.lines()]

@@ -1,7 +1,6 @@
 """One file and many processes: retired sessions, lost replies, forks, foreign hosts, and a load."""
 
-from __future__ import annotations
-
+import itertools
 import os
 import threading
 import time
@@ -77,8 +76,10 @@ def test_a_job_whose_claims_reply_was_lost_for_ever_runs_once_and_is_charged_not
     [lost] = site.engine.claim("deaf", demand()).claims
     site.start(processes=1)
 
+    numbers = itertools.count(1)
+
     def beats():
-        site.engine.beat({"deaf": ()})
+        site.engine.beat({"deaf": ()}, next(numbers))
         return site.record(job).state == "succeeded"
 
     wait_for(beats, within_s=10)
@@ -117,8 +118,10 @@ def test_a_live_worker_of_another_pid_namespace_is_not_declared_dead(site):
     site.start(processes=1, lease_s=1.0)
 
     until = time.monotonic() + 4
-    while time.monotonic() < until:
-        [beat] = site.engine.beat({"foreign": (claim.token,)})
+    for number in itertools.count(1):
+        if time.monotonic() > until:
+            break
+        [beat] = site.engine.beat({"foreign": (claim.token,)}, number)
         assert beat.alive
         assert beat.lost == ()
         time.sleep(0.2)

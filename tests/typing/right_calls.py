@@ -3,7 +3,21 @@
 from collections.abc import Coroutine
 from typing import Any, assert_type
 
-from cicely import Cicely, Job, QueueBackend, Retry, Task, stable
+from cicely import (
+    Cicely,
+    FlowNode,
+    FlowRun,
+    GroupJob,
+    Job,
+    QueueBackend,
+    Retry,
+    Signature,
+    Task,
+    chain,
+    chord,
+    group,
+    stable,
+)
 
 app = Cicely("typing")
 
@@ -65,3 +79,27 @@ for message in queue.receive(max=10, wait="5s"):
 async def awaited() -> None:
     job = await bare.adelay(1, y="a")
     assert_type(await job.aget(), list[str])
+
+
+assert_type(bare.s(1, y="a"), Signature[list[str]])
+assert_type(bare.si(1).set(queue="q"), Signature[list[str]])
+assert_type(bare.s(1).delay(), Job[list[str]])
+assert_type(bare.s(1)(), list[str])
+assert_type(coroutine.s(1).delay().get(), bytes)
+assert_type((bare.s(1) | with_options.s()).delay().get(), dict[str, float])
+assert_type((bare.s(1) | with_options.s() | bound.s()).delay(), Job[str])
+assert_type(chain(bare.s(1), with_options.s())(), Job[dict[str, float]])
+assert_type(group(bare.s(i) for i in range(3)), group[list[str]])
+assert_type(group(bare.s(1), bare.s(2)).delay(), GroupJob[list[str]])
+assert_type(group([bare.s(1)]).delay().get(), list[list[str]])
+assert_type((bare.s(1) | group([with_options.s()])).delay(), GroupJob[dict[str, float]])
+assert_type((group([bare.s(1)]) | with_options.s()).delay().get(), dict[str, float])
+assert_type(chord([bare.s(1)], with_options.s()).delay(), Job[dict[str, float]])
+assert_type(chord([bare.s(1)])(with_options.s()), Job[dict[str, float]])
+assert_type(bare.starmap([(1,), (2,)]).delay().get(), list[list[str]])
+assert_type(bare.chunks([(1,), (2,)], 1).delay(), GroupJob[list[list[str]]])
+
+flow = app.flow()
+node = flow.add(bare.s(1))
+assert_type(flow.add(with_options.s(node), after=[node, "later"], on="done"), FlowNode)
+assert_type(flow.delay(), FlowRun)

@@ -4,7 +4,7 @@ An ignore that nothing needs is an error of its own under `mypy --strict`: a cal
 refuses turns this file red.
 """
 
-from cicely import Cicely
+from cicely import Cicely, chord, group
 
 app = Cicely("typing")
 
@@ -42,3 +42,11 @@ bound.delay(bound, 1)  # type: ignore[call-arg, arg-type]
 app.enqueue(plain, "one")  # type: ignore[call-overload]
 
 app.task(time_out=3)  # type: ignore[call-overload]
+
+bare.s(1).set(count_down=60)  # type: ignore[call-arg]
+bare.s(1).link(bare)  # type: ignore[arg-type]
+bare.s(1) | bare  # type: ignore[operator]
+chord([bare.s(1)], bare)  # type: ignore[call-overload]
+group([1, 2])  # type: ignore[arg-type]
+app.flow().add(bare)  # type: ignore[arg-type]
+wrong_chain: int = (bare.s(1) | coroutine.s()).delay().get()  # type: ignore[assignment]

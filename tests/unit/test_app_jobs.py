@@ -272,7 +272,7 @@ def test_jobs_are_found_by_state_task_queue_tag_and_time(app, clock):
 
 
 def test_an_unknown_state_is_refused(app):
-    with pytest.raises(ConfigError, match=r"state='done': one of scheduled, ready"):
+    with pytest.raises(ConfigError, match=r"state='done': one of scheduled, waiting, ready"):
         list(app.jobs(state="done"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cicely import Cicely
 from cicely.core.codec import Codec
 from cicely.core.job import Claim, Kind, Tallies
 from cicely.core.outcome import Deferred, ErrorRecord, Failed, Stopped, Succeeded
@@ -11,9 +12,8 @@ from cicely.core.retry import Retry
 from cicely.core.task import Task, TaskOptions
 from cicely.errors import Cancelled, SoftTimeout
 from cicely.values import Values
-from cicely.worker.attempt import run_attempt
+from cicely.worker.attempt import run_attempt, unknown
 from cicely.worker.context import Context, current
-from cicely.worker.slots import unknown
 
 VALUES = Values(Codec(), None)
 
@@ -48,7 +48,8 @@ def run(function, *args, options=NO_OPTIONS, body=None, tallies=FIRST, **kwargs)
         body=body,
         tallies=tallies,
     )
-    return run_attempt(claim, Task("test", function, options), VALUES, Context(claim, Silent()))
+    context = Context(claim, Silent(), values=VALUES, app=Cicely("attempts", "memory://"))
+    return run_attempt(claim, Task("test", function, options), VALUES, context)
 
 
 def error_of(outcome) -> ErrorRecord:

@@ -49,6 +49,16 @@ def test_settings_are_shown_with_their_sources(shop, monkeypatch):
     assert "median of 5" in facts["a change takes"][1]
 
 
+def test_it_says_how_memory_limits_are_kept(shop, monkeypatch):
+    monkeypatch.setenv("CICELY_CGROUP", "/nowhere/at/all")
+
+    _, facts, _ = examined(shop)
+
+    how, source = facts["memory limits"]
+    assert how.startswith("no worker starts: CICELY_CGROUP=/nowhere/at/all cannot hold groups")
+    assert source == "CICELY_CGROUP"
+
+
 def test_measuring_leaves_no_session_behind(shop):
     examined(shop)
 

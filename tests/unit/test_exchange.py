@@ -6,8 +6,9 @@ from cicely.core.intake import Turns
 from cicely.core.job import Kind
 from cicely.engines.memory import MemoryEngine
 from cicely.worker.board import Board
-from cicely.worker.exchange import Exchange, Pool
+from cicely.worker.exchange import Exchange
 from cicely.worker.handover import STOP, Handover
+from cicely.worker.pool import Pool
 
 
 def test_giving_back_what_waits_leaves_the_word_to_stop():
@@ -18,7 +19,7 @@ def test_giving_back_what_waits_leaves_the_word_to_stop():
         board=Board.create(threads=1, coroutines=0),
         pools=(pool,),
         turns=Turns(()),
-        beat_s=10.0,
+        start_s=10.0,
         max_jobs=0,
         on_lost=print,
     )

@@ -55,19 +55,17 @@ def zygote_and_isolated():
         board=board,
         pools=(),
         turns=Turns(()),
-        beat_s=10.0,
+        start_s=10.0,
         max_jobs=0,
         on_lost=print,
     )
     nursery = Nursery(ours)
-    yield RefusingZygote(theirs), Isolated(nursery, board, VALUES, exchange, target="a:b"), board
+    yield RefusingZygote(theirs), Isolated(nursery, board, VALUES, exchange=exchange, target="a:b"), board
     theirs.close()
 
 
 def run(isolated: Isolated, options: TaskOptions):
-    return isolated.run(
-        CLAIM, Task("t", lambda: None, options), 0, is_ending=lambda: False, is_wrapping_up=lambda: False
-    )
+    return isolated.run(CLAIM, Task("t", lambda: None, options), 0, is_ending=lambda: False)
 
 
 def test_a_job_for_which_there_is_no_process_waits_a_moment_at_no_cost(zygote_and_isolated):

@@ -110,7 +110,7 @@ class BeatsAgainAtLast(MemoryEngine):
     def sessions(self) -> list[SessionRecord]:
         records = super().sessions()
         if time.monotonic() > self.away_until:
-            self.beat({"other": ()})
+            self.beat({"other": ()}, number=int(time.monotonic() * 1000))
         return records
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -91,6 +92,49 @@ def test_a_fail_over_is_followed(tmp_path: object) -> None:
     finally:
         for server in (sentinel, replica, master):
             server.destroy()
+
+
+def test_what_a_fail_over_loses_is_only_its_last_moments(capsys: pytest.CaptureFixture[str]) -> None:
+    master = RedisServer(appendonly="yes")
+    replica = RedisServer(appendonly="yes", replicaof=f"127.0.0.1 {master.port}")
+    sentinel = RedisServer(sentinel_of=master.port)
+    try:
+        until(lambda: b"master_link_status:up" in replica.tell("INFO", "replication"))
+        until(lambda: b"slaves=1" in sentinel.tell("INFO", "sentinel"))
+        engine = connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/jobs/0")
+        engine.open()
+        accepted = enqueued_until_killed(engine, master)
+
+        until(lambda: attempt(lambda: engine.enqueue([job("after")])))
+
+        lost = [at for job_id, at in accepted.items() if engine.get([job_id]) == [None]]
+        last_at = max(accepted.values())
+        oldest_s = last_at - min(lost, default=last_at)
+        with capsys.disabled():
+            print(
+                f"\na fail-over lost {len(lost)} of {len(accepted)} jobs, the last {oldest_s * 1000:.0f} ms"
+            )
+        assert "a fail-over to a replica may lose the last moments" in engine.facts().durability
+        assert oldest_s < 1.0
+        assert live(engine, "later") is Verdict.ACCEPTED
+    finally:
+        for server in (sentinel, replica, master):
+            server.destroy()
+
+
+def enqueued_until_killed(engine: Engine, master: RedisServer) -> dict[str, float]:
+    """Enqueue jobs for a while, kill the master among them, and return when which was accepted."""
+    accepted: dict[str, float] = {}
+    kill_at = time.monotonic() + 0.5
+    killer = threading.Timer(0.5, master.kill)
+    killer.start()
+    while time.monotonic() < kill_at + PATIENCE_S:
+        job_id = f"j{len(accepted)}"
+        if attempt(lambda job_id=job_id: engine.enqueue([job(job_id)])) is None:
+            break
+        accepted[job_id] = time.monotonic()
+    killer.join()
+    return accepted
 
 
 def live(engine: Engine, job_id: str) -> Verdict:

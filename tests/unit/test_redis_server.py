@@ -81,14 +81,14 @@ def test_a_log_that_is_synced_always_survives_the_loss_of_power(server: RedisSer
 def test_a_server_without_a_log_is_refused(server: RedisServer) -> None:
     server.tell("CONFIG", "SET", "appendonly", "no")
 
-    assert "its crash loses everything" in refused(server.url)
+    assert "its crash loses all of it" in refused(server.url)
     assert "CONFIG SET appendonly yes" in refused(server.url)
 
 
 def test_a_server_without_a_log_may_be_asked_for(server: RedisServer) -> None:
     server.tell("CONFIG", "SET", "appendonly", "no")
 
-    assert durability(server, "?durability=none") == "none: a crash of the server loses everything"
+    assert durability(server, "?durability=none") == "none: a crash of the server loses all of it"
 
 
 def test_a_server_with_snapshots_only_says_how_old_they_may_be(server: RedisServer) -> None:
@@ -96,7 +96,18 @@ def test_a_server_with_snapshots_only_says_how_old_they_may_be(server: RedisServ
     server.tell("CONFIG", "SET", "save", "3600 1 300 100")
 
     assert durability(server, "?durability=none") == (
-        "none: a crash of the server loses what came after the last snapshot (taken 300 s after 100 changes)"
+        "none: a crash of the server loses the last 60 minutes: what came after a snapshot "
+        "(save 3600 1 300 100)"
+    )
+
+
+def test_snapshots_that_wait_for_many_changes_say_how_many_may_go(server: RedisServer) -> None:
+    server.tell("CONFIG", "SET", "appendonly", "no")
+    server.tell("CONFIG", "SET", "save", "300 100")
+
+    assert durability(server, "?durability=none") == (
+        "none: a crash of the server loses the last 5 minutes or the last 99 changes: what came after a "
+        "snapshot (save 300 100)"
     )
 
 

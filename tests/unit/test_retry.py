@@ -163,7 +163,38 @@ def test_asking_because_of_an_error_to_give_up_on_gives_up() -> None:
     assert waits(rule, RetryLater(cause=KeyError())) == []
 
 
-@pytest.mark.parametrize("settings", [{"attempts": 0}, {"jitter": 1.5}, {"jitter": -0.1}, {"backoff": []}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"attempts": 0},
+        {"attempts": "4"},
+        {"attempts": True},
+        {"attempts": 2.5},
+        {"factor": "2"},
+        {"factor": float("nan")},
+        {"jitter": 1.5},
+        {"jitter": -0.1},
+        {"jitter": "some"},
+        {"backoff": []},
+        {"backoff": "60"},
+        {"backoff": -1},
+        {"backoff": None},
+        {"backoff": [1, "x"]},
+        {"max_delay": "long"},
+    ],
+)
 def test_a_rule_that_makes_no_sense_is_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         Retry(**settings)
+
+
+def test_waits_may_be_written_as_people_write_them() -> None:
+    assert waits(Retry(attempts=3, backoff="1m", max_delay="90s"), ValueError()) == [60, 90]
+    assert waits(Retry(attempts=3, backoff=["5s", 10]), ValueError()) == [5, 10]
+    assert waits(Retry(attempts=2), Retry.after("5s")) == [5]
+
+
+@pytest.mark.parametrize("wait", ["5", -1, float("nan"), None])
+def test_what_is_no_wait_cannot_be_asked_for(wait) -> None:
+    with pytest.raises(ConfigError, match="seconds="):
+        Retry.after(wait)

@@ -25,11 +25,14 @@ from cicely.testing.fleet import wait_for
 from cicely.values import Values
 from cicely.worker import slots
 from cicely.worker.board import Board
-from cicely.worker.context import current
-from cicely.worker.exchange import Exchange, Pool
+from cicely.worker.context import current, encoded_progress
+from cicely.worker.exchange import Exchange
 from cicely.worker.handover import STOP, Handover
+from cicely.worker.loop import Loop
+from cicely.worker.pool import Pool
 from cicely.worker.processes import boottime
-from cicely.worker.slots import Loop, Slot, Workshop, encoded_progress
+from cicely.worker.slots import Slot
+from cicely.worker.workshop import Workshop
 
 VALUES = Values(Codec(), None)
 COROUTINES = 2
@@ -59,7 +62,7 @@ class Bench:
             board=self.board,
             pools=(self.plain, self.waiting),
             turns=Turns([[("default", 1.0)]]),
-            beat_s=10.0,
+            start_s=10.0,
             max_jobs=0,
             on_lost=lambda tokens: None,
         )

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from cicely.core.edge import Edge
 from cicely.core.job import Kind, NewJob
 from cicely.core.outcome import Succeeded
 from cicely.engines.contract import Ask, Bell, Demand, Session
 from cicely.engines.sqlite import bells as bells_module
+from cicely.engines.sqlite import claiming, enqueueing, sessions
 from cicely.engines.sqlite.bells import FREE, SESSION_ARMED, SLOTS, Bells, SqliteBell
+from cicely.engines.sqlite.commits import _Call
 from cicely.engines.sqlite.engine import SqliteEngine
 
 BOUND_S = 10.0
@@ -278,3 +281,73 @@ def test_a_process_with_too_many_open_files_waits_without_a_bell(engine):
     assert bells[-1].fileno() == -1
     for bell in bells:
         bell.close()
+
+
+def _in_one_commit(engine: SqliteEngine, *calls) -> None:
+    """Carry out several verbs in one group commit, in this order."""
+    commits = engine._opened().commits
+    *first, last = calls
+    commits._pending.extend(_Call(*call) for call in first)
+    commits.run(*last)
+
+
+def _claim_by(session_id: str):
+    def work(txn):
+        return claiming.claim(txn, sessions.member_of(txn, session_id), _demand())
+
+    return "claim", work
+
+
+def test_a_job_that_comes_after_an_empty_claim_in_one_commit_wakes_whoever_waits(engine):
+    with _waiting(engine, "before") as before, _waiting(engine, "claimer") as claimer:
+        enqueue = ("enqueue", lambda txn: enqueueing.enqueue(txn, [_job("a")]))
+
+        _in_one_commit(engine, _claim_by("claimer"), enqueue)
+
+        assert _rings(before) or _rings(claimer)
+
+
+def test_the_claimer_itself_is_woken_for_a_job_that_came_after_its_claim(engine):
+    with _waiting(engine, "claimer") as claimer:
+        enqueue = ("enqueue", lambda txn: enqueueing.enqueue(txn, [_job("a")]))
+
+        _in_one_commit(engine, _claim_by("claimer"), enqueue)
+
+        assert _rings(claimer)
+
+
+def test_a_job_before_an_empty_claim_in_one_commit_wakes_those_before_the_claimer(engine):
+    other = frozenset({"other"})
+    with _waiting(engine, "able", tasks=other) as able, _waiting(engine, "claimer"):
+        enqueue = ("enqueue", lambda txn: enqueueing.enqueue(txn, [_job("a", task="other")]))
+
+        _in_one_commit(engine, enqueue, _claim_by("claimer"))
+
+        assert _rings(able)
+
+
+def test_two_empty_claims_in_one_commit_skip_nobody_between_them(engine):
+    with (
+        _waiting(engine, "first"),
+        _waiting(engine, "between", tasks=frozenset({"other"})) as between,
+        _waiting(engine, "last"),
+    ):
+        between.disarm()
+        engine.enqueue([_job("a", task="other")])
+        between.arm()
+
+        _in_one_commit(engine, _claim_by("first"), _claim_by("last"))
+
+        assert _rings(between)
+
+
+def test_a_job_that_a_settle_releases_wakes_whoever_waits(engine):
+    with _waiting(engine, "idle", tasks=frozenset({"other"})) as idle:
+        engine.join(Session(id="s", worker="boss", tasks=frozenset({"work"})))
+        engine.enqueue([_job("a"), _job("b", task="other")], [Edge("a", "b")])
+        [claim] = engine.claim("s", _demand()).claims
+        assert not _rings(idle)
+
+        engine.settle("s", [Succeeded(claim.token)], _demand())
+
+        assert _rings(idle)

@@ -1,6 +1,7 @@
 """No call occupies the file for long, and nothing is kept that nobody will read again."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from cicely.core.states import State
 from cicely.engines.contract import Ask, Demand, Save, Session, Silent
 from cicely.engines.sqlite import blobs, claiming, sessions
 from cicely.engines.sqlite.engine import SqliteEngine
+from cicely.engines.sqlite.statements import statements
+from cicely.engines.sqlite.transaction import Transaction
 
 MIB = 1 << 20
 
@@ -191,3 +194,50 @@ def test_a_process_remembers_a_bounded_number_of_sessions(engine):
         engine.retire(f"s{k}")
 
     assert len(engine._opened().commits._members) <= sessions._MOST_MEMBERS
+
+
+def test_a_claim_asks_as_few_questions_of_a_thousand_lanes_as_of_none(engine, monkeypatch):
+    def questions_of_a_claim() -> int:
+        asked: list[str] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(Transaction, "row", _noting(asked, Transaction.row))
+            patch.setattr(Transaction, "rows", _noting(asked, Transaction.rows))
+            assert len(engine.claim("s", _demand(2)).claims) == 2
+        return len(asked)
+
+    engine.enqueue([_job(f"plain-{i}") for i in range(4)])
+    without_lanes = questions_of_a_claim()
+    engine.enqueue([_job(f"laned-{i}", lane=f"lane-{i}") for i in range(1_000)])
+
+    assert questions_of_a_claim() <= without_lanes + 1
+    assert questions_of_a_claim() <= without_lanes + 1
+
+
+def _noting(asked: list[str], ask):
+    def noted(txn, statement: str, *values):
+        asked.append(statement)
+        return ask(txn, statement, *values)
+
+    return noted
+
+
+def test_jobs_of_all_lanes_and_of_none_are_taken_in_one_order_and_leave_the_index(engine):
+    lanes = ["b", "", "a", "b", "", "c"]
+    engine.enqueue([_job(f"j{i}", lane=lane) for i, lane in enumerate(lanes)])
+    engine.enqueue([_job("first", lane="z", priority=9), _job("other", lane="a", task="not mine")])
+
+    taken = [claim.job_id for _ in range(4) for claim in engine.claim("s", _demand(2)).claims]
+
+    assert taken == ["first", "j0", "j1", "j2", "j3", "j4", "j5"]
+    assert _rows(engine, "SELECT lane FROM ready") == [("a",)]
+    assert _rows(engine, "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.parametrize("name", ["next_class", "heads", "head_keys", "take"])
+def test_ready_jobs_are_found_by_the_whole_beginning_of_an_index(engine, name):
+    for statement, index in ((name, "PRIMARY KEY"), (f"{name}_laned", "INDEX ready_laned")):
+        text = re.sub(r"\?\d", "0", statements("claim")[statement])
+        plan = _rows(engine, f"EXPLAIN QUERY PLAN {text}")
+        [search] = [step[3] for step in plan if "ready" in step[3] or "SEARCH r " in step[3]]
+        assert index in search
+        assert "queue=? AND" in search

@@ -16,7 +16,7 @@ import pytest
 
 from cicely.core.job import Kind, NewJob
 from cicely.engines.sqlite.engine import SqliteEngine
-from cicely.engines.sqlite.holder import Watch
+from cicely.engines.sqlite.holder import DEFAULT_PATIENCE_S, Watch, _patience_with
 from cicely.engines.sqlite.turnstile import Turnstile
 from cicely.errors import EngineUnavailable
 
@@ -288,20 +288,24 @@ def test_whoever_is_interrupted_while_it_waits_does_not_keep_the_lock(path):
 @pytest.mark.parametrize("contended", [False, True])
 def test_whoever_is_interrupted_when_it_has_just_got_the_lock_lets_go_of_it(path, contended):
     holder, interrupted, other = (Turnstile(path, role="producer") for _ in range(3))
-    stamp, interrupted._stamp = interrupted._stamp, None
+    mark, interrupted._mark = interrupted._mark, _fail
     if contended:
         holder.acquire(BOUND_S)
         threading.Timer(0.1, holder.release).start()
 
-    with pytest.raises(AttributeError):
+    with pytest.raises(KeyboardInterrupt):
         interrupted.acquire(BOUND_S)
 
     other.acquire(2.0)
     other.release()
-    interrupted._stamp = stamp
+    interrupted._mark = mark
     interrupted.acquire(2.0)
     interrupted.release()
     _close(holder, interrupted, other)
+
+
+def _fail() -> None:
+    raise KeyboardInterrupt
 
 
 @contextmanager
@@ -353,7 +357,7 @@ def test_a_producer_that_keeps_the_lock_is_an_outage(path, monkeypatch):
     with _frozen_holder(path, "producer") as holder:
         engine = SqliteEngine(path, busy_timeout_s=1.5)
 
-        with pytest.raises(EngineUnavailable, match=f"last taken by process {holder.pid}"):
+        with pytest.raises(EngineUnavailable, match=f"held up by process {holder.pid}"):
             engine.enqueue([_job("a")])
 
         assert holder.poll() is None
@@ -364,7 +368,7 @@ def test_a_worker_that_takes_the_lock_again_and_again_is_not_taken_for_stuck(pat
     monkeypatch.setattr("cicely.engines.sqlite.holder._FROZEN_S", 0.3)
     busy = Turnstile(path, role="worker")
     busy.be_patient(0.3)
-    watch = Watch(busy._lock)
+    watch = Watch(busy._lock, busy._turn)
     give_up_at = time.monotonic() + 1.0
 
     while time.monotonic() < give_up_at:
@@ -375,3 +379,102 @@ def test_a_worker_that_takes_the_lock_again_and_again_is_not_taken_for_stuck(pat
 
     assert busy._acquired > 10
     _close(busy)
+
+
+def test_a_worker_that_is_stopped_again_and_again_and_works_in_between_is_left_alone(path, monkeypatch):
+    busy = Turnstile(path, role="worker")
+    busy.be_patient(0.3)
+    watch = Watch(busy._lock, busy._turn)
+    monkeypatch.setattr("cicely.engines.sqlite.holder.is_stopped", lambda pid: True)
+    give_up_at = time.monotonic() + 1.0
+
+    while time.monotonic() < give_up_at:
+        busy.acquire(1.0)
+        watch.look(path)
+        busy.release()
+        time.sleep(0.01)
+
+    assert busy._acquired > 10
+    _close(busy)
+
+
+#: Stops itself where nothing that it wrote could tell: just granted, or at the head of the queue.
+UNSIGNED = """
+    import fcntl, os, signal, sys
+    from cicely.core.job import Kind, NewJob
+    from cicely.engines.contract import Session
+    from cicely.engines.sqlite.engine import SqliteEngine
+    from cicely.engines.sqlite.turnstile import Turnstile
+
+    path, role, place = sys.argv[1:]
+    engine = SqliteEngine(path, role=role)
+    engine.join(Session(id="s", worker="s", lease_s=2.0))
+
+    def stop(*_):
+        print("holding", flush=True)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def flock(file, how, really=fcntl.flock):
+        really(file, how)
+        if how & fcntl.LOCK_EX:
+            stop()
+
+    if place == "granted":
+        Turnstile._mark = stop
+    else:
+        fcntl.flock = flock
+    engine.enqueue([NewJob(id="held", task="work", kind=Kind.SYNC, queue="main")])
+"""
+
+
+@contextmanager
+def _stopped_at(path: str, place: str, role: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", textwrap.dedent(UNSIGNED), path, role, place]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "holding\n"
+            _wait_until(lambda: _state(process.pid) == "T")
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("place", ["granted", "head of the queue"])
+def test_a_worker_that_is_stopped_before_it_could_write_anything_is_killed_as_well(path, place, caplog):
+    with _stopped_at(path, place, "worker") as holder:
+        engine = SqliteEngine(path, busy_timeout_s=BOUND_S)
+
+        assert engine.enqueue([_job("a")])[0].fresh
+
+        assert holder.wait(BOUND_S) == -signal.SIGKILL
+        assert f"killed worker process {holder.pid}: it was stopped" in caplog.text
+        engine.close()
+
+
+@pytest.mark.parametrize("place", ["granted", "head of the queue"])
+def test_a_producer_that_is_stopped_there_is_named_and_left_alone(path, place):
+    with _stopped_at(path, place, "producer") as holder:
+        engine = SqliteEngine(path, busy_timeout_s=1.5)
+
+        with pytest.raises(EngineUnavailable, match=rf"process {holder.pid}, which is stopped: continue it"):
+            engine.enqueue([_job("a")])
+
+        assert _state(holder.pid) == "T"
+        engine.close()
+
+
+def test_a_worker_of_another_database_is_no_worker_here(tmp_path):
+    here, elsewhere = str(tmp_path / "here.db"), str(tmp_path / "elsewhere.db")
+    mine, other = Turnstile(here, role="producer"), Turnstile(elsewhere, role="worker")
+
+    assert _patience_with(os.getpid(), mine._lock) is None
+    assert _patience_with(os.getpid(), other._lock) == DEFAULT_PATIENCE_S
+    other.be_patient(0.5)
+    assert _patience_with(os.getpid(), other._lock) == 0.5
+    lock = os.dup(other._lock)
+    other.close()
+    assert _patience_with(os.getpid(), lock) is None
+
+    os.close(lock)
+    mine.close()

@@ -12,15 +12,18 @@ import msgspec
 import pytest
 
 from cicely.core.job import Kind, NewJob, Tallies
+from cicely.core.schedule import Plan, encode
 from cicely.core.states import State
+from cicely.core.when import every
 from cicely.engines.contract import Ask, Demand, Session
 from cicely.engines.memory import MemoryEngine
 from cicely.worker.board import Board, Running
 from cicely.worker.control import Begin, CannotWork, Control, Joined
 from cicely.worker.line import Gone
 from cicely.worker.nursery import ZygoteDied, ZygoteStalled
+from cicely.worker.options import WorkerOptions
 from cicely.worker.processes import boottime
-from cicely.worker.supervisor import Supervisor, WorkerOptions
+from cicely.worker.supervisor import Supervisor
 
 
 class QuietZygote:
@@ -135,22 +138,34 @@ def test_a_zygote_that_fails_while_it_is_spoken_to_is_replaced(error):
     assert last.deadlines >= 1
 
 
+def test_the_schedules_of_the_code_are_put_into_the_engine_also_by_a_zygote_that_replaced_another():
+    job = NewJob(id="", task="work", kind=Kind.SYNC, queue="default")
+    first, second = DeadZygote(ZygoteDied("it is gone")), QuietZygote()
+    first.manifest["schedules"] = {"old": encode(Plan(when=every("1h"), job=job))}
+    second.manifest["schedules"] = {"new": encode(Plan(when=every("1h"), job=job))}
+    worker = Worker(first, second)
+
+    assert worker.run() == 0
+
+    assert [schedule.name for schedule in worker.engine.schedules()] == ["new", "old"]
+    assert [schedule.paused for schedule in worker.engine.schedules()] == [False, False]
+
+
 def test_a_worker_that_the_engine_gave_up_works_on_under_another_id():
     class Rescued(QuietZygote):
         def hold_until(self, deadline_at: float) -> None:
             if self.deadlines == 0:
                 worker.engine.retire(worker.id)
             super().hold_until(deadline_at)
-            if self.deadlines == 3:
-                known.extend(record.session.id for record in worker.engine.sessions())
+            known.append([record.session.id for record in worker.engine.sessions()])
 
-    known: list[str] = []
-    worker = Worker(Rescued(stop_after=4))
+    known: list[list[str]] = []
+    worker = Worker(Rescued(stop_after=6))
     first = worker.id
 
     assert worker.run() == 0
-    assert first not in known
-    assert known == [worker.id]
+    assert worker.id != first
+    assert known[-1] == [worker.id]
 
 
 def cannot_work(begin: Begin, fds: Sequence[int]) -> int:

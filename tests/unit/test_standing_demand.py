@@ -1,0 +1,214 @@
+"""A demand that an idle child leaves with its clerk is claimed for once, when the bell rings."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from cicely.core.intake import Turns
+from cicely.core.job import Kind, NewJob
+from cicely.core.outcome import Succeeded
+from cicely.engines.contract import Ask, Bell, Demand, Intake, Session
+from cicely.engines.memory import MemoryEngine
+from cicely.errors import EngineUnavailable
+from cicely.testing.fleet import wait_for
+from cicely.worker.board import Board
+from cicely.worker.clerk import Clerk
+from cicely.worker.desk import Desk
+from cicely.worker.errands import Brought
+from cicely.worker.exchange import Exchange
+from cicely.worker.handover import Handover
+from cicely.worker.pool import Pool
+from cicely.worker.processes import boottime
+
+SESSION = Session(id="a", worker="a", tasks=frozenset({"t"}))
+DEMAND = Demand(b"unmet567", ("default",), (Ask((Kind.SYNC,), 1),))
+
+
+class Engine(MemoryEngine):
+    """Notes every claim; the answer to the first so many gets lost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[bytes] = []
+        self.answers_to_lose = 0
+
+    def claim(self, session_id: str, demand: Demand) -> Intake:
+        intake = super().claim(session_id, demand)
+        self.requests.append(demand.request)
+        if self.answers_to_lose:
+            self.answers_to_lose -= 1
+            raise EngineUnavailable("the answer got lost")
+        return intake
+
+    def put(self, job_id: str) -> None:
+        self.enqueue([NewJob(id=job_id, task="t", kind=Kind.SYNC, queue="default", body=b"")])
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine()
+
+
+@pytest.fixture
+def desk(engine) -> Iterator[Desk]:
+    ours, theirs = socket.socketpair()
+    ring_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    clerk = Clerk(engine, "a", theirs, os.dup(ring_fd))
+    clerk.start()
+    desk = Desk(ours, ring_fd)
+    desk.join(SESSION)
+    yield desk
+    ours.close()
+    clerk.finish(5.0)
+    os.close(ring_fd)
+
+
+def leave(desk: Desk) -> None:
+    """Leave a demand; returns when the clerk has it."""
+    desk.doorbell("a").arm()
+    desk.leave(DEMAND)
+    desk.save("a", [])
+
+
+def await_answer(desk: Desk) -> None:
+    wait_for(lambda: is_readable(desk), within_s=5)
+
+
+def is_readable(what: Desk | Bell) -> bool:
+    poller = select.poll()
+    poller.register(what, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def test_the_clerk_claims_in_the_instant_of_the_ring_and_says_when_it_sent(desk, engine):
+    leave(desk)
+    before = boottime()
+
+    engine.put("j1")
+    await_answer(desk)
+    brought = desk.collect()
+
+    assert [claim.job_id for claim in brought.intake.claims] == ["j1"]
+    assert brought.has_rung
+    assert before <= brought.sent_at <= boottime()
+
+
+def test_each_demand_that_is_left_is_a_request_of_its_own(desk, engine):
+    for job_id in ("j1", "j2"):
+        leave(desk)
+        engine.put(job_id)
+        await_answer(desk)
+        desk.collect()
+
+    assert len({DEMAND.request, *engine.requests}) == 3
+
+
+def test_a_second_ring_is_passed_on_and_claimed_for_by_nobody(desk, engine):
+    leave(desk)
+    engine.put("j1")
+    await_answer(desk)
+    bell = desk.doorbell("a")
+    bell.arm()
+
+    def rings():
+        engine.put(os.urandom(4).hex())
+        return is_readable(bell)
+
+    assert wait_for(rings, within_s=5)
+    assert [claim.job_id for claim in desk.collect().intake.claims] == ["j1"]
+    assert len(engine.requests) == 1
+
+
+def test_a_demand_that_was_taken_back_is_claimed_for_no_more(desk, engine):
+    leave(desk)
+
+    assert desk.collect() == Brought(has_rung=False)
+    engine.put("j1")
+
+    assert wait_for(lambda: is_readable(desk.doorbell("a")), within_s=5)
+    assert engine.requests == []
+
+
+def test_claims_that_cross_with_taking_back_arrive_and_the_line_stays_in_step(desk, engine, monkeypatch):
+    leave(desk)
+    engine.put("j1")
+    await_answer(desk)
+    monkeypatch.setattr("cicely.worker.desk._is_readable", lambda end: False)
+
+    brought = desk.collect()
+
+    assert [claim.job_id for claim in brought.intake.claims] == ["j1"]
+    assert desk.claim("a", DEMAND).claims == ()
+
+
+def test_a_claim_whose_answer_was_lost_is_repeated_as_it_was(desk, engine):
+    engine.answers_to_lose = 2
+    leave(desk)
+
+    engine.put("j1")
+    await_answer(desk)
+    brought = desk.collect()
+
+    assert [claim.job_id for claim in brought.intake.claims] == ["j1"]
+    assert len(engine.requests) == 3
+    assert len(set(engine.requests)) == 1
+
+
+# --- the child ----------------------------------------------------------------------------------
+@pytest.fixture
+def exchange(desk) -> Iterator[Exchange]:
+    board = Board.create(threads=1, coroutines=0)
+    board.deadline_at = boottime() + 60
+    exchange = Exchange(
+        desk,
+        "a",
+        board=board,
+        pools=(Pool((Kind.SYNC,), 1, Handover(*os.pipe2(os.O_NONBLOCK))),),
+        turns=Turns([[("default", 1.0)]]),
+        start_s=10.0,
+        max_jobs=0,
+        on_lost=print,
+        desk=desk,
+    )
+    thread = threading.Thread(target=exchange.run, daemon=True)
+    thread.start()
+    yield exchange
+    exchange.drain()
+    exchange.give_back("the test is over")
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def is_standing(desk: Desk) -> bool:
+    return desk.standing is not None
+
+
+def test_an_idle_child_takes_over_what_its_clerk_has_claimed(exchange, desk, engine):
+    wait_for(lambda: is_standing(desk), within_s=5)
+    asked = len(engine.requests)
+    [pool] = exchange._pools
+
+    engine.put("j1")
+
+    token = wait_for(pool.handover.take, within_s=5)
+    assert engine.requests[asked:] == [token[:8]]
+    assert exchange.begin(pool, token, 0).job_id == "j1"
+    exchange.finish(pool, 0, Succeeded(token))
+
+
+def test_a_child_that_is_drained_takes_its_demand_back(exchange, desk, engine):
+    wait_for(lambda: is_standing(desk), within_s=5)
+    asked = len(engine.requests)
+
+    exchange.drain()
+    wait_for(lambda: not is_standing(desk), within_s=5)
+    engine.put("j1")
+
+    assert len(engine.requests) == asked
+    assert engine.get(["j1"])[0].state == "ready"
