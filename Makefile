@@ -10,7 +10,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test format-check lint types imports tests format constraints torture bench clean
+.PHONY: help demo test format-check lint types imports tests format constraints torture simulation bench example-embedding example-evaluation clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -63,11 +63,24 @@ constraints: $(BIN)/python
 	$(BIN)/python -m pip freeze --exclude-editable | LC_ALL=C sort -f > constraints.new
 	mv constraints.new constraints.txt
 
-# MINUTES and URL may be given: make torture MINUTES=10
+# Each engine in turn, the servers from wheels. MINUTES and ENGINES may be given: make torture ENGINES=redis
 MINUTES ?= 2
-URL ?= sqlite:///.cicely/torture.db
-torture: .venv/dev.stamp
-	$(BIN)/cicely torture --url '$(URL)' --minutes $(MINUTES)
+ENGINES ?= sqlite redis postgresql
+torture: .venv/dev.stamp simulation
+	CICELY_FULL=1 $(BIN)/python -m pytest tests/system/test_crash_loop.py
+	$(BIN)/python -m cicely.testing.torture $(ENGINES) --minutes $(MINUTES)
+
+# So many simulated days of three workers (about a third of a second of one core each).
+SEEDS ?= 20000
+simulation: .venv/dev.stamp
+	$(BIN)/python -m cicely.testing.cluster --seeds $(SEEDS) --jobs $$(nproc)
+
+# They need little beside Cicely itself, and run on SQLite or on what CICELY_URL names.
+example-embedding: .venv/examples.stamp
+	$(BIN)/python -m examples.embedding_index
+
+example-evaluation: .venv/examples.stamp
+	$(BIN)/python -m examples.evaluation_pipeline
 
 bench: .venv/dev.stamp
 	$(BIN)/python -m benchmarks

@@ -27,6 +27,12 @@ def stamp() -> float:
 
 
 @app.task
+def stamps(starts: list[float]) -> list[float]:
+    """Add when it started to those of the jobs before it."""
+    return [*starts, boottime()]
+
+
+@app.task
 def hold(fifo: str) -> None:
     """Say where and when it started; the first attempt then waits for its end."""
     started_at = boottime()

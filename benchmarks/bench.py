@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 
+from benchmarks.grounds import Ground, SqliteGround
 from benchmarks.runs import Moved, Run, results
+from benchmarks.worker import Worker
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +24,8 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     idle_s: float = 15.0
     kills: int = 7
     backlog: int = 1_000_000
+    workflow: int = 10_000
+    steps: int = 300
     limit_s: float = 40.0
 
 
@@ -42,21 +46,26 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Bench:
-    """A folder for the files of one repetition, and who works on them."""
+    """An engine to measure, a folder for other files, and who works on them."""
 
-    def __init__(self, folder: Path, sizes: Sizes) -> None:
+    def __init__(self, folder: Path, sizes: Sizes, ground: Ground | None = None) -> None:
         self.folder = folder
         self.sizes = sizes
-
-    @property
-    def path(self) -> Path:
-        """Cicely's file."""
-        return self.folder / "bench.db"
+        self.ground = ground or SqliteGround(folder)
 
     @property
     def url(self) -> str:
         """The engine's URL, at its defaults."""
-        return f"sqlite:///{self.path}"
+        return self.ground.url
+
+    @property
+    def raw_place(self) -> str:
+        """Where the raw loops work."""
+        return self.ground.raw_place
+
+    def aside(self, name: str) -> Bench:
+        """Return the same with another place for its jobs."""
+        return Bench(self.folder, self.sizes, self.ground.aside(name))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -64,10 +73,8 @@ class Bench:
         return {"CICELY_URL": self.url}
 
     def clear(self) -> None:
-        """Start over with an empty file."""
-        for old in self.folder.glob("bench.db*"):
-            if old.is_file() or old.is_socket():
-                old.unlink()
+        """Start over without jobs."""
+        self.ground.clear()
 
     def produce(self, work: str, count: int, *, limit_s: float | None = None) -> Any:
         """Have a producer do one piece of work, and return its answer."""
@@ -78,9 +85,23 @@ class Bench:
     def moved(self, work: str, count: int, *, limit_s: float | None = None) -> Moved:
         """Have a producer move jobs; say so when it could not move them all in time."""
         answer = msgspec.convert(self.produce(work, count, limit_s=limit_s), Moved)
-        if answer.jobs < count * 0.9:
-            say(f"{work}: only {answer.jobs:,} of {count:,} jobs in time")
-        return answer
+        return _checked(answer, work, count)
+
+    def drained(self, count: int, *, processes: int, limit_s: float | None = None) -> Moved:
+        """Have a worker run `count` of the jobs that are there, and somebody look on."""
+        limit_s = self.sizes.limit_s if limit_s is None else limit_s
+        # It looks before the worker starts: a job that ended unseen would be waited for in vain.
+        watch = Run("benchmarks.producer", "watch", count, limit_s, environment=self.environment)
+        watch.wait_until_ready()
+        watch.go()
+        with Worker(self.url, processes=processes):
+            return _checked(msgspec.convert(watch.result(limit_s), Moved), "watch", count)
+
+
+def _checked(answer: Moved, work: str, count: int) -> Moved:
+    if answer.jobs < count * 0.9:
+        say(f"{work}: only {answer.jobs:,} of {count:,} jobs in time")
+    return answer
 
 
 def say(text: str) -> None:

@@ -27,12 +27,12 @@ def install_if_asked() -> None:
     path = os.environ.get(FILE_VARIABLE)
     if not path:
         return
-    from cicely.engines.sqlite.engine import SqliteEngine
+    from cicely.engines.connect import connect
 
+    engine = type(connect(os.environ["CICELY_URL"]))
     fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     for verb in VERBS:
-        counted = _counted(getattr(SqliteEngine, verb), f"{verb}\n".encode(), fd)
-        setattr(SqliteEngine, verb, counted)
+        setattr(engine, verb, _counted(getattr(engine, verb), f"{verb}\n".encode(), fd))
 
 
 def _counted(method: Callable[..., Any], line: bytes, fd: int) -> Callable[..., Any]:

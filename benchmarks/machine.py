@@ -8,10 +8,9 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import apsw
 import msgspec
 
-PACKAGES = ("cicely", "apsw", "msgspec", "psutil")
+PACKAGES = ("cicely", "apsw", "hiredis", "psycopg", "msgspec", "psutil")
 SYNCS = 200
 
 
@@ -23,7 +22,6 @@ class Machine(msgspec.Struct, frozen=True):
     memory_gb: float
     kernel: str
     python: str
-    sqlite: str
     packages: dict[str, str]
     filesystem: str
     fdatasync_us: float
@@ -38,7 +36,6 @@ class Machine(msgspec.Struct, frozen=True):
             memory_gb=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9,
             kernel=platform.release(),
             python=platform.python_version(),
-            sqlite=apsw.sqlite_lib_version(),
             packages={name: _version(name) for name in PACKAGES},
             filesystem=_filesystem(folder),
             fdatasync_us=_fdatasync_us(folder / "sync"),
@@ -50,7 +47,7 @@ class Machine(msgspec.Struct, frozen=True):
         packages = ", ".join(f"{name} {number}" for name, number in self.packages.items())
         return [
             f"{self.cpu}, {self.cores} cores, {self.memory_gb:.0f} GB, Linux {self.kernel}",
-            f"Python {self.python}, SQLite {self.sqlite} (WAL, synchronous=FULL), {packages}",
+            f"Python {self.python}, {packages}",
             f"{self.filesystem}, fdatasync {self.fdatasync_us:.0f} µs; load at the start {self.load:.1f}",
         ]
 

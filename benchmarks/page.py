@@ -13,7 +13,7 @@ END = "<!-- end of the results -->"
 def write_page(path: Path, report: Report) -> None:
     """Put the table and its circumstances on the page."""
     circumstances = "\n".join(f"- {line}" for line in report.machine.lines())
-    repeats = max((len(row.values) for row in report.rows), default=0)
+    repeats = max((len(row.values) for table in report.tables for row in table.rows), default=0)
     write_between(path, f"{circumstances}\n- medians of {repeats}\n\n{as_page(report)}")
 
 

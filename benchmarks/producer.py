@@ -9,14 +9,15 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 
-from benchmarks.apps import app, noop, stamp
+from benchmarks.apps import app, noop, stamp, stamps
 from benchmarks.clock import boottime
 from benchmarks.runs import Moved, answer, timed, wait_for_go
-from cicely import State
+from cicely import State, chain, chord
 
 PAGE = 10_000
 LOOK_S = 0.01
@@ -95,6 +96,36 @@ def _succeeded() -> int:
     return sum(queue.counts.get(State.SUCCEEDED, 0) for queue in app.engine.queues())
 
 
+def chord_of(count: int, until: float) -> Moved:
+    """Enqueue one chord of so many members."""
+
+    def work() -> int:
+        chord((noop.si() for _ in range(count)), noop.si()).delay()
+        return count
+
+    return timed(work)
+
+
+def chains_of_ten(count: int, until: float) -> Moved:
+    """Enqueue chains of ten jobs each, `count` jobs in all."""
+
+    def work() -> int:
+        for moved in range(0, count, 10):
+            if boottime() >= until:
+                return moved
+            chain(*(noop.si() for _ in range(10))).delay()
+        return count
+
+    return timed(work)
+
+
+def steps(count: int, until: float) -> list[float]:
+    """Run one chain on an idle worker; return the seconds between the starts of its jobs."""
+    first, *others = [stamps.s([]), *(stamps.s() for _ in range(count))]
+    starts = chain(first, *others).delay().get(timeout=until - boottime())
+    return [after - before for before, after in pairwise(starts)]
+
+
 def latency(count: int, until: float) -> list[Latency]:
     """Enqueue one job at a time for an idle worker, and wait for its result."""
     seen: list[Latency] = []
@@ -115,7 +146,8 @@ def warm(count: int, until: float) -> int:
 
 
 WORKS: dict[str, Callable[[int, float], Any]] = {
-    work.__name__: work for work in (single, bulk, schedule, watch, latency, warm)
+    work.__name__: work
+    for work in (single, bulk, schedule, watch, latency, warm, chord_of, chains_of_ten, steps)
 }
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def main() -> None:
         sampler = Sampler(options.py_spy, bench.folder / "samples")
         machine = Machine.here(bench.folder)
         tables = [*tables_of_running(bench, sampler), table_of_delay(bench, sampler)]
-    circumstances = "\n".join(f"- {line}" for line in machine.lines())
+    circumstances = "\n".join(f"- {line}" for line in [*machine.lines(), bench.ground.about])
     text = "\n\n".join([circumstances, *map(as_markdown, tables)])
     print(text)
     if options.page:

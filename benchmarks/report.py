@@ -9,7 +9,7 @@ import msgspec
 
 from benchmarks.bench import Figure, Sizes
 from benchmarks.machine import Machine
-from benchmarks.targets import LINES, Bars, Judged, Line
+from benchmarks.targets import Bars, Judged, Line, lines_of
 
 HEADS = ("", "unit", "median", "spread", "raw", "ratio", "first", "done", "goal", "verdict")
 
@@ -25,19 +25,27 @@ class Row(msgspec.Struct, frozen=True):
     verdict: str
 
 
-class Report(msgspec.Struct, frozen=True):
-    """All rows of one run, and where it ran."""
+class Table(msgspec.Struct, frozen=True):
+    """The rows of one engine, and what it says of itself."""
 
-    machine: Machine
-    sizes: Sizes
+    engine: str
+    about: str
     rows: tuple[Row, ...]
 
 
-def rows_of(figures: Sequence[Figure]) -> tuple[Row, ...]:
+class Report(msgspec.Struct, frozen=True):
+    """All tables of one run, and where it ran."""
+
+    machine: Machine
+    sizes: Sizes
+    tables: tuple[Table, ...]
+
+
+def rows_of(engine: str, figures: Sequence[Figure]) -> tuple[Row, ...]:
     """Return the rows of those lines that were measured."""
     return tuple(
         _row(line, found)
-        for line in LINES
+        for line in lines_of(engine)
         if (found := [figure for figure in figures if figure.line == line.key])
     )
 
@@ -65,10 +73,12 @@ def as_json(report: Report) -> str:
 
 def as_text(report: Report) -> str:
     """Return the table for a terminal."""
-    cells = [HEADS, *(_cells(row) for row in report.rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(HEADS))]
-    lines = [_aligned(row, widths) for row in cells]
-    return "\n".join([*report.machine.lines(), "", *lines])
+    lines = list(report.machine.lines())
+    for table in report.tables:
+        cells = [HEADS, *(_cells(row) for row in table.rows)]
+        widths = [max(len(row[column]) for row in cells) for column in range(len(HEADS))]
+        lines += ["", table.about, "", *(_aligned(row, widths) for row in cells)]
+    return "\n".join(lines)
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
@@ -81,10 +91,13 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def as_page(report: Report) -> str:
-    """Return the table for a page of the docs."""
-    lines = ["| " + " | ".join(HEADS) + " |", "|" + "---|" * 2 + "---:|" * 7 + "---|"]
-    lines += ["| " + " | ".join(_cells(row)) + " |" for row in report.rows]
-    return "\n".join(lines)
+    """Return the tables for a page of the docs."""
+    lines: list[str] = []
+    for table in report.tables:
+        lines += ["", f"**{table.about}**", ""]
+        lines += ["| " + " | ".join(HEADS) + " |", "|" + "---|" * 2 + "---:|" * 7 + "---|"]
+        lines += ["| " + " | ".join(_cells(row)) + " |" for row in table.rows]
+    return "\n".join(lines[1:])
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ import os
 import sys
 
 from benchmarks import counting
-from cicely.worker.supervisor import Supervisor, WorkerOptions
+from cicely.worker.options import WorkerOptions
+from cicely.worker.supervisor import Supervisor
 
 
 def main() -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from statistics import mean
 
 from benchmarks.bench import Bench, Figure, say
-from benchmarks.raw.sqlite import loops
-from benchmarks.worker import Worker
+from benchmarks.raw import loops
 
 PROCESSES = 2
 FILL_S = 300.0
@@ -25,9 +24,9 @@ def drain(bench: Bench) -> list[Figure]:
 
 
 class Backlog:
-    """The drain of a file that holds very many jobs, as a share of the drain of an empty one.
+    """The drain of a queue that holds very many jobs, as a share of the drain of an empty one.
 
-    The files are filled once; each repetition takes its jobs out of what is left.
+    The queues are filled once; each repetition takes its jobs out of what is left.
     """
 
     def __init__(self) -> None:
@@ -37,7 +36,7 @@ class Backlog:
         """Measure both drains, and both raw ones, one after the other."""
         raw_empty = _raw(bench, "drain", ready=bench.sizes.raw_drain)
         raw_full = _raw(bench, "drain", ready=bench.sizes.backlog, scheduled=bench.sizes.backlog)
-        full_bench = Bench(bench.folder / "backlog", bench.sizes)
+        full_bench = bench.aside("backlog")
         self._fill(full_bench)
         empty = _empty(bench)
         full = _run(full_bench)
@@ -50,16 +49,16 @@ class Backlog:
         if self._is_full:
             return
         self._is_full = True
-        bench.folder.mkdir()
-        say(f"filling a file with twice {bench.sizes.backlog:,} jobs")
+        bench.clear()
+        say(f"filling a queue with twice {bench.sizes.backlog:,} jobs")
         bench.moved("schedule", bench.sizes.backlog, limit_s=FILL_S)
         bench.moved("bulk", bench.sizes.backlog, limit_s=FILL_S)
 
 
 def _raw(bench: Bench, loop: str, *, ready: int, scheduled: int = 0) -> float:
-    path = loops.new_file(bench.folder, ready=ready, scheduled=scheduled)
+    place = loops.filled(bench.raw_place, ready=ready, scheduled=scheduled)
     count = min(ready, bench.sizes.raw_drain)
-    return loops.move(loop, path, count=count, processes=PROCESSES).per_s
+    return loops.move(loop, place, count=count, processes=PROCESSES).per_s
 
 
 def _empty(bench: Bench) -> float:
@@ -69,5 +68,4 @@ def _empty(bench: Bench) -> float:
 
 
 def _run(bench: Bench) -> float:
-    with Worker(bench.url, processes=PROCESSES):
-        return bench.moved("watch", bench.sizes.drain).per_s
+    return bench.drained(bench.sizes.drain, processes=PROCESSES).per_s

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.bench import Bench, Figure
-from benchmarks.raw.sqlite import loops
+from benchmarks.raw import loops
 from benchmarks.runs import Moved, summed
 
 #: Raw and Cicely take turns so often: a disk that others use changes its mind within seconds.
@@ -19,13 +19,13 @@ def enqueue(bench: Bench) -> list[Figure]:
 
 
 def _beside_raw(bench: Bench, loop: str, line: str, *, count: int) -> Figure:
-    path = loops.new_file(bench.folder)
+    place = loops.filled(bench.raw_place)
     bench.clear()
     share = count // SLICES
     limit_s = bench.sizes.limit_s / SLICES
     raw: list[Moved] = []
     ours: list[Moved] = []
     for _ in range(SLICES):
-        raw.append(loops.move(loop, path, count=share, limit_s=limit_s))
+        raw.append(loops.move(loop, place, count=share, limit_s=limit_s))
         ours.append(bench.moved(loop, share, limit_s=limit_s))
     return Figure(line, summed(ours), summed(raw))

@@ -8,7 +8,7 @@ from benchmarks import counting
 from benchmarks.bench import Bench, Figure, say
 from benchmarks.clock import boottime
 from benchmarks.processes import cpu_s, memory_of
-from benchmarks.raw.sqlite import loops
+from benchmarks.raw import loops
 from benchmarks.worker import Worker
 
 CHILDREN = 4
@@ -18,7 +18,7 @@ REST_S = 3.0
 
 def idle(bench: Bench) -> list[Figure]:
     """Measure its memory, its time on the CPU and its engine calls."""
-    raw = loops.memory(loops.new_file(bench.folder, ready=100), CHILDREN)
+    raw = loops.memory(loops.filled(bench.raw_place, ready=100), CHILDREN)
     bench.clear()
     calls_file = bench.folder / "calls"
     calls_file.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from statistics import median
 from benchmarks.apps import app, hold
 from benchmarks.bench import Bench, Figure
 from benchmarks.clock import boottime
-from benchmarks.raw.sqlite import loops
+from benchmarks.raw import loops
 from benchmarks.worker import Worker
 
 PROCESSES = 2
@@ -20,7 +20,7 @@ WAIT_S = 20.0
 
 def kill(bench: Bench) -> list[Figure]:
     """Measure from the SIGKILL of a child to the start of its job's next attempt."""
-    raw = loops.respawns_s(loops.new_file(bench.folder, ready=100), count=bench.sizes.kills)
+    raw = loops.respawns_s(loops.filled(bench.raw_place, ready=100), count=bench.sizes.kills)
     bench.clear()
     fifo = bench.folder / "fifo"
     fifo.unlink(missing_ok=True)

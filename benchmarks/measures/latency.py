@@ -8,7 +8,7 @@ import msgspec
 
 from benchmarks.bench import Bench, Figure
 from benchmarks.producer import Latency
-from benchmarks.raw.sqlite import loops
+from benchmarks.raw import loops
 from benchmarks.worker import Worker
 
 PROCESSES = 2
@@ -20,14 +20,14 @@ SLICES = 5
 def latency(bench: Bench) -> list[Figure]:
     """Measure it for single jobs with pauses in between."""
     share = bench.sizes.latencies // SLICES
-    path = loops.new_file(bench.folder)
+    place = loops.filled(bench.raw_place)
     bench.clear()
     raw: list[float] = []
     seen: list[Latency] = []
     with Worker(bench.url, processes=PROCESSES):
         bench.produce("warm", 200)
         for _ in range(SLICES):
-            raw += loops.latencies_s(path, count=share)
+            raw += loops.latencies_s(place, count=share)
             seen += msgspec.convert(bench.produce("latency", share), list[Latency])
     starts = [one.start_s for one in seen]
     ends = [one.result_s for one in seen]

@@ -1,4 +1,1 @@
-"""Raw loops: the same state transitions as Cicely's, as bare statements, to compare with.
-
-The statements and the driver stay as they are while figures are compared.
-"""
+"""The raw loops: fixed statements per engine, one per file, and drivers that are the same for all."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import apsw
 
+from benchmarks.raw.stores import Held
+
 _HERE = Path(__file__).parent
 _PRAGMAS = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=4000"
-
-Held = tuple[int, bytes]
 
 
 def statement(name: str) -> str:
@@ -28,26 +29,37 @@ CLAIM, HOLD = statement("claim"), statement("hold")
 RELEASE, FINISH = statement("release"), statement("finish")
 
 
-class Store:
+class SqliteStore:
     """One connection to one file. Every write is one transaction, durable when it returns."""
 
-    def __init__(self, path: Path) -> None:
-        self._db = apsw.Connection(str(path))
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._session = os.getpid()
+        self._bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._open()
+
+    def _open(self) -> None:
+        self._db = apsw.Connection(self._path)
         self._db.set_busy_timeout(10_000)
         self._db.execute(_PRAGMAS)
-        self._lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR)
-        self._session = os.getpid()
+        self._lock = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR)
 
     def create(self) -> None:
-        """Make the tables."""
+        """Make the tables in a new file, in place of the old one."""
+        self._db.close()
+        os.close(self._lock)
+        for old in Path(self._path).parent.glob(f"{Path(self._path).name}*"):
+            old.unlink()
+        self._open()
         self._db.execute(statement("schema"))
 
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()
         os.close(self._lock)
+        self._bell.close()
 
-    def enqueue(self, bodies: Iterable[bytes]) -> None:
+    def enqueue(self, bodies: Sequence[bytes]) -> None:
         """Store one ready job per body."""
         with self._writing():
             self._db.executemany(ENQUEUE, ((body,) for body in bodies))
@@ -70,6 +82,20 @@ class Store:
             rows: list[Any] = self._db.execute(CLAIM, (batch,)).fetchall()
             self._db.executemany(HOLD, ((job_id, token, self._session) for job_id, _ in rows))
         return [((job_id, token), body) for job_id, body in rows]
+
+    def listen(self) -> None:
+        """Take the bell's name."""
+        Path(f"{self._path}.bell").unlink(missing_ok=True)
+        self._bell.bind(f"{self._path}.bell")
+
+    def wait(self, limit_s: float) -> None:
+        """Return after a ring. Raises TimeoutError."""
+        self._bell.settimeout(limit_s)
+        self._bell.recv(16)
+
+    def ring(self) -> None:
+        """Wake whoever waits."""
+        self._bell.sendto(b"!", f"{self._path}.bell")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

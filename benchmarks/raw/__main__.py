@@ -1,4 +1,4 @@
-"""One process of a raw loop: `python -m benchmarks.raw.sqlite LOOP FILE COUNT LIMIT_S`.
+"""One process of a raw loop: `python -m benchmarks.raw LOOP COUNT LIMIT_S`, its place by the environment.
 
 A loop ends after LIMIT_S seconds at the latest.
 """
@@ -9,12 +9,11 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
 from benchmarks.clock import boottime
-from benchmarks.raw.sqlite.store import Held, Store
+from benchmarks.raw.stores import Held, Store, store_here
 from benchmarks.runs import answer, timed, wait_for_go
 
 BODY = msgspec.msgpack.encode([[], {}])
@@ -28,8 +27,8 @@ Loop = Callable[[Store, int, float], int]
 
 def main() -> None:
     """Run one loop and print what it did."""
-    loop, path, count, limit_s = sys.argv[1:]
-    store = Store(Path(path))
+    loop, count, limit_s = sys.argv[1:]
+    store = store_here()
     wait_for_go()
     until = boottime() + float(limit_s)
     answer(timed(lambda: LOOPS[loop](store, int(count), until)))

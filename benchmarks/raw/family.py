@@ -1,6 +1,6 @@
-"""Bare children of one parent: `python -m benchmarks.raw.sqlite.family FILE CHILDREN`.
+"""Bare children of one parent: `python -m benchmarks.raw.family CHILDREN`, their place by the environment.
 
-Forked after the imports, each with the file open; one that dies is replaced at once, and the new
+Forked after the imports, each with a connection; one that dies is replaced at once, and the new
 one prints when it was ready (CLOCK_BOOTTIME). Ends with its standard input.
 """
 
@@ -10,35 +10,34 @@ import os
 import select
 import signal
 import sys
-from pathlib import Path
 
 from benchmarks.clock import boottime
-from benchmarks.raw.sqlite.store import Store
+from benchmarks.raw.stores import store_here
 
 
 def main() -> None:
     """Keep so many children alive until the standard input ends."""
-    path, children = Path(sys.argv[1]), int(sys.argv[2])
+    children = int(sys.argv[1])
     told, tells = os.pipe2(os.O_NONBLOCK)
     signal.set_wakeup_fd(tells)
     signal.signal(signal.SIGCHLD, lambda _signum, _frame: None)
-    alive = {_fork(path) for _ in range(children)}
+    alive = {_fork() for _ in range(children)}
     print("ready", flush=True)
     while sys.stdin not in select.select([sys.stdin, told], [], [])[0]:
         os.read(told, 64)
         pid, _ = os.waitpid(-1, os.WNOHANG)
         if pid:
             alive.remove(pid)
-            alive.add(_fork(path))
+            alive.add(_fork())
     for pid in alive:
         os.kill(pid, signal.SIGKILL)
 
 
-def _fork(path: Path) -> int:
+def _fork() -> int:
     pid = os.fork()
     if pid:
         return pid
-    store = Store(path)
+    store = store_here()
     store.exchange([], 1)
     os.write(1, f"{boottime()}\n".encode())
     while True:

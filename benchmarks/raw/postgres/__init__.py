@@ -1,0 +1,1 @@
+"""The raw loops of PostgreSQL: statements, one per file, and a driver over psycopg."""

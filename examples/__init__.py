@@ -1,0 +1,1 @@
+"""Programs that show Cicely at work. Each is started by one command; see its README."""

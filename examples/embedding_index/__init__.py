@@ -1,0 +1,1 @@
+"""An index of documents that is rebuilt and swapped while people search it."""

@@ -1,0 +1,1 @@
+"""An evaluation of many samples on a reserved machine that is given back whatever happens."""
