@@ -17,6 +17,7 @@ from cicely.core.text import storable
 from cicely.core.units import Duration, duration_s
 from cicely.errors import JobEnded
 from cicely.handles import Job
+from cicely.upkeep.reviving import revive
 from cicely.waiting import as_they_end, await_end_async, ends_in_order, refuse_inside_a_job
 from cicely.workflow.outline import Many, Outline, Trail, all_of, leaves_of, shaped
 from cicely.workflow.progress import WorkflowProgress, progress_of
@@ -214,7 +215,7 @@ class GroupJob(Generic[R]):
         return steer_all(self._connection, "cancel", ids, reason=reason)
 
     def revive(self) -> int:
-        """Run again what failed, expired or was cancelled; return how many jobs will.
+        """Run again what failed, expired or was cancelled; return how many jobs come back.
 
         Where a member was cancelled because a job before it failed, that job is run again.
         """
@@ -267,5 +268,5 @@ def _steer(connection: Connection, move: str, page: Sequence[str], *, reason: st
 
 def revive_all(connection: Connection, records: Iterator[Record]) -> int:
     """Revive what ended without success: each job, or the one because of which it was cancelled."""
-    unwell = [one for one in records if one.state.is_final and one.state is not State.SUCCEEDED]
-    return steer_all(connection, "revive", list(dict.fromkeys(one.cause or one.id for one in unwell)))
+    unwell = [one.id for one in records if one.state.is_final and one.state is not State.SUCCEEDED]
+    return len(connection.call(lambda engine: revive(engine, unwell)))

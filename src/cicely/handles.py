@@ -14,6 +14,7 @@ from cicely.core.states import State
 from cicely.core.text import storable
 from cicely.core.units import Duration, duration_s
 from cicely.errors import JobCancelled, JobEnded, JobExpired, JobFailed, Malformed, ResultGone
+from cicely.upkeep.reviving import revive
 from cicely.values import ValueGone
 from cicely.waiting import await_end, await_end_async, look, refuse_inside_a_job
 
@@ -208,21 +209,17 @@ class Job(Generic[R]):
     def revive(self) -> bool:
         """Run the job again, with its tallies at nought; False unless it failed, expired or was cancelled.
 
-        Where it was cancelled because a job before it failed, that one is run again, and this follows.
+        Where a job before it, or one that it called or went on as, did not succeed, that one is run
+        again, and this follows.
         """
-        if self._steer("revive", ""):
-            return True
-        cause = look(self._connection, self.id).cause
-        if not cause:
-            return False
-        return bool(self._connection.call(lambda engine: engine.steer("revive", [cause])))
+        return bool(self._connection.call(lambda engine: revive(engine, [self.id])))
 
     def discard(self) -> bool:
         """Delete the job; False unless it had ended."""
         return self._steer("discard", "")
 
     def _steer(self, move: str, reason: str) -> bool:
-        reason = storable(reason)
+        reason = storable(str(reason))
         return bool(self._connection.call(lambda engine: engine.steer(move, [self.id], reason=reason)))
 
 

@@ -71,7 +71,7 @@ class Workflow:
         return steer_all(self._connection, "cancel", ids, reason=reason)
 
     def revive(self) -> int:
-        """Go on from what failed, expired or was cancelled; return how many jobs were revived.
+        """Go on from what failed, expired or was cancelled; return how many jobs come back.
 
         What succeeded is not repeated.
         """

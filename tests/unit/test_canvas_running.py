@@ -348,7 +348,7 @@ def test_reviving_a_workflow_repeats_nothing_that_succeeded(shop):
     shop.world.run()
     shop.is_broken = False
 
-    assert shop.app.workflow(job.id).revive() == 2
+    assert shop.app.workflow(job.id).revive() == 3
     assert job.get() == [1, "mended", "mended"]
     assert shop.ran == [1, [1, "mended", "mended"]]
 

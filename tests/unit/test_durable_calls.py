@@ -199,6 +199,47 @@ def test_reviving_the_failed_part_goes_on_from_there(world: Inline) -> None:
     assert calls == ["becomes", "double 3", "double 6", "double 6"]
 
 
+@pytest.mark.parametrize("count", [5, 300])
+def test_reviving_the_job_itself_revives_what_failed_in_it(world: Inline, count: int) -> None:
+    broken.update({"double 3", "double 4"})
+    job = becomes_a_group.delay(count)
+    world.run()
+    broken.clear()
+
+    assert job.revive()
+    world.run()
+
+    assert job.get() == [2 * n for n in range(count)]
+    assert calls.count("double 3") == calls.count("double 4") == 2
+    assert calls.count("double 0") == 1
+
+
+def test_reviving_a_caller_revives_what_it_called(world: Inline) -> None:
+    broken.add("double 6")
+    job = calls_one.delay(3)
+    world.run()
+    broken.clear()
+
+    assert app.revive(job.id) == 1
+    world.run()
+
+    assert job.get() == [6, 12]
+
+
+def test_reviving_a_finaliser_that_failed_leaves_what_failed_before_it(world: Inline) -> None:
+    broken.update({"double 1", "double 2"})
+    flow = app.flow()
+    first = flow.add(double.s(1))
+    last = flow.add(double.si(2), after=first, on="done")
+    run = flow.delay()
+    world.run()
+
+    run[last].revive()
+    world.run()
+
+    assert calls == ["double 1", "double 2", "double 2"]
+
+
 def test_a_job_ends_cancelled_where_its_workflow_was(world: Inline) -> None:
     job = becomes.options(id="whole").delay(3)
     while "becomes" not in calls:
