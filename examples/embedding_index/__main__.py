@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from statistics import median
+from urllib.parse import quote
 
 from cicely import CicelyError
 from examples.embedding_index import corpus, library
@@ -45,14 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the example; return 0 where every promise was kept."""
     options = _parsed(arguments)
     with ExitStack() as stack:
-        place = Path(options.keep or stack.enter_context(tempfile.TemporaryDirectory()))
+        place = Path(options.keep or stack.enter_context(tempfile.TemporaryDirectory())).resolve()
         place.mkdir(parents=True, exist_ok=True)
         if any(place.iterdir()):
             _tell(f"--keep {place}: the folder is not empty; name a new one")
             return 2
         # The worker and the server are told the same by their environment.
         os.environ["EXAMPLE_FOLDER"] = str(place / "library")
-        os.environ.setdefault("CICELY_URL", f"sqlite:///{place}/jobs.db")
+        os.environ.setdefault("CICELY_URL", f"sqlite:///{quote(str(place))}/jobs.db")
         stack.callback(app.close)
         try:
             return _run(options, place)

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from cicely import CicelyError, FlowRun, JobCancelled, State
 from examples.evaluation_pipeline.app import BROKEN, app, evaluation, journal, pool, samples_file
@@ -50,14 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the example; return 0 where every promise was kept."""
     options = _parsed(arguments)
     with ExitStack() as stack:
-        place = Path(options.keep or stack.enter_context(tempfile.TemporaryDirectory()))
+        place = Path(options.keep or stack.enter_context(tempfile.TemporaryDirectory())).resolve()
         place.mkdir(parents=True, exist_ok=True)
         if any(place.iterdir()):
             _tell(f"--keep {place}: the folder is not empty; name a new one")
             return 2
         # The workers are told the same by their environment.
         os.environ["EXAMPLE_FOLDER"] = str(place)
-        os.environ.setdefault("CICELY_URL", f"sqlite:///{place}/jobs.db")
+        os.environ.setdefault("CICELY_URL", f"sqlite:///{quote(str(place))}/jobs.db")
         stack.callback(app.close)
         try:
             return _play(Show(size=options.samples, place=place))

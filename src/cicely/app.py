@@ -34,7 +34,6 @@ from cicely.schedules import Schedule, Schedules, call_of, rule_of
 from cicely.settings import (
     JobSettings,
     TaskSettings,
-    task_name,
     task_options,
 )
 from cicely.signatures import read_canvas
@@ -141,7 +140,7 @@ class Cicely(Queues):
         parsed = task_options(options, bind=bind)
 
         def decorate(function: Callable[..., Any]) -> Any:
-            name = task_name(options["name"]) if "name" in options else _name_of(function)
+            name = options.get("name") or _name_of(function)
             try:
                 task = core.Task(name, function, parsed)
             except ValueError as error:
@@ -249,6 +248,8 @@ class Cicely(Queues):
         self, type_: type[V], encode: Callable[[V], object], decode: Callable[[Any], V], *, tag: str
     ) -> None:
         """Store values of a class of yours as what `encode` makes of them, under the name `tag`."""
+        if not callable(encode) or not callable(decode):
+            raise ConfigError(f"app.codec(..., tag={tag!r}): encode and decode are functions of one value")
         self._connection.codec.register(type_, encode, decode, tag=tag)
 
     # --- the engine ---------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from cicely.core.canonical import canonical
 from cicely.core.identity import RANDOM_BYTES, Stable, new_id, stable_id
 from cicely.core.job import Kind, NewJob
 from cicely.core.task import Limits, Registry, Task
+from cicely.core.text import storable
 from cicely.errors import ConfigError
 from cicely.settings import JobOptions
 from cicely.values import Values
@@ -138,6 +139,6 @@ def _answer(function: Callable[..., str], args: Args, kwargs: Kwargs, option: st
     answer = function(*args, **kwargs)
     if answer is None:
         return ""
-    if not isinstance(answer, str):
+    if not isinstance(answer, str) or storable(answer) != answer:
         raise ConfigError(f"{option}= answered {answer!r}: a text, or None")
     return answer

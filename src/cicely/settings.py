@@ -94,6 +94,8 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
 def task_options(given: TaskSettings, *, bind: bool) -> TaskOptions:
     """Parse the options of `@app.task`. Raises ConfigError with the nearest name or the range."""
     _refuse_unknown(given, TaskSettings, "@app.task")
+    if "name" in given:
+        _refuse_task_name(given["name"])
     retry = given.get("retry")
     if retry is not None and not isinstance(retry, Retry):
         raise ConfigError(f"retry={retry!r}: write retry=Retry(attempts=4, backoff=60)")
@@ -110,8 +112,8 @@ def task_options(given: TaskSettings, *, bind: bool) -> TaskOptions:
         keep_failed_s=duration_s(given.get("keep_failed", 30 * DAY_S), name="keep_failed"),
         remember_s=duration_s(given.get("remember_ids", 90 * DAY_S), name="remember_ids"),
         raises=_error_types(given.get("raises", ())),
-        traceback_locals=bool(given.get("traceback_locals", False)),
-        bind=bind,
+        traceback_locals=_flag(given.get("traceback_locals", False), "traceback_locals"),
+        bind=_flag(bind, "bind"),
     )
 
 
@@ -135,6 +137,11 @@ def job_options(given: JobSettings) -> JobOptions:
         tags=tags_of(given.get("tags", ())),
         limits=_limits(given),
     )
+
+
+def _refuse_task_name(value: object) -> None:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ConfigError(f"name={value!r}: a printable text, as evals.evaluate")
 
 
 def _refuse_unknown(given: Mapping[str, Any], known: Any, what: str) -> None:
@@ -204,13 +211,6 @@ def tags_of(value: Iterable[str]) -> tuple[str, ...]:
 def _name(value: object, option: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_ID_CHARS or not (value.isprintable() or not value):
         raise ConfigError(f"{option}={value!r}: a printable text of at most {MAX_ID_CHARS} characters")
-    return value
-
-
-def task_name(value: object) -> str:
-    """Return the name of a task, or raise ConfigError."""
-    if not isinstance(value, str) or not value or not value.isprintable():
-        raise ConfigError(f"name={value!r}: a printable text, as evals.evaluate")
     return value
 
 

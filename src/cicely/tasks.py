@@ -140,10 +140,8 @@ class Requests(Generic[P, R]):
         **given: Unpack[JobSettings],
     ) -> Job[R]:
         """Enqueue a job with arguments and options apart, as in Celery."""
-        if not isinstance(args, list | tuple):
-            raise TypeError(
-                f"apply_async(args={args!r}): a list or a tuple of arguments, as in args=({args!r},)"
-            )
+        if isinstance(args, str | bytes) or not isinstance(args, Iterable):
+            raise TypeError(f"apply_async(args={args!r}): a list of arguments, as in args=[{args!r}]")
         if not isinstance(kwargs, Mapping | None):
             raise TypeError(f"apply_async(kwargs={kwargs!r}): a dict of arguments by name")
         requests: Requests[..., R] = self.options(**given)

@@ -5,9 +5,12 @@ A scenario says what a life does and what is wrong after the last one. Each life
 
 from __future__ import annotations
 
+import math
 import os
+import random
 import shutil
 import threading
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -19,7 +22,8 @@ from crash_life import BOUND_S, Life, words
 
 from cicely.core.failpoints import Fuse, install
 
-LANES = 3
+#: Processes at once: much of a life is waiting.
+LANES = 5
 
 
 class Scenario(Protocol):
@@ -36,9 +40,11 @@ class Scenario(Protocol):
 Stage = Callable[[Path], Scenario]
 
 
-def crash_everywhere(folder: Path, stage: Stage, hits: list[tuple[str, int]]) -> list[Crash]:
-    """Crash at each of these hits, in several processes at once."""
-    lanes = [start_lane(folder, stage, (number, hits[number::LANES])) for number in range(LANES)]
+def crash_everywhere(
+    folder: Path, stage: Stage, hits: list[tuple[str, int]], until: float = math.inf
+) -> list[Crash]:
+    """Crash at each of these hits, in several processes at once; begin with none after `until`."""
+    lanes = [start_lane(folder, stage, (number, hits[number::LANES]), until) for number in range(LANES)]
     crashes: list[Crash] = []
     for number, pid in enumerate(lanes):
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -47,7 +53,7 @@ def crash_everywhere(folder: Path, stage: Stage, hits: list[tuple[str, int]]) ->
     return crashes
 
 
-def start_lane(folder: Path, stage: Stage, lane: tuple[int, list[tuple[str, int]]]) -> int:
+def start_lane(folder: Path, stage: Stage, lane: tuple[int, list[tuple[str, int]]], until: float) -> int:
     number, hits = lane
     pid = os.fork()
     if pid:
@@ -56,6 +62,8 @@ def start_lane(folder: Path, stage: Stage, lane: tuple[int, list[tuple[str, int]
     try:
         with (folder / f"lane-{number}").open("wb") as file:
             for name, hit in hits:
+                if time.monotonic() > until:
+                    break
                 place = folder / f"{name}-{hit}"
                 crash = crash_at(place, stage(place), (name, hit))
                 file.write(msgspec.json.encode(crash) + b"\n")
@@ -77,24 +85,41 @@ def three_of(passings: int) -> set[int]:
     return {1, (passings + 1) // 2, passings}
 
 
-def one_of(passings: int) -> set[int]:
-    return {(passings + 1) // 2}
-
-
 def check_crashes(folder: Path, stage: Stage, chosen: Callable[[int], set[int]]) -> None:
-    first = folder / "first"
-    first.mkdir()
-    passed = count_hits(first, stage(first))
-    hits = [(name, hit) for name in sorted(passed) for hit in sorted(chosen(passed[name]))]
+    """Crash at the chosen hits of each failpoint."""
+    hits = chosen_hits(folder, stage, chosen)
 
     crashes = crash_everywhere(folder, stage, hits)
 
-    print(f"{len(passed)} failpoints, {len(hits)} hits, {sum(c.happened for c in crashes)} crashes")
-    assert len(passed) >= 10
-    assert [crash for crash in crashes if crash.faults] == []
+    check(crashes)
     assert len(crashes) == len(hits)
+
+
+def check_some_crashes(folder: Path, stage: Stage, *, within_s: float) -> None:
+    """Crash for so long, at other hits in each run."""
+    hits = chosen_hits(folder, stage, every)
+    random.shuffle(hits)
+
+    crashes = crash_everywhere(folder, stage, hits, time.monotonic() + within_s)
+
+    check(crashes)
+
+
+def chosen_hits(folder: Path, stage: Stage, chosen: Callable[[int], set[int]]) -> list[tuple[str, int]]:
+    first = folder / "first"
+    first.mkdir()
+    passed = count_hits(first, stage(first))
+    assert len(passed) >= 10
+    return [(name, hit) for name in sorted(passed) for hit in sorted(chosen(passed[name]))]
+
+
+def check(crashes: list[Crash]) -> None:
+    happened = sum(crash.happened for crash in crashes)
+    print(f"{len({crash.name for crash in crashes})} failpoints, {len(crashes)} hits, {happened} crashes")
+    faulty = [crash for crash in crashes if crash.faults]
+    assert not faulty, faulty
     # What runs at once is counted a little differently each time.
-    assert sum(crash.happened for crash in crashes) > 0.6 * len(hits)
+    assert happened > 0.6 * len(crashes)
 
 
 # --- lives in processes of their own ------------------------------------------------------------
@@ -134,7 +159,8 @@ def count_hits(folder: Path, scenario: Scenario) -> Counter[str]:
     """Live once, to the end, and return how often each failpoint was passed."""
     _, status = in_a_process(folder, scenario, Count(folder / "hits"))
     assert status == 0, (folder / "output").read_text()
-    assert scenario.faults(folder, set()) == []
+    faults = scenario.faults(folder, set())
+    assert not faults, faults
     return Counter(words(folder, "hits"))
 
 

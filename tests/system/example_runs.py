@@ -23,10 +23,15 @@ class Ran(msgspec.Struct, frozen=True):
     table: dict[str, str]
 
 
-def run_example(name: str, *arguments: str, within_s: float = 60.0) -> Ran:
-    """Run `python -m examples.<name>` and return how it went; whatever it started ends with it."""
+def run_example(name: str, *arguments: str, url: str = "", within_s: float = 90.0) -> Ran:
+    """Run `python -m examples.<name>` and return how it went; whatever it started ends with it.
+
+    Without `url`, on the SQLite file that it makes for itself.
+    """
     began_at = time.monotonic()
     environment = {key: value for key, value in os.environ.items() if key != "CICELY_URL"}
+    if url:
+        environment["CICELY_URL"] = url
     process = subprocess.Popen(
         [sys.executable, "-m", f"examples.{name}", *arguments],
         cwd=ROOT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from backends import NAMES, empty_place, server
 from example_runs import run_example
 from examples.evaluation_pipeline.app import BROKEN, app, evaluation, journal, pool, samples_file
 from examples.evaluation_pipeline.pool import MACHINES
@@ -19,8 +20,11 @@ def world(tmp_path, monkeypatch):
         yield world
 
 
-def test_what_was_done_before_a_kill_or_a_failure_is_not_done_again():
-    ran = run_example("evaluation_pipeline", "--samples=120")
+@pytest.mark.parametrize("engine", ["sqlite", *NAMES])
+def test_what_was_done_before_a_kill_or_a_failure_is_not_done_again(engine):
+    url = "" if engine == "sqlite" else empty_place(engine, server(engine))
+
+    ran = run_example("evaluation_pipeline", "--samples=120", url=url)
 
     assert ran.code == 0, ran.said
     assert ran.table["done before the kill, run again"] == ran.table["run twice at once"] == "0"
@@ -82,3 +86,13 @@ def test_nothing_is_released_that_was_never_had(world):
 
     assert run["release"].get() == []
     assert journal("run").counts("start") == {"release": 1}
+
+
+@pytest.mark.parametrize("name", ["embedding_index", "evaluation_pipeline"])
+def test_a_folder_with_something_in_it_is_refused(tmp_path, name):
+    (tmp_path / "mine").touch()
+
+    ran = run_example(name, f"--keep={tmp_path}")
+
+    assert ran.code == 2
+    assert ran.said == f"--keep {tmp_path}: the folder is not empty; name a new one\n"

@@ -274,6 +274,34 @@ def test_jobs_are_found_by_state_task_queue_tag_and_time(app, clock):
 def test_an_unknown_state_is_refused(app):
     with pytest.raises(ConfigError, match=r"state='done': one of scheduled, waiting, ready"):
         list(app.jobs(state="done"))
+    with pytest.raises(ConfigError, match="state=5: one of scheduled"):
+        list(app.jobs(state=5))
+
+
+def test_a_reason_that_is_no_text_is_kept_as_one(app):
+    job = app.task(name="t")(lambda: None).delay()
+
+    assert job.cancel(reason=5)
+    assert job.info()["reason"] == "5"
+
+
+def test_a_search_that_cannot_be_is_refused(app):
+    with pytest.raises(ConfigError, match="limit='5': a whole number"):
+        list(app.jobs(limit="5"))
+    with pytest.raises(ConfigError, match=r"cancel\(5\): the id of a job, or a Filter"):
+        app.cancel(5)
+
+
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///{}/jobs.db"])
+def test_text_that_no_engine_can_hold_finds_nothing(tmp_path, url):
+    app = Cicely("jobs", url.format(tmp_path))
+
+    with pytest.raises(JobNotFound):
+        app.job("\ud800")
+    with pytest.raises(JobNotFound):
+        app.cancel("\ud800")
+    assert list(app.jobs(tag="\ud800", task="\ud800", queue="\ud800", workflow="\ud800")) == []
+    app.close()
 
 
 def test_many_jobs_are_steered_page_by_page(app):

@@ -8,8 +8,9 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -174,6 +175,8 @@ def test_what_cannot_be_kept_is_refused_when_it_is_sent(app):
     "call",
     [
         lambda q: q.receive(max=0),
+        lambda q: q.receive(max="3"),
+        lambda q: q.receive(max=1.5),
         lambda q: q.receive(visibility=0),
         lambda q: q.send(1, priority=11),
         lambda q: q.send(1, delay=-1),
@@ -194,6 +197,8 @@ def test_a_queue_is_declared_once_and_refined_later(app):
     assert (known.priority, known.ageing_s, known.max_receives) == (10, 3600.0, 3)
     with pytest.raises(ConfigError, match="from 0 to 10"):
         app.queue("q", priority=11)
+    with pytest.raises(ConfigError, match="max_receives=0: a whole number from 1"):
+        app.queue("q", max_receives=0)
     with pytest.raises(ConfigError, match="a name without spaces"):
         app.queue("a,b")
 
@@ -266,7 +271,8 @@ def test_a_forked_process_receives_in_a_session_of_its_own(app):
 def adapter_of_the_docs() -> QueueBackend:
     page = Path(__file__).parents[2] / "docs" / "how-to" / "testing.md"
     source = page.read_text().rpartition("```python\n")[2].partition("```")[0]
-    names = {"dataclass": dataclass, "heapq": heapq, "itertools": itertools, "os": os, "time": time}
+    names = {"heapq": heapq, "itertools": itertools, "os": os, "partial": partial, "time": time}
+    names["SimpleNamespace"] = SimpleNamespace
     exec(source, names)
     return names["HeapQueue"]()
 

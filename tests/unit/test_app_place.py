@@ -80,6 +80,19 @@ def test_a_zip_is_no_place_for_jobs(tmp_path):
         default_url("evals", str(tmp_path / "app.zip" / "app.py"))
 
 
+def test_a_folder_whose_name_no_url_can_hold_is_no_place_for_jobs(tmp_path):
+    folder = os.fsdecode(bytes(tmp_path) + b"/d\xff")
+    os.mkdir(folder)
+
+    with pytest.raises(ConfigError, match=r"no UTF-8; set url="):
+        default_url("evals", f"{folder}/app.py")
+
+
+def test_a_url_that_is_no_text_is_refused():
+    with pytest.raises(ConfigError, match="url=5: a text"):
+        Cicely("evals", 5)
+
+
 def test_a_folder_that_cannot_be_written_is_no_place_for_jobs(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
 

@@ -85,7 +85,13 @@ def test_an_unknown_option_names_the_nearest(app):
         ({"raises": "ValueError"}, "raises='ValueError': an exception class"),
         ({"tags": "eval"}, "tags='eval': a list"),
         ({"isolate": 1}, "isolate=1: True or False"),
+        ({"traceback_locals": "no"}, "traceback_locals='no': True or False"),
+        ({"bind": 1}, "bind=1: True or False"),
         ({"queue": 7}, "queue=7"),
+        ({"tags": 5}, "tags=5: a list"),
+        ({"name": 5}, "name=5: a printable text"),
+        ({"name": ""}, "name='': a printable text"),
+        ({"name": "\ud800"}, "a printable text"),
     ],
 )
 def test_an_option_out_of_range_is_refused(app, option, sentence):
@@ -240,6 +246,53 @@ def test_an_id_that_cannot_be_one_is_refused(app, bad):
 
     with pytest.raises(ConfigError, match="id="):
         task.options(id=bad)
+
+
+def test_one_id_for_many_rows_is_refused(app):
+    task = app.task(name="t")(lambda n: None)
+
+    with pytest.raises(UsageError, match="one id= is one job"):
+        task.options(id="mine").delay_many([(1,), (2,)])
+    with pytest.raises(TypeError, match="ids=5: a function of the row"):
+        task.delay_many([(1,)], ids=5)
+
+
+def test_arguments_that_are_no_list_are_refused(app):
+    task = app.task(name="t")(lambda a, b: None)
+
+    for wrong in (5, "ab"):
+        with pytest.raises(TypeError, match="a list of arguments, as in"):
+            task.apply_async(wrong)
+    with pytest.raises(TypeError, match="a dict of arguments by name"):
+        task.apply_async([1, 2], 5)
+
+
+def test_what_has_no_parameters_to_read_is_no_task(app):
+    with pytest.raises(ConfigError, match="wrap it in a function"):
+        app.task(name="d")(dict)
+
+
+def test_routes_that_make_no_sense_are_refused(app):
+    task = app.task(name="t")(lambda: None)
+
+    with pytest.raises(ConfigError, match="a dict, as in"):
+        app.route(["t", "small"])
+    app.route({"t": lambda: 5})
+    with pytest.raises(ConfigError, match="the route 't' answered 5: a queue's name, or None"):
+        task.delay()
+
+
+def test_a_codec_needs_its_two_functions(app):
+    with pytest.raises(ConfigError, match="encode and decode are functions"):
+        app.codec(type("Point", (), {}), str, None, tag="point")
+
+
+@pytest.mark.parametrize("option", ["lane", "unique"])
+def test_a_function_that_answers_no_text_is_refused(app, option):
+    for answer in (5, "\ud800"):
+        task = app.task(name=f"t{answer!r}", **{option: lambda answer=answer: answer})(lambda: None)
+        with pytest.raises(ConfigError, match=f"{option}= answered"):
+            task.delay()
 
 
 def test_routes_go_by_pattern_or_by_the_arguments(app):

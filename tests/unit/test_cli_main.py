@@ -51,6 +51,14 @@ def test_a_misspelt_command_is_told_the_nearest():
     assert "Did you mean worker?" in result.stderr
 
 
+@pytest.mark.parametrize("words", [["job", "\udcff"], ["jobs", "--tag", "\udcff"], ["worker", "\udcff"]])
+def test_a_word_that_is_no_text_is_refused(words):
+    result = CliRunner().invoke(cli, words)
+
+    assert result.exit_code == USAGE
+    assert r"\udcff is no text in UTF-8." in result.stderr
+
+
 def test_a_misspelt_option_is_told_the_nearest():
     result = CliRunner().invoke(cli, ["jobs", "--jso"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -56,6 +57,15 @@ def test_an_option_out_of_range_is_refused_before_anything_starts(arguments, sen
 
     assert result.exit_code == 2
     assert sentence in result.stderr
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(tmp_path, monkeypatch):
+    folder = os.fsdecode(bytes(tmp_path) + b"/d\xff")
+    os.mkdir(folder)
+    monkeypatch.chdir(folder)
+
+    with pytest.raises(ConfigError, match="no UTF-8: rename it"):
+        whereabouts("evals:app")
 
 
 def test_a_missing_app_file_is_one_line(tmp_path):

@@ -55,6 +55,7 @@ def test_no_wait_is_longer_than_the_longest() -> None:
 
 def test_the_thousandth_attempt_has_a_wait() -> None:
     assert Retry(attempts=5000, backoff=60, max_delay=3600).delay_s(5000) == 3600
+    assert 1e10 < Retry(attempts=5000, backoff=60).delay_s(5000) < 1e11
 
 
 def test_there_is_no_jitter_unless_it_is_asked_for() -> None:
@@ -111,7 +112,7 @@ def test_what_is_no_error_is_refused_where_it_is_named(wrong) -> None:
         Retry(give_up_on=wrong)
 
 
-@pytest.mark.parametrize("wait_s", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("wait_s", [-1.0, float("nan"), float("inf"), 1e18])
 def test_a_function_that_returns_no_wait_is_refused(wait_s) -> None:
     with pytest.raises(ConfigError, match="not a wait"):
         Retry(backoff=lambda attempt: wait_s).delay_s(1)

@@ -15,7 +15,7 @@ from cicely.core.job import Kind, NewJob
 from cicely.core.outcome import Succeeded
 from cicely.engines.contract import Ask, Bell, Demand, Intake, Session
 from cicely.engines.memory import MemoryEngine
-from cicely.errors import EngineUnavailable
+from cicely.errors import EngineError, EngineUnavailable, SessionClosed
 from cicely.testing.fleet import wait_for
 from cicely.worker.board import Board
 from cicely.worker.clerk import Clerk
@@ -67,6 +67,27 @@ def desk(engine) -> Iterator[Desk]:
     ours.close()
     clerk.finish(5.0)
     os.close(ring_fd)
+
+
+def test_a_call_that_fails_as_no_engine_should_is_refused_and_the_line_holds(desk, engine, monkeypatch):
+    def settle(*_: object) -> None:
+        raise OverflowError("too large a number")
+
+    monkeypatch.setattr(engine, "settle", settle)
+
+    with pytest.raises(EngineError, match="OverflowError: too large"):
+        desk.settle("a", [Succeeded(b"")])
+    assert desk.save("a", []) == []
+
+
+def test_a_line_that_was_cut_ends_the_session_and_is_not_tried_again(engine):
+    ours, theirs = socket.socketpair()
+    desk = Desk(ours, os.eventfd(0))
+    theirs.close()
+
+    with pytest.raises(SessionClosed):
+        desk.save("a", [])
+    ours.close()
 
 
 def leave(desk: Desk) -> None:

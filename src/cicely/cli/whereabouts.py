@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from cicely.core.text import storable
 from cicely.errors import ConfigError
 
 
@@ -27,6 +28,9 @@ def whereabouts(written: str) -> Whereabouts:
     place, _, attribute = written.partition(":")
     if not place:
         raise ConfigError(f"'{written}' does not name an app: write it as module:app or file.py:app")
+    for folder in (str(Path.cwd()), str(Path(place).resolve())):
+        if storable(folder) != folder:
+            raise ConfigError(f"{folder} has a name that is no UTF-8: rename it, or start elsewhere")
     if place.endswith(".py") or "/" in place:
         return _in_file(Path(place), attribute)
     return Whereabouts(_target(place, attribute), (str(Path.cwd()),), _folder_of(place))

@@ -13,6 +13,7 @@ import msgspec
 from cicely.core.edge import Edge
 from cicely.core.job import Tallies
 from cicely.core.states import State
+from cicely.core.units import FOR_EVER_S
 
 MAX_CRASHES: Final = 3
 MAX_LOST: Final = 10
@@ -216,7 +217,7 @@ def decide(
 
 def _for_free(outcome: HandedBack | Deferred, tallies: Tallies) -> Again:
     if isinstance(outcome, Deferred):
-        return Again(tallies, outcome.reason, delay_s=outcome.delay_s, has_started=True)
+        return Again(tallies, outcome.reason, delay_s=min(outcome.delay_s, FOR_EVER_S), has_started=True)
     has_started = outcome.alone or outcome.has_started
     return Again(tallies, outcome.reason, alone=outcome.alone, has_started=has_started)
 
@@ -225,7 +226,8 @@ def _after_failure(outcome: Failed, tallies: Tallies) -> Finish | Again:
     charged = msgspec.structs.replace(tallies, errors=tallies.errors + 1)
     if outcome.retry_in_s is None:
         return Finish(State.FAILED, charged, outcome.cause, error=outcome.error)
-    return Again(charged, outcome.cause, delay_s=outcome.retry_in_s, error=outcome.error, has_started=True)
+    wait_s = min(outcome.retry_in_s, FOR_EVER_S)
+    return Again(charged, outcome.cause, delay_s=wait_s, error=outcome.error, has_started=True)
 
 
 def after_crash(tallies: Tallies, reason: str) -> Finish | Again:

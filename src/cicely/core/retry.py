@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 
-from cicely.core.units import Duration, duration_s
+from cicely.core.units import FOR_EVER_S, Duration, duration_s
 from cicely.errors import CicelyError, ConfigError
 
 Backoff = Duration | Sequence[Duration] | Callable[[int], float]
 Errors = type[BaseException] | Collection[type[BaseException]]
+
+
+#: What a wait that doubles ends at, without max_delay: 3,000 years.
+_LONGEST_S = FOR_EVER_S / 2
 
 
 class Timeout(CicelyError):
@@ -44,7 +48,8 @@ class Retry:
     attempt, multiplied by `factor` for each further one; or a list of waits, whose last is
     repeated; or a function of the attempt that failed, counted from 1. `jitter` is the share of
     the wait that is random: 0.5 waits between half and the whole of it. `Retry(attempts=4,
-    backoff=60)` waits exactly 60, 120 and 240 s.
+    backoff=60)` waits exactly 60, 120 and 240 s. Waits are seconds, or written as "90s" or "1h".
+    Raises ConfigError for what is no wait, no number or out of range.
     """
 
     __slots__ = ("attempts", "backoff", "factor", "give_up_on", "jitter", "max_delay", "on")
@@ -87,7 +92,7 @@ class Retry:
         wait_s = self._plain_delay_s(attempt)
         if self.max_delay is not None:
             wait_s = min(wait_s, self.max_delay)
-        if not math.isfinite(wait_s) or wait_s < 0:
+        if not 0 <= wait_s < FOR_EVER_S:
             raise ConfigError(f"the backoff after attempt {attempt} is {wait_s}: not a wait in seconds")
         return wait_s * (1 - self.jitter * (1 - chance))
 
@@ -96,8 +101,10 @@ class Retry:
             return float(self.backoff(attempt))
         if isinstance(self.backoff, list):
             return self.backoff[min(attempt, len(self.backoff)) - 1]
-        # An exponent above 1,000 overflows a float; no wait is that long.
-        return self.backoff * self.factor ** min(attempt - 1, 60)
+        try:
+            return min(self.backoff * self.factor ** (attempt - 1), _LONGEST_S)
+        except OverflowError:
+            return _LONGEST_S
 
 
 def _is_number(value: object) -> bool:

@@ -173,6 +173,8 @@ class Registry:
             if not fnmatch.fnmatchcase(task.name, pattern):
                 continue
             name = target if isinstance(target, str) else target(*args, **kwargs)
+            if not isinstance(name, str | None):
+                raise ConfigError(f"the route {pattern!r} answered {name!r}: a queue's name, or None")
             if name:
                 return self.queue(name)
         return self.queue(task.options.queue or DEFAULT_QUEUE)

@@ -12,7 +12,7 @@ Size = int | str
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_FOR_EVER_S = 1e11
+FOR_EVER_S = 1e11
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", re.IGNORECASE)
 
@@ -30,7 +30,7 @@ def duration_s(value: Duration, *, name: str) -> float:
         raise ConfigError(f"{name}={value!r}: a duration is a number of seconds or a text as '5m'")
     else:
         seconds = float(value)
-    if not 0 <= seconds < _FOR_EVER_S:
+    if not 0 <= seconds < FOR_EVER_S:
         raise ConfigError(f"{name}={value!r}: a duration is not negative and ends this millennium")
     return seconds
 

@@ -1,9 +1,10 @@
 """Random workflows on an engine, against their interpreter: nested five deep, with failures and retries.
 
 Needs `hypothesis`. `check_random_workflows(MyHarness)` runs it. Claims are handed back, outcomes are
-repeated, replies of enqueues are lost, sessions are retired with what they hold, and workflows are
-written in small pages. In the end every job has the state and the value that the interpreter says;
-then the world is mended, the workflow revived, and nothing that had succeeded may run again.
+repeated, lost, and sent for a session that is gone, replies of enqueues are lost, sessions are retired
+with what they hold, the engine is closed and opened, and workflows are written in small pages. In the end
+every job has the state and the value that the interpreter says; then the world is mended, the workflow
+revived, and nothing that had succeeded may run again.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from cicely import Cicely, Retry, current
 from cicely.canvas import canvas_of
 from cicely.core.edge import Edge
 from cicely.core.job import Claim, Enqueued, Kind, NewJob
-from cicely.core.outcome import HandedBack, Step
+from cicely.core.outcome import HandedBack, Outcome, Step
 from cicely.core.states import State
-from cicely.engines.contract import Ask, Demand, Engine, Save, Session
+from cicely.engines.contract import Ask, Demand, Engine, Save, Session, Verdict
 from cicely.errors import Cancelled
 from cicely.testing.conformance.harness import Harness
 from cicely.testing.interpreter import ATTEMPTS, Interpreter, Tree, flat
@@ -153,6 +154,7 @@ class World:
         self.succeeded: Counter[str] = Counter()
         self.told: list[tuple[str, str]] = []
         self._is_holding = False
+        self._late: list[tuple[str, Outcome]] = []
         self._sessions = 0
         self._requests = 0
         self._declare()
@@ -270,9 +272,14 @@ class World:
         return self.chance.random() < probability
 
     def _gone(self, session_id: str) -> str:
-        """Retire a session, which gives back what it holds, and return another."""
+        """Retire a session, which gives back what it holds, and return another, of a process that begins."""
         self._is_holding = False
         self.engine.retire(session_id)
+        self.engine.close()
+        self.engine.open()
+        for gone_id, outcome in self._late:
+            assert self.engine.settle(gone_id, [outcome]).verdicts == (Verdict.STALE,)
+        self._late.clear()
         return self._join()
 
     def _join(self) -> str:
@@ -305,6 +312,11 @@ class World:
         link = _Link(self.engine, session_id, claim)
         context = Context(claim, link, values=values, app=self.app)
         outcome = run_attempt(claim, task, values, context)
+        if self._is(_RARELY):
+            # It was on its way when its process died, and arrives when nobody waits for it.
+            self._is_holding = True
+            self._late.append((session_id, outcome))
+            return
         for _ in range(1 + self._is(_SOMETIMES)):
             self.engine.settle(session_id, [outcome])
 

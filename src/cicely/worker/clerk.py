@@ -9,7 +9,7 @@ import socket
 import threading
 
 from cicely.engines.contract import Bell, Demand, Engine
-from cicely.errors import CicelyError, EngineUnavailable
+from cicely.errors import CicelyError
 from cicely.worker.errands import (
     Add,
     Added,
@@ -27,6 +27,7 @@ from cicely.worker.errands import (
     Keep,
     Kept,
     Leave,
+    LineCut,
     Parents,
     PutBlob,
     Recall,
@@ -72,10 +73,10 @@ class Clerk:
             while True:
                 self._wait()
                 self._attend(decode_request(receive_frame(self._end)))
-        except (EngineUnavailable, OSError):
+        except (LineCut, OSError):
             return  # the child is gone
         except Exception:
-            # Without its clerk a child can do nothing: its line is cut, and it is replaced.
+            # Without its clerk a child can do nothing: where its line is cut it ends, and is replaced.
             log.exception("the conversation with a child broke off")
         finally:
             self._close()
@@ -130,6 +131,9 @@ class Clerk:
             return self._carry_out(request)
         except CicelyError as error:
             return Refused(type(error).__name__, str(error))
+        except Exception as error:
+            log.exception("an engine call of a child failed in a way that it must not")
+            return Refused("EngineError", f"{type(error).__name__}: {error}")
 
     def _carry_out(self, request: Request) -> Answer:
         engine, session_id = self._engine, self._session_id

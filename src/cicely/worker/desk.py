@@ -36,6 +36,7 @@ from cicely.worker.errands import (
     Joined,
     Keep,
     Leave,
+    LineCut,
     Parents,
     PutBlob,
     Recall,
@@ -213,7 +214,7 @@ class Desk:
         try:
             send_frame(self._end, request)
         except OSError as error:
-            raise EngineUnavailable(f"the supervisor does not answer: {error}") from error
+            raise LineCut(f"the supervisor does not answer: {error}") from error
 
 
 class _Ring:

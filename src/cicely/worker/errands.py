@@ -13,7 +13,11 @@ from cicely.core.edge import Edge, ParentEnd
 from cicely.core.job import Enqueued, NewJob
 from cicely.core.outcome import Outcome, Step
 from cicely.engines.contract import Demand, Intake, Save, Session, Settled
-from cicely.errors import EngineUnavailable
+from cicely.errors import SessionClosed
+
+
+class LineCut(SessionClosed):
+    """The process at the other end is gone, or has given this conversation up."""
 
 
 class Join(msgspec.Struct, tag=True, frozen=True):
@@ -194,7 +198,7 @@ def send_frame(end: socket.socket, message: Request | Answer) -> None:
 
 
 def receive_frame(end: socket.socket) -> bytes:
-    """Wait for one whole message. Raises EngineUnavailable at the end of the line."""
+    """Wait for one whole message. Raises LineCut at the end of the line."""
     (length,) = _LENGTH.unpack(_exactly(end, _LENGTH.size))
     return _exactly(end, length)
 
@@ -207,7 +211,7 @@ def _exactly(end: socket.socket, count: int) -> bytes:
         except ConnectionResetError:
             part = b""
         if not part:
-            raise EngineUnavailable("the other end of the line is gone")
+            raise LineCut("the other end of the line is gone")
         parts.append(part)
         count -= len(part)
     return b"".join(parts)

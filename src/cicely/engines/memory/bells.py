@@ -13,7 +13,7 @@ class MemoryBell:
         self.owner = owner
         self.job_ids = frozenset(job_ids)
         self._watch = watch
-        self._armed = False
+        self.is_armed = False
         self._read_fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         watch.append(self)
 
@@ -23,11 +23,11 @@ class MemoryBell:
 
     def arm(self) -> None:
         """Be rung from now on."""
-        self._armed = True
+        self.is_armed = True
 
     def disarm(self) -> None:
         """Be rung no more, and forget the rings so far."""
-        self._armed = False
+        self.is_armed = False
         try:
             os.read(self._read_fd, 4096)
         except BlockingIOError:
@@ -35,9 +35,9 @@ class MemoryBell:
 
     def ring(self) -> bool:
         """Ring if armed; return whether the owner was."""
-        if not self._armed:
+        if not self.is_armed:
             return False
-        self._armed = False
+        self.is_armed = False
         os.write(self._write_fd, b"!")
         return True
 

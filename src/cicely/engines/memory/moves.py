@@ -125,7 +125,7 @@ class Moves:
         self._record_steps(row, outcome.steps)
         row.reason = outcome.reason
         self._hold(row, b"")
-        row.expires_at = None
+        row.expires_at = row.deadline_at = None
         row.state = State.WAITING
         if outcome.publishes:
             self._publish(outcome.publishes)
@@ -374,7 +374,8 @@ class Moves:
             for row in self._live.values()
             if row.new.queue not in self._paused
         ):
-            next((bell for bell in self._bells if self._claims(bell.owner) and bell.ring()), None)
+            armed = (bell for bell in self._bells if bell.is_armed)
+            next((bell for bell in armed if self._claims(bell.owner) and bell.ring()), None)
 
     def _claims(self, session_id: str) -> bool:
         """Return whether a session takes jobs: a supervisor's own does not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from cicely.core.outcome import Again, Finish, Outcome, Pause, decide, reason_of
@@ -66,13 +67,14 @@ class Sessions(Moves):
 
     def sessions(self) -> list[SessionRecord]:
         with self._lock:
+            held = Counter(row.session for row in self._held.values())
             return [
                 SessionRecord(
                     session=member.session,
                     beat=member.beat,
                     joined_at=member.joined_at,
                     beat_at=member.beat_at,
-                    held=len(self._held_by(member.session.id)),
+                    held=held[member.session.id],
                 )
                 for member in self._members.values()
             ]

@@ -67,7 +67,9 @@ class Upkeep(Life):
             if allows("expire", row.state) and row.expires_at is not None and row.expires_at <= now
         ]
         for row in first(late, batch):
-            self._expire(row)
+            # One of them may have been cancelled because of the one before.
+            if allows("expire", row.state):
+                self._expire(row)
         return min(len(late), batch)
 
     def _delete_old(self, batch: int) -> int:

@@ -134,13 +134,12 @@ class Cascade:
         links = self._links("undecided", work, room)
         helds = [holds(rule_of(link.traits), work.fate) for link in links]
         self.decide(links, helds)
+        end = End(work.n, work.fate, work.cause)
         for link, held in zip(links, helds, strict=True):
             node = self._nodes.get(link.child)
             if node is not None:
                 self._nodes.decided(node, is_held=held)
-                self._judge(
-                    node.n, msgspec.structs.replace(link, held=held), End(work.n, work.fate, work.cause)
-                )
+                self._judge(node.n, msgspec.structs.replace(link, held=held), end)
         self._touched += len(links)
         return work.behind(links[-1].id) if len(links) == room else None
 

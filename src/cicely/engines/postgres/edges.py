@@ -8,7 +8,7 @@ from typing import Final
 from cicely.core.edge import Edge, Fate, fate_of, holds
 from cicely.engines.postgres.cascade import Cascade
 from cicely.engines.postgres.endings import Row, locked_rows
-from cicely.engines.postgres.graph import NODE, OUT, end_of, flag, traits_of
+from cicely.engines.postgres.graph import OUT, end_of, flag, traits_of
 from cicely.engines.postgres.intents import Kind, Work
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import READY, Transaction, state_of
@@ -146,7 +146,3 @@ def flag_parents(txn: Transaction, ends: Ends, parents: set[int]) -> None:
 def judge_new(txn: Transaction, ns: Iterable[int]) -> None:
     """Let new jobs go, or cancel them, where their edges were decided already."""
     Cascade(txn).run([Work(Kind.JUDGE, n) for n in ns])
-
-
-#: What a waiting job has from its first moment on.
-WAITING_TRAITS: Final = NODE

@@ -43,7 +43,7 @@ class Undoing(Cascade):
             return False
         if row.unique_key is not None and not self._takes_key(row):
             return False
-        self._bring_back([row], reason or "revived")
+        self._bring_back([row], reason)
         if node is None or node.is_free:
             self._stand_again(row)
         # All that comes back is judged when everything is back.
@@ -79,7 +79,7 @@ class Undoing(Cascade):
                 "fences": [row.fence for row in rows],
                 "attempts": [row.attempt_then for row in rows],
                 "starts": [row.started_at for row in rows],
-                "reasons": [reason] * len(rows),
+                "reasons": [reason or "revived"] * len(rows),
             },
         )
         txn.execute(_SQL["clear_errors"], {"ns": ns})

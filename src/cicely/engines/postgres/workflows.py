@@ -81,7 +81,7 @@ def _store(
     columns["grp"] = [job.group for job in jobs]
     columns["traits"] = [
         (OUT if job.id in before else 0)
-        | (NODE if is_waiting else 0)
+        | (NODE if is_waiting or (job.id in before and _asks_for_a_start(job)) else 0)
         | (LABEL if job.workflow or job.group else 0)
         for job, is_waiting in zip(jobs, waits, strict=True)
     ]
@@ -89,6 +89,11 @@ def _store(
     if len(fresh) < len(jobs):
         raise Retry
     return fresh
+
+
+def _asks_for_a_start(job: NewJob) -> bool:
+    """Return whether it matters to a job when it is let go, should it ever wait."""
+    return job.delay_s > 0 or any(at is not None for at in (job.due_at, job.expires_s, job.expires_at))
 
 
 def _decided(txn: Transaction, waiting: dict[str, int]) -> list[int]:

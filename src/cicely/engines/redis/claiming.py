@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -14,7 +14,7 @@ from cicely.engines.redis.caller import Caller
 from cicely.engines.redis.keys import parts_of, quoted, token_of
 from cicely.engines.redis.line import Reply, Word
 from cicely.engines.redis.plans import Plan, encode, lateness, text, told
-from cicely.engines.redis.records import UNREADABLE, claim_of, fence_in, parent_end
+from cicely.engines.redis.records import UNREADABLE, claim_of, fence_in
 from cicely.errors import SessionClosed
 
 _VERDICTS: Final = {
@@ -23,6 +23,7 @@ _VERDICTS: Final = {
     ord("s"): Verdict.STALE,
 }
 _PER_CLAIM: Final = 4
+_PER_EXTRA: Final = 3
 _DAMAGED: Final = ErrorRecord(
     "Malformed", "its stored record cannot be read; it was edited by hand?"
 ).encoded()
@@ -59,39 +60,27 @@ def _intake(run: Caller, session_id: str, demand: Demand, reply: Reply) -> Intak
     due_in, *values = reply[1]
     if not values and not due_in:
         return _NO_CLAIMS
-    extras = values.pop() if len(values) % _PER_CLAIM else ()
-    claims, damaged = _claims(demand.request, values, dict(extras))
+    extras = values.pop() if len(values) % _PER_CLAIM else []
+    claims, damaged = _claims(demand.request, values, extras)
     if damaged:
         run("settle", session_id, b"", *told([Failed(token, CAUSE_MALFORMED, _DAMAGED) for token in damaged]))
     return Intake(claims, float(due_in) if due_in else None)
 
 
 def _claims(
-    request: bytes, values: list[bytes], extras: Mapping[int, Reply]
+    request: bytes, values: list[bytes], extras: list[Reply]
 ) -> tuple[tuple[Claim, ...], list[bytes]]:
     """Return the claims, and the tokens of those whose records somebody damaged."""
+    more = {extras[i]: (extras[i + 1], extras[i + 2]) for i in range(0, len(extras), _PER_EXTRA)}
     claims, damaged = [], []
     for i in range(0, len(values), _PER_CLAIM):
         n, record, checkpoint, body = values[i : i + _PER_CLAIM]
         try:
-            claim = claim_of(request, n, record, checkpoint=checkpoint, body=body)
-            more = extras.get(i // _PER_CLAIM)
-            claims.append(claim if more is None else _with_extras(claim, more))
+            beside = more.get(i // _PER_CLAIM) if more else None
+            claims.append(claim_of(request, n, record, checkpoint=checkpoint, body=body, beside=beside))
         except UNREADABLE:
             damaged.append(token_of(request, int(n), fence_in(record) + 1))
     return tuple(claims), damaged
-
-
-def _with_extras(claim: Claim, more: Reply) -> Claim:
-    workflow, group, joins, steps, parents = more
-    return msgspec.structs.replace(
-        claim,
-        workflow=workflow.decode(),
-        group=group.decode(),
-        joins=joins,
-        steps=steps,
-        parents=tuple(map(parent_end, parents)),
-    )
 
 
 def demanded(demand: Demand) -> bytes:

@@ -48,7 +48,7 @@ hold:<workflow>       zset     n of those that wait until it is published
 grp:<group>           zset     n
 wf:<workflow>         hash     published, and how far it was looked at for its retention
 workflows             zset     workflow -> when to look at it
-intents               list     what an earlier call set in motion and could not do (see parts/agenda.lua)
+intents               list     what an earlier call set in motion and left (see scripts/parts/agenda.lua)
 late_intents          list     of that, what comes when no others are left
 intents_of            hash     n -> how many of these there are
 s:<n>  o:<n>          hash     key -> value of a job's steps; list: the keys in their order

@@ -124,18 +124,26 @@ _CLAIM_HEAD: Final = b"\x9f"
 _END_HEAD: Final = b"\xdc\x00\x10"
 _ATTEMPT_HEAD: Final = b"\x97"
 _TOMB_HEAD: Final = b"\x94"
+_SAID_HEAD: Final = b"\x94"
 
 _record = msgspec.msgpack.Decoder(Record).decode
 _held = msgspec.msgpack.Decoder(Held).decode
 _end = msgspec.msgpack.Decoder(End).decode
 _attempt = msgspec.msgpack.Decoder(tuple[int, int, str, float, float, str, bytes]).decode
+_said = msgspec.msgpack.Decoder(tuple[str, str, int, int]).decode
 _tomb = msgspec.msgpack.Decoder(Tomb).decode
 
 
 def claim_of(
-    request: bytes, n: bytes, record: bytes, *, checkpoint: bytes | None, body: bytes | None
+    request: bytes,
+    n: bytes,
+    record: bytes,
+    *,
+    checkpoint: bytes | None,
+    body: bytes | None,
+    beside: tuple[bytes, list[Reply] | None] | None,
 ) -> Claim:
-    """Make a claim of what `take` returns for each."""
+    """Make a claim of what `take` returns for each; `beside` is what goes with one of a workflow."""
     read = _record(_RECORD_HEAD + record)
     fence = read.fence + 1
     return Claim(
@@ -150,7 +158,14 @@ def claim_of(
         Tallies(read.errors, read.crashes, read.lost),
         checkpoint,
         read.created_at,
+        *(_beside(*beside) if beside is not None else ()),
     )
+
+
+def _beside(said: bytes, parents: list[Reply] | None) -> tuple[int, tuple[ParentEnd, ...], int, str, str]:
+    """Return joins, parents, steps, workflow and group of a claim."""
+    workflow, group, joins, steps = _said(_SAID_HEAD + said)
+    return joins, tuple(map(parent_end, parents or ())), steps, workflow, group
 
 
 def fence_in(record: bytes) -> int:

@@ -18,7 +18,7 @@ from cicely.errors import (
     SchemaTooNew,
 )
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 OLDEST: Final = (6, 2)
 #: The first version that has WAITAOF.
 WAITS_SINCE: Final = (7, 2)

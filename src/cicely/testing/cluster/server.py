@@ -32,7 +32,7 @@ class Bell(MemoryBell):
         self.owner = owner
         self.job_ids = frozenset()
         self._watch = watch
-        self._armed = False
+        self.is_armed = False
         self._ring = ring
         watch.append(self)
 
@@ -42,11 +42,11 @@ class Bell(MemoryBell):
 
     def disarm(self) -> None:
         """Be rung no more."""
-        self._armed = False
+        self.is_armed = False
 
     def ring(self) -> bool:
         """Ring if armed; return whether the owner was."""
-        was_armed, self._armed = self._armed, False
+        was_armed, self.is_armed = self.is_armed, False
         if was_armed:
             self._ring()
         return was_armed

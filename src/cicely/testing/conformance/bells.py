@@ -103,6 +103,17 @@ def test_resuming_a_queue_rings(harness: Harness) -> None:
         assert _rings(bell)
 
 
+def test_no_ring_for_work_is_spent_on_a_supervisor(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="boss", tasks=frozenset()))
+    engine.join(session(id="s"))
+    with _armed(engine.doorbell("boss")) as supervisors, _armed(engine.doorbell("s")) as bell:
+        engine.enqueue([job(id="a")])
+
+        assert _rings(bell)
+        assert not _rings(supervisors, 0.1)
+
+
 def test_a_claim_that_leaves_work_rings_the_next_session(harness: Harness) -> None:
     engine = harness.engine()
     engine.join(session(id="idle"))

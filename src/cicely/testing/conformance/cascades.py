@@ -146,6 +146,18 @@ def test_siblings_are_cancelled_where_the_edge_says_so(harness: Harness) -> None
     assert (state_of(engine, "b"), look(engine, "b").reason) == (State.CANCELLED, "job a failed")
 
 
+def test_one_that_is_cancelled_because_another_expired_does_not_expire_as_well(harness: Harness) -> None:
+    engine = harness.engine()
+    edges = [Edge(name, "z", cancels_siblings=True) for name in "ab"]
+    engine.enqueue([job(id="a", expires_s=10), job(id="b", expires_s=10), job(id="z")], edges)
+    harness.advance(11)
+
+    sweep(engine)
+
+    assert [state_of(engine, name) for name in "abz"] == [State.EXPIRED, State.CANCELLED, State.CANCELLED]
+    assert counts(engine) == {State.EXPIRED: 1, State.CANCELLED: 2}
+
+
 def test_a_failure_reaches_hundreds_in_pages(harness: Harness) -> None:
     engine = harness.engine()
     engine.join(session(id="s"))

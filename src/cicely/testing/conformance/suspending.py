@@ -9,6 +9,7 @@ from cicely.core.states import State
 from cicely.engines.contract import KEEP_EVENT_S, Save, Verdict
 from cicely.testing.conformance.bench import (
     counts,
+    demand,
     fail,
     ids,
     job,
@@ -58,6 +59,18 @@ def test_a_suspended_job_expires_no_more(harness: Harness) -> None:
     sweep(engine)
 
     assert ids(take(engine, 5)) == ["a"]
+
+
+def test_a_suspended_job_has_no_deadline_of_its_own_any_more(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    engine.enqueue([job(id="a")])
+    [claim] = engine.claim("s", demand(1, visibility_s=20)).claims
+    settle(engine, Suspended(claim.token, delay_s=60))
+    harness.advance(30)
+    sweep(engine)
+
+    assert (state_of(engine), look(engine).tallies) == (State.SCHEDULED, Tallies())
 
 
 def test_a_suspended_outcome_repeated_is_already_known(harness: Harness) -> None:

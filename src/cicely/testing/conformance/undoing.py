@@ -155,6 +155,21 @@ def test_a_cancelled_sibling_whose_key_another_job_holds_stays(harness: Harness)
     assert state_of(engine, "other") is State.SCHEDULED
 
 
+def test_a_sibling_that_comes_back_before_its_first_run_waits_its_delay_anew(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    edges = [Edge(name, "z", cancels_siblings=True) for name in "ab"]
+    engine.enqueue([job(id="a"), job(id="b", delay_s=60), job(id="z")], edges)
+    fail_first(engine)
+    harness.advance(100)
+
+    engine.steer("revive", ["a"])
+    finish_sweeping(engine)
+
+    assert state_of(engine, "b") is State.SCHEDULED
+    assert look(engine, "b").reason == "revived"
+
+
 def test_a_revived_job_that_fails_again_cancels_again(harness: Harness) -> None:
     engine = harness.engine()
     engine.join(session(id="s"))

@@ -3,7 +3,11 @@
 -- node of a child whose parent has ended: where another has it, the decision is left as an arrival.
 
 -- :name node_add
-INSERT INTO node (n) SELECT unnest(%(ns)b::bigint[]) ON CONFLICT (n) DO NOTHING
+INSERT INTO node (n, delay_s, expires_s)
+SELECT n, CASE WHEN fence = 0 AND due_at IS NOT NULL THEN due_at - created_at ELSE 0 END,
+       CASE WHEN fence = 0 THEN expires_at - created_at END
+FROM job WHERE n = ANY(%(ns)b::bigint[])
+ON CONFLICT (n) DO NOTHING
 
 -- :name flag
 UPDATE job SET traits = traits | %(traits)s::smallint

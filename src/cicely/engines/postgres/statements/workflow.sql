@@ -30,7 +30,7 @@ WITH clock AS MATERIALIZED (
     FROM input WHERE NOT EXISTS (SELECT FROM tomb WHERE tomb.id = input.id)
     ORDER BY id
     ON CONFLICT (id) DO NOTHING
-    RETURNING n, id, queue, lane, class, rank, due_at, expires_at, tags
+    RETURNING n, id, queue, lane, class, rank, due_at, expires_at, tags, traits
 ), stored AS MATERIALIZED (
     SELECT f.*, i.waits, i.is_held, i.workflow, i.grp, i.delay_s, i.given_due_at, i.expires_s,
            i.given_expires_at, i.now
@@ -51,7 +51,8 @@ WITH clock AS MATERIALIZED (
     INSERT INTO label (n, workflow, grp) SELECT n, workflow, grp FROM stored WHERE workflow <> '' OR grp <> ''
 ), waiting AS (
     INSERT INTO node (n, waits, held, delay_s, wanted_at, expires_s, expires_at)
-    SELECT n, true, is_held, delay_s, given_due_at, expires_s, given_expires_at FROM stored WHERE waits
+    SELECT n, waits, is_held, delay_s, given_due_at, expires_s, given_expires_at FROM stored
+    WHERE traits & 2 <> 0
 ), kept AS (
     INSERT INTO held (workflow, n, created_at) SELECT workflow, n, now FROM stored WHERE is_held
 ), counted AS (

@@ -16,6 +16,24 @@ _FOLDER: Final = Path(__file__).parent
 _USE: Final = re.compile(r"use\('(\w+)'\)")
 
 
+#: The parts that plain jobs do without: they are not even made where nobody uses them.
+_RARE: Final = frozenset(
+    {
+        "acts",
+        "agenda",
+        "graph",
+        "linking",
+        "node",
+        "parents",
+        "rules",
+        "suspending",
+        "ticking",
+        "undoing",
+        "workflows",
+    }
+)
+
+
 class Script(msgspec.Struct, frozen=True):
     """A verb's script, and the name by which a server knows it once it was loaded."""
 
@@ -28,10 +46,16 @@ class Script(msgspec.Struct, frozen=True):
 def script(verb: str) -> Script:
     """Return the script of `verb`, with the parts that it uses in front of it."""
     own = _read(f"{verb}.lua")
-    parts = [f"parts.{name} = function()\n{text}\nend" for name, text in _parts_of(own).items()]
-    text = "\n".join([_read("parts/begin.lua"), *parts, own]).encode()
+    parts = _parts_of(own)
+    usual = [_made(name, text) for name, text in parts.items() if name not in _RARE]
+    rare = [_made(name, text) for name, text in parts.items() if name in _RARE]
+    text = "\n".join([_read("parts/begin.lua"), *usual, _made("rare", "\n".join(rare)), own]).encode()
     sha = hashlib.sha1(text, usedforsecurity=False).hexdigest()
     return Script(verb, text, sha.encode())
+
+
+def _made(name: str, text: str) -> str:
+    return f"parts.{name} = function()\n{text}\nend"
 
 
 def _parts_of(text: str) -> dict[str, str]:

@@ -5,7 +5,7 @@
 -- ARGV: now, labels and edges, then as for enqueue.
 -- Returns for each job the id of the one that stands for it, false where that is the new job; or the id of an end
 -- that is nowhere.
-local storing = use('storing')
+local storing, linking = use('storing'), use('linking')
 local labels, edges = unpack(cmsgpack.unpack(ARGV[2]))
 local ids = storing.ids(3)
 local ends, is_new = {}, {}
@@ -18,9 +18,9 @@ end
 for i, n in ipairs(read_all(NS .. 'ids', ends)) do
   if not n then return ends[i] end
 end
-storing.note(labels, edges)
-local replies = storing.store(3, ids)
-storing.link(ids, edges)
+linking.begin(labels, edges)
+local replies = storing.store(3, ids, linking)
+linking.link(ids, replies, edges)
 use('endings').write()
 ring()
 return replies

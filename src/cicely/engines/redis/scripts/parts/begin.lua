@@ -17,6 +17,7 @@ local parts, made = {}, {}
 local function use(name)
   local part = made[name]
   if not part then
+    if not parts[name] then parts.rare() end
     part = parts[name]()
     made[name] = part
   end
@@ -54,6 +55,7 @@ end
 -- `claimer` has just looked for work and is passed over; `took` says whether it found any.
 local function ring(claimer, took)
   if made.rings then made.rings.answer_calls() end
+  if call('EXISTS', NS .. 'await', NS .. 'armed') == 0 then return end
   local ended = made.endings and made.endings.ended_ids
   if ended and #ended > 0 and call('EXISTS', NS .. 'await') == 1 then use('rings').results(ended) end
   if call('EXISTS', NS .. 'armed') == 1 then use('rings').idle(claimer, took) end

@@ -77,8 +77,8 @@ end
 -- The same of each of some jobs; what follows from one comes before the next, which it may have cancelled.
 function decisions.carry_out_all(jobs, plan, last_payload)
   for _, job in ipairs(jobs) do
-    if made.agenda then made.agenda.run() end
-    if made.graph and made.graph.has_marked then
+    if made.agenda then
+      made.agenda.run()
       local run = call('HGET', NS .. 'runs', job.n)
       job = run and rows.claimed(job.n, run)
     end

@@ -77,7 +77,7 @@ function endings.succeed(
   )
   note(n, id, packed, NOTHING, result, delete_at, flags)
   counts.move(queue, 'running', 'succeeded', 1)
-  if flags % (2 * CHILDREN) >= CHILDREN then decide_behind(n, id, 'success') end
+  if flags > 1 and rows.has(flags, CHILDREN) then decide_behind(n, id, 'success') end
 end
 
 -- `job` is a row of a waiting job or the `claimed` part of a running one, which has left its place. `fate` says how

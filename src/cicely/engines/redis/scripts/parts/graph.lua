@@ -146,6 +146,16 @@ function graph.place(row, due_at)
   call('SET', NS .. 'j:' .. row.n, rows.record(row))
 end
 
+-- Keeps what a job that was no part of a workflow had asked for of its start.
+local function keep_start(n)
+  local row = rows.of(n)
+  if not row or row.flags > 1 or row.fence > 0 or not (row.due_at or row.expires_at) then return end
+  local delay_s = row.due_at and row.due_at - row.created_at or 0
+  local expires_s = row.expires_at and row.expires_at - row.created_at
+  call('HSET', NS .. 'w:' .. n, 'start', pack(delay_s, nil, expires_s or nil, nil))
+  rows.flag(n, rows.NODE)
+end
+
 -- --- edges -------------------------------------------------------------------------------
 -- Keeps an edge into a waiting job, decided where its parent has ended. One that is known changes nothing.
 function graph.link(parent, child, traits, number)
@@ -155,6 +165,7 @@ function graph.link(parent, child, traits, number)
   local fate = graph.fate_of(parent)
   call('ZADD', NS .. 'out:' .. parent, score, child)
   call('HINCRBY', key, 'joins', 1)
+  if not fate then keep_start(parent) end
   rows.flag(parent, rows.CHILDREN)
   if not fate then
     call('HINCRBY', key, 'pending', 1)

@@ -44,14 +44,15 @@ function parents.list(n, after, count)
   return told_of
 end
 
--- What goes with a claim: workflow, group, how many parents, how many steps, the parents where they are few.
+-- What goes with a claim: workflow, group, how many parents and how many steps in one; the parents where they
+-- are few.
 function parents.with_claim(n, flags)
   local steps = rows.has(flags, rows.STEPS) and call('LLEN', NS .. 'o:' .. n) or 0
-  if not rows.has(flags, rows.NODE) then return { '', '', 0, steps, {} } end
+  if not rows.has(flags, rows.NODE) then return pack('', '', 0, steps), false end
   local workflow, group, joins = unpack(call('HMGET', NS .. 'w:' .. n, 'workflow', 'group', 'joins'))
   joins = tonumber(joins or 0)
-  local few = joins > 0 and joins <= INLINE and parents.list(n, 0, INLINE) or {}
-  return { workflow or '', group or '', joins, steps, few }
+  local few = joins > 0 and joins <= INLINE and parents.list(n, 0, INLINE)
+  return pack(workflow or '', group or '', joins, steps), few
 end
 
 return parents

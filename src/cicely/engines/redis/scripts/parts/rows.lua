@@ -14,6 +14,10 @@ local rows = {
   CLAIM = 5, KEPT = 10, FENCES = 16777216, LARGE = 1, NODE = 2, STEPS = 4, CHILDREN = 8, MEMBER = 16, FLAGS = 32,
 }
 
+function rows.are_flags(value)
+  return type(value) == 'number' and value >= 0 and value < rows.FLAGS and value % 1 == 0
+end
+
 -- Whether one of the flags is set.
 function rows.has(flags, flag)
   return flags % (2 * flag) >= flag

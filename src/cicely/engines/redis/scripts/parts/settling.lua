@@ -39,8 +39,10 @@ function settling.settle(at)
   for i = 1, total do
     local n, request, fence, plan, place = ns[i], requests[i], fences[i], plans[choices[i]], at + 3 * i
     -- What follows from one outcome comes before the next, which it may have cancelled.
-    if made.agenda then made.agenda.run() end
-    if made.graph and made.graph.has_marked then runs[i] = call('HGET', NS .. 'runs', n) end
+    if made.agenda then
+      made.agenda.run()
+      if use('graph').has_marked then runs[i] = call('HGET', NS .. 'runs', n) end
+    end
     local verdict = runs[i] and not accepted[n]
       and conclude(n, request, fence, plan, runs[i], ARGV[place], ARGV[place + 1])
     if verdict then

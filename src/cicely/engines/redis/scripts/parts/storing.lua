@@ -4,38 +4,19 @@ local storing = {}
 local WAITING = 'waiting'
 local EMPTY = { [0] = pack(0, 0, 0, 0, 0), pack(0, 1, 0, 0, 0) }
 
+-- What is said of jobs beside them, where anything is.
+local linking
 local total, body_at, replies, next_n
 local taken, holders = {}, {}
 local named, records, due, expiring, tagged, blocks = {}, {}, {}, {}, {}, {}
--- What is said of jobs beside them: labels by their places, who waits and who is waited for by their ids. The
--- numbers of those stored, by their ids.
-local labels, waits, leads, numbers, nodes = {}, {}, {}, {}, {}
-
--- The node of a job that waits or has labels, and its flags.
-local function note_node(i, n, id, start)
-  local rows, label = use('rows'), labels[i]
-  local is_held = label and label[3] and not use('workflows').is_published(label[1])
-  if not label and not waits[id] then return leads[id] and rows.CHILDREN or 0, false end
-  local node = {}
-  if waits[id] or is_held then
-    node.waits = '1'
-    node.start = start
-  end
-  if is_held then node.held = '1' end
-  if label and label[1] ~= '' then node.workflow = label[1] end
-  if label and label[2] ~= '' then node.group = label[2] end
-  nodes[#nodes + 1] = { n = n, fields = node }
-  return rows.NODE + (leads[id] and rows.CHILDREN or 0) + (node.workflow and rows.MEMBER or 0), node.waits
-end
-
 local function store(i, asked, a, large, id, queue, unique, task, lane, base, tags)
   local b, kind, delay_s, due_at, expires_s, expires_at = limit(asked, 6, a)
   next_n = next_n + 1
   local n = string.format('%012d', next_n)
   local flags, is_waiting = 0, false
-  if labels[i] or waits[id] or leads[id] then
+  if linking then
     local has_start = delay_s > 0 or due_at or expires_s or expires_at
-    flags, is_waiting = note_node(i, n, id, has_start and pack(delay_s, due_at, expires_s, expires_at) or nil)
+    flags, is_waiting = linking.note(i, n, id, has_start and pack(delay_s, due_at, expires_s, expires_at) or nil)
   end
   due_at = due_at or now + delay_s
   if expires_s then expires_at = now + expires_s end
@@ -55,7 +36,6 @@ local function store(i, asked, a, large, id, queue, unique, task, lane, base, ta
   if expires_at then expiring[#expiring + 1], expiring[#expiring + 2] = expires_at, n end
   for _, tag in ipairs(tags or {}) do tagged[#tagged + 1] = { tag, n } end
   named[#named + 1], named[#named + 2] = id, n
-  numbers[id] = n
   if unique ~= '' then holders[unique] = id end
   if large == 1 then
     records[#records + 1], records[#records + 2] = NS .. 'b:' .. n, ARGV[body_at]
@@ -65,20 +45,6 @@ local function store(i, asked, a, large, id, queue, unique, task, lane, base, ta
     .. pack(kind, rank, expires_at, due_at, now, 0, nil, '') .. sub(asked, b + 1)
   local block = sub(n, 1, BLOCK_DIGITS)
   blocks[block] = (blocks[block] or 0) + 1
-end
-
-local function write_nodes()
-  for _, node in ipairs(nodes) do
-    local args, fields, n = {}, node.fields, node.n
-    for name, value in pairs(fields) do args[#args + 1], args[#args + 2] = name, value end
-    if #args > 0 then call('HSET', NS .. 'w:' .. n, unpack(args)) end
-    if fields.workflow then
-      call('ZADD', NS .. 'of:' .. fields.workflow, n, n)
-      use('workflows').note(fields.workflow)
-    end
-    if fields.group then call('ZADD', NS .. 'grp:' .. fields.group, n, n) end
-    if fields.held then call('ZADD', NS .. 'hold:' .. (fields.workflow or ''), n, n) end
-  end
 end
 
 local function write()
@@ -93,7 +59,7 @@ local function write()
   for block, jobs in pairs(blocks) do
     if call('HINCRBY', NS .. 'block_jobs', block, jobs) == jobs then call('ZADD', NS .. 'blocks', 0, block) end
   end
-  write_nodes()
+  if linking then linking.write() end
   use('ready').write()
   use('counts').write()
 end
@@ -108,18 +74,9 @@ function storing.ids(at)
   return ids
 end
 
--- Notes the labels, as place, workflow, group and whether it is held, and the ends of edges.
-function storing.note(said, edges)
-  for i = 1, #said, 4 do labels[said[i]] = { said[i + 1], said[i + 2], said[i + 3] } end
-  for i = 1, #edges, 3 do
-    leads[edges[i]] = true
-    waits[edges[i + 1]] = true
-  end
-end
-
--- Returns for each job the id of the one that stands for it, false where that is the new job; and the numbers of
--- the new jobs, by their ids.
-function storing.store(at, ids)
+-- Returns for each job the id of the one that stands for it, false where that is the new job.
+function storing.store(at, ids, said)
+  linking = said
   total, body_at, replies = #ids, at + 1 + #ids, {}
   local known = read_all(NS .. 'ids', ids)
   next_n = tonumber(call('HGET', NS .. 'meta', 'jobs') or 0)
@@ -142,29 +99,7 @@ function storing.store(at, ids)
     body_at = body_at + large
   end
   if next_n > first_n then write() end
-  return replies, numbers
-end
-
--- Keeps the edges of a call, and lets those of its jobs go, or cancels them, whose edges say so.
-function storing.link(ids, edges)
-  if #edges == 0 then return end
-  local graph, stands_for = use('graph'), {}
-  for i, id in ipairs(ids) do stands_for[id] = replies[i] or id end
-  local number = call('HINCRBY', NS .. 'meta', 'edges', #edges / 3) - #edges / 3
-  for i = 1, #edges, 3 do
-    number = number + 1
-    local parent_id, child_id = stands_for[edges[i]] or edges[i], stands_for[edges[i + 1]] or edges[i + 1]
-    local parent = numbers[parent_id] or call('HGET', NS .. 'ids', parent_id)
-    local child = numbers[child_id] or call('HGET', NS .. 'ids', child_id)
-    if parent == 'tomb' then parent = graph.number_of_gone(parent_id) end
-    if child ~= 'tomb' and call('HGET', NS .. 'w:' .. child, 'waits') == '1' then
-      graph.link(parent, child, edges[i + 2], number)
-    end
-  end
-  for i, id in ipairs(ids) do
-    local n = not replies[i] and waits[id] and numbers[id]
-    if n then use('agenda').push_late({ kind = 'judge', n = n, cursor = '0', cause = '', reason = '' }) end
-  end
+  return replies
 end
 
 return storing

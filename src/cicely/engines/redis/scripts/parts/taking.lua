@@ -80,7 +80,7 @@ local function open_queues(queues)
 end
 
 -- Adds what a client needs of a claim: n, record, checkpoint, large body. Only who ran left a checkpoint. What
--- goes with claims of workflows comes last, beside which of the claims it is of.
+-- goes with claims of workflows comes last: which of the claims it is of, and the two values of `with_claim`.
 local function add_claim(reply, n, record, has_run, flags)
   local size = #reply
   reply[size + 1], reply[size + 2] = n, record
@@ -89,13 +89,14 @@ local function add_claim(reply, n, record, has_run, flags)
   if flags > 1 then
     local extras = reply.extras or {}
     reply.extras = extras
-    extras[#extras + 1] = { (size - 1) / 4, use('parents').with_claim(n, flags) }
+    extras[#extras + 1] = (size - 1) / 4
+    extras[#extras + 1], extras[#extras + 2] = use('parents').with_claim(n, flags)
   end
 end
 
 -- The reply is whole: a last value that does not belong to four others are the extras.
 local function with_extras(reply)
-  reply[#reply + 1] = reply.extras
+  if reply.extras then reply[#reply + 1] = reply.extras end
   return reply
 end
 
@@ -116,7 +117,7 @@ local function sound(record, right_queue)
   local is_read, kept, fence, flags, errors, crashes, lost, id, queue, keep_s, keep_failed_s, unique =
     pcall(limit, record or '', rows.KEPT)
   if is_read and queue == right_queue and type(id) == 'string' and type(unique) == 'string'
-    and type(fence) == 'number' and type(flags) == 'number' and flags >= 0 and flags < rows.FLAGS and type(keep_s) == 'number'
+    and type(fence) == 'number' and (flags == 0 or flags == 1 or rows.are_flags(flags)) and type(keep_s) == 'number'
     and type(keep_failed_s) == 'number' and type(errors) == 'number' and type(crashes) == 'number'
     and type(lost) == 'number' then
     return kept, fence, flags
