@@ -59,8 +59,9 @@ class Cicely(Queues):
     `url` says where jobs are kept; without it the environment variable CICELY_URL does, else they
     are in `.cicely/<name>.db` beside the module that makes the app. `durability` is what an
     accepted call survives: "power" (the default there), "process" or "none". `results` and `blobs`
-    are folders by fsspec URL, for results and for values above 16 MB. `functions_from` are packages
-    whose undecorated functions may be enqueued; by default the app's own. `keys` sign everything
+    are folders by fsspec URL, for results and for values above 16 MB; one on this machine's disk is refused
+    beside a server unless `shared_folders` says that all who use the server have it mounted.
+    `functions_from` are packages whose undecorated functions may be enqueued; by default the app's own. `keys` sign everything
     stored, the first of them, and all of them verify; `allow_pickle` needs them.
     """
 
@@ -72,6 +73,7 @@ class Cicely(Queues):
         durability: str | None = None,
         results: str | None = None,
         blobs: str | None = None,
+        shared_folders: bool = False,
         functions_from: Sequence[str] | None = None,
         keys: Sequence[bytes] = (),
         allow_pickle: bool = False,
@@ -79,6 +81,7 @@ class Cicely(Queues):
         caller = sys._getframe(1).f_globals  # noqa: SLF001  (the only way to know the defining module)
         self.name = checked_name(name)
         self.registry = Registry()
+        self.shared_folders = shared_folders
         self._file: str | None = caller.get("__file__")
         self._url = _checked_url(url)
         self._durability = _durability(durability)
@@ -86,6 +89,7 @@ class Cicely(Queues):
             "durability": durability,
             "results": results,
             "blobs": blobs,
+            "shared_folders": shared_folders or None,
             "functions_from": functions_from,
             "keys": f"{len(keys)} keys" if keys else None,
             "allow_pickle": allow_pickle or None,

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
 from typing import Final, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -20,7 +21,7 @@ from cicely.core.job import Enqueued, NewJob
 from cicely.core.task import Registry, Task
 from cicely.engines.contract import Engine
 from cicely.engines.within import Enclosed, Transactional
-from cicely.errors import EngineUnavailable, Unsupported, UsageError
+from cicely.errors import ConfigError, EngineUnavailable, Unsupported, UsageError
 from cicely.patience import PATIENCE_S, patiently
 from cicely.receiver import Receiver
 from cicely.values import Store, Values
@@ -34,6 +35,7 @@ class Places(Protocol):
     """What an app says of where its jobs and values are kept."""
 
     name: str
+    shared_folders: bool
 
     @property
     def url(self) -> str:
@@ -48,6 +50,9 @@ class Handle(Protocol):
 
     id: str
 
+
+#: The engines that only processes of one machine use.
+EMBEDDED: Final = ("memory", "sqlite")
 
 Entry = tuple[NewJob, Handle]
 
@@ -141,6 +146,18 @@ class Connection:
         patiently(engine.open, for_s=PATIENCE_S)
         return engine
 
+    def _refuse_folders_of_one_machine(self) -> None:
+        """Raise ConfigError where a server keeps the jobs and a folder of this machine their values."""
+        if self._places.shared_folders or urlsplit(self._places.url).scheme in EMBEDDED:
+            return
+        for store in filter(None, (self._blobs, self._results)):
+            if store.is_local:
+                raise ConfigError(
+                    f"{store.url} is a folder of this machine, and the jobs are kept by a server that others "
+                    "use as well: name a place that all of them reach, or say Cicely(..., "
+                    "shared_folders=True) where the folder is mounted everywhere"
+                )
+
     def use(self, engine: Engine | None) -> Engine | None:
         """Keep jobs in `engine` from now on (None: the one of the app's URL); return the one before."""
         before = self._chosen
@@ -157,7 +174,9 @@ class Connection:
         return values
 
     def values_in(self, engine: Engine | None, *, patience_s: float) -> Values:
-        """Return how values are packed for `engine`."""
+        """Return how values are packed for `engine`. Raises ConfigError for a folder out of others' reach."""
+        if engine is not None and self._chosen is None:
+            self._refuse_folders_of_one_machine()
         return Values(self.codec, engine, blobs=self._blobs, results=self._results, patience_s=patience_s)
 
     @property

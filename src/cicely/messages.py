@@ -11,7 +11,7 @@ from cicely.connection import Connection
 from cicely.core import task as core
 from cicely.core.identity import Stable
 from cicely.core.job import DAY_S, DEFAULT_PRIORITY, Claim, Kind, NewJob
-from cicely.core.outcome import CAUSE_ERROR, CAUSE_MALFORMED, ErrorRecord, Failed, Succeeded
+from cicely.core.outcome import CAUSE_ERROR, CAUSE_MALFORMED, CAUSE_RECEIVES, ErrorRecord, Failed, Succeeded
 from cicely.core.units import Duration, duration_s
 from cicely.engines.contract import Ask, Demand, Intake, Save, Verdict
 from cicely.errors import ConfigError, Malformed
@@ -223,7 +223,8 @@ class Queue:
         """Hand a message out again after `delay_s`, or give it up."""
         record = ErrorRecord("NotAcknowledged", f"given back by its receiver, time {claim.attempt}")
         is_last = claim.tallies.errors + 1 >= self._settings.max_receives
-        return self.settle(Failed(claim.token, CAUSE_ERROR, record.encoded(), None if is_last else delay_s))
+        cause, wait_s = (CAUSE_RECEIVES, None) if is_last else (CAUSE_ERROR, delay_s)
+        return self.settle(Failed(claim.token, cause, record.encoded(), wait_s))
 
     def hold(self, claim: Claim, *, visibility_s: float) -> bool:
         """Move a message's deadline; False where it was no longer held."""

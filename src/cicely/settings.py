@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Any, Final, TypedDict
+from typing import Any, Final, TypedDict, cast
 
 import msgspec
 
@@ -120,6 +120,8 @@ def task_options(given: TaskSettings, *, bind: bool) -> TaskOptions:
 def job_options(given: JobSettings) -> JobOptions:
     """Parse the options of one call. Raises ConfigError with the nearest name or the range."""
     _refuse_unknown(given, JobSettings, "a job")
+    # None is "not given", as whoever passes an option on writes it.
+    given = cast(JobSettings, {name: value for name, value in given.items() if value is not None})
     if "countdown" in given and "eta" in given:
         raise ConfigError("countdown= and eta= both say when the job is due: give one of them")
     expires = given.get("expires")

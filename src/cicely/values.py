@@ -78,6 +78,12 @@ class Store:
         self._option = option
         self._opened: tuple[int, Any, str] = (0, None, "")
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder of this machine's file system, by its URL."""
+        scheme, separator, _ = self.url.partition("://")
+        return not separator or scheme in ("file", "local")
+
     def put(self, job_id: str, digest: str, data: bytes) -> None:
         """Write a file. Raises EngineUnavailable with the reason."""
         try:

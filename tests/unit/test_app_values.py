@@ -129,3 +129,18 @@ def test_without_an_engine_values_pass_through_whole():
 
     assert inside.unpack("job", whole) == LARGE
     assert outside.stow("job", inside.pack("job", LARGE, where="value"), where="value") == row
+
+
+@pytest.mark.parametrize("folder", [{"blobs": "/mnt/x"}, {"results": "file:///mnt/x"}])
+@pytest.mark.parametrize("url", ["redis://nobody/0", "postgresql://nobody/x"])
+def test_a_folder_of_one_machine_is_refused_beside_a_server(url, folder):
+    engine = MemoryEngine()
+
+    with pytest.raises(ConfigError, match=r"is a folder of this machine.*shared_folders=True"):
+        Cicely("apart", url, **folder).values(engine)
+    Cicely("mounted", url, shared_folders=True, **folder).values(engine)
+    Cicely("embedded", "memory://", **folder).values(engine)
+
+
+def test_a_bucket_may_stand_beside_a_server():
+    Cicely("bucket", "redis://nobody/0", blobs="s3://bucket/x").values(MemoryEngine())

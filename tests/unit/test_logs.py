@@ -31,6 +31,18 @@ def test_a_jobs_line_names_the_job(logger, monkeypatch, capsys):
     assert "INFO cicely.job loaded [job eval-7]" in capsys.readouterr().err
 
 
+def test_the_same_warning_is_shown_once_in_a_while_and_a_jobs_own_lines_always(logger, monkeypatch, capsys):
+    without_handlers(monkeypatch, logger)
+
+    show_logs()
+    for _ in range(3):
+        logging.getLogger("cicely.worker").warning("the engine does not answer: %s", "gone")
+        logging.getLogger("cicely.job").warning("retrying")
+
+    shown = capsys.readouterr().err
+    assert (shown.count("the engine does not answer"), shown.count("retrying")) == (1, 3)
+
+
 def test_an_app_that_set_up_logging_is_left_alone(logger, monkeypatch):
     without_handlers(monkeypatch, logger)
     logging.getLogger().addHandler(logging.NullHandler())

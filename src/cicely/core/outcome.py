@@ -26,6 +26,7 @@ CAUSE_TIMEOUT: Final = "timeout"
 CAUSE_STALLED: Final = "stalled"
 CAUSE_MEMORY: Final = "out of memory"
 CAUSE_MALFORMED: Final = "malformed"
+CAUSE_RECEIVES: Final = "max_receives"
 
 
 class ErrorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -256,4 +257,4 @@ def after_visibility(tallies: Tallies, *, max_receives: int) -> Finish | Again:
     if charged.errors < max_receives:
         return Again(charged, "not acknowledged in time", has_started=True)
     error = ErrorRecord("TooManyReceives", f"received {charged.errors} times, never acknowledged")
-    return Finish(State.FAILED, charged, "max_receives", error=error.encoded())
+    return Finish(State.FAILED, charged, CAUSE_RECEIVES, error=error.encoded())

@@ -229,7 +229,8 @@ def succeeded(claim: Claim, task: Task, values: Values, value: object) -> Outcom
         where = f"the result of {task.name}"
         return Succeeded(claim.token, values.pack_result(claim.job_id, value, where=where))
     except NotStorable as error:
-        return failed(claim, task, error)
+        # The job's own code has returned: where we noticed is nobody's concern.
+        return failed(claim, task, error.with_traceback(None))
 
 
 def failed(claim: Claim, task: Task, error: BaseException) -> Outcome:
@@ -289,14 +290,21 @@ def record_of(
         message = str(error)
     except Exception as broken:  # noqa: BLE001  (an error's own __str__ may be broken)
         message = f"(its text cannot be shown: {type(broken).__name__})"
-    told = traceback.TracebackException(type(error), error, trace, capture_locals=capture_locals)
-    lines = "".join(told.format())
+    lines = _told(error, trace, capture_locals=capture_locals)
     return ErrorRecord(
-        type_name=type(error).__qualname__,
+        type_name=storable(type(error).__qualname__),
         message=_clean(message, MAX_MESSAGE_CHARS),
         traceback=_clean(lines, MAX_TRACEBACK_CHARS),
         module=type(error).__module__,
     )
+
+
+def _told(error: BaseException, trace: TracebackType | None, *, capture_locals: bool) -> str:
+    try:
+        told = traceback.TracebackException(type(error), error, trace, capture_locals=capture_locals)
+        return "".join(told.format())
+    except Exception as broken:  # noqa: BLE001  (names that cannot be shown, for one)
+        return f"(its traceback cannot be shown: {type(broken).__name__})"
 
 
 def _clean(text: str, limit: int) -> str:
