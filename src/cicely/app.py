@@ -61,8 +61,9 @@ class Cicely(Queues):
     accepted call survives: "power" (the default there), "process" or "none". `results` and `blobs`
     are folders by fsspec URL, for results and for values above 16 MB; one on this machine's disk is refused
     beside a server unless `shared_folders` says that all who use the server have it mounted.
-    `functions_from` are packages whose undecorated functions may be enqueued; by default the app's own. `keys` sign everything
-    stored, the first of them, and all of them verify; `allow_pickle` needs them.
+    `functions_from` are packages whose undecorated functions may be enqueued; by default the app's
+    own. `keys` sign everything stored, the first of them, and all of them verify; `allow_pickle`
+    needs them.
     """
 
     def __init__(
