@@ -9,7 +9,7 @@ import pytest
 from cicely.testing.cluster import Cluster
 from cicely.testing.cluster.__main__ import verdicts
 
-SEEDS = 40
+SEEDS = 200
 
 
 @pytest.mark.timeout(900)
