@@ -13,12 +13,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import msgspec
 from crash_life import BOUND_S, Life, get, words
 
 import cicely
-import cicely.workflow.pages
 from cicely import Cicely, Retry, chain, chord, every, group, stable
 from cicely.core.job import Job
 from cicely.core.journal import Note, StepKind
@@ -188,7 +188,11 @@ class LifeOfWorkflows(Life):
             tasks.of[name] = app.task(name=name, **options.get(name, {}))(getattr(tasks, name))
         self.tasks = tasks.of
         app.schedule(CLOCK, tasks.of["ticks"].s(), every("1s"), catch_up="all")
-        cicely.workflow.pages.PAGE_JOBS = PAGE_JOBS
+
+    def live(self) -> None:
+        # Small pages, so that what is written in several can be cut between two.
+        with mock.patch("cicely.workflow.pages.PAGE_JOBS", PAGE_JOBS):
+            super().live()
 
     def prepare(self) -> None:
         """Put the schedule into the engine as of some seconds ago."""

@@ -39,10 +39,11 @@ def claimed(engine: MemoryEngine) -> bytes:
     return claim.token
 
 
-def board_with(token: bytes) -> Board:
+@pytest.fixture
+def board() -> Iterator[Board]:
     board = Board.create(threads=1, coroutines=1)
-    board.hold([token])
-    return board
+    yield board
+    board.close()
 
 
 def await_word_of(keeper: Keeper, token: bytes) -> None:
@@ -54,10 +55,11 @@ def await_word_of(keeper: Keeper, token: bytes) -> None:
 
 
 def test_a_cancellation_between_the_first_beat_and_the_first_bell_is_heard_soon(
-    engine: MemoryEngine, keeper: Keeper
+    engine: MemoryEngine, keeper: Keeper, board: Board
 ):
     token = claimed(engine)
-    keeper.beat_for({"c": board_with(token)})
+    board.hold([token])
+    keeper.beat_for({"c": board})
     beat = engine.beat
 
     def beat_then_cancel(*asked):
@@ -72,7 +74,9 @@ def test_a_cancellation_between_the_first_beat_and_the_first_bell_is_heard_soon(
     await_word_of(keeper, token)
 
 
-def test_a_cancellation_before_a_child_is_beaten_for_is_heard_soon(engine: MemoryEngine, keeper: Keeper):
+def test_a_cancellation_before_a_child_is_beaten_for_is_heard_soon(
+    engine: MemoryEngine, keeper: Keeper, board: Board
+):
     keeper.start()
     wait_for(lambda: len(keeper.news()) > 0, within_s=5)
     token = claimed(engine)
@@ -80,6 +84,7 @@ def test_a_cancellation_before_a_child_is_beaten_for_is_heard_soon(engine: Memor
     # The bell rang, and a beat followed that did not know the child yet.
     wait_for(lambda: len(keeper.news()) > 0, within_s=5)
 
-    keeper.beat_for({"c": board_with(token)})
+    board.hold([token])
+    keeper.beat_for({"c": board})
 
     await_word_of(keeper, token)

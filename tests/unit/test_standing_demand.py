@@ -203,6 +203,7 @@ def exchange(desk) -> Iterator[Exchange]:
     exchange.drain()
     exchange.give_back("the test is over")
     thread.join(5)
+    board.close()
     assert not thread.is_alive()
 
 

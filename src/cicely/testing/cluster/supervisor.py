@@ -15,7 +15,7 @@ from cicely.testing.cluster.server import Network
 from cicely.testing.cluster.world import LEASE_S, World
 from cicely.worker import keeper
 from cicely.worker.blame import blame, ends_of_neighbours
-from cicely.worker.board import Running
+from cicely.worker.board import Board, Running
 from cicely.worker.keeper import Acknowledged
 from cicely.worker.limits import CANCELLED, limit_outcome, passed_limit
 from cicely.worker.restarts import Restarts
@@ -64,6 +64,8 @@ class Supervisor:
         self.stopped_until = 0.0
         self.cut_off_until = 0.0
         self.children: dict[int, Child] = {}
+        #: Of all its children: one that is dead is still read by whoever settles for it.
+        self._boards: list[Board] = []
         self._numbers = 0
         self._restarts = Restarts()
         self._keeper: TurnByTurn | None = None
@@ -172,6 +174,7 @@ class Supervisor:
             child = Child(self, self._numbers, threads=width)
             child.board.deadline_at = self.world.now + keeper.OWNER_GIVES_UP * LEASE_S
             self.children[child.pid] = child
+            self._boards.append(child.board)
             child.join()
 
     def hears_of_join(self) -> None:
@@ -203,7 +206,6 @@ class Supervisor:
         child.close()
         assert self._keeper is not None
         self._keeper.post_retire(child.session_id, ends)
-        self._keeper.post(child.board.close)
         if child.excuse:
             self._restarts.note_failure(child.excuse, self.world.now)
         self.wake()
@@ -255,8 +257,10 @@ class Supervisor:
         """Give back what the simulation took from the system."""
         for child in self.children.values():
             child.close()
-            child.board.close()
+        for board in self._boards:
+            board.close()
         self.children.clear()
+        self._boards.clear()
         if self._keeper is not None:
             self._keeper.close()
             self._keeper = None
