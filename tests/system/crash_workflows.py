@@ -172,8 +172,7 @@ class Workflows:
         try:
             return [*Findings(life, dead).all()]
         finally:
-            life.app.close()
-            life.engine.close()
+            life.close()
 
 
 class LifeOfWorkflows(Life):
