@@ -17,7 +17,7 @@ from cicely.core.text import storable
 from cicely.core.units import Duration, duration_s
 from cicely.errors import JobEnded
 from cicely.handles import Job
-from cicely.upkeep.reviving import revive
+from cicely.upkeep.steering import steer
 from cicely.waiting import as_they_end, await_end_async, ends_in_order, refuse_inside_a_job
 from cicely.workflow.outline import Many, Outline, Trail, all_of, leaves_of, shaped
 from cicely.workflow.progress import WorkflowProgress, progress_of
@@ -255,18 +255,16 @@ def _find(connection: Connection, where: Filter, cursor: str) -> Page:
 
 
 def steer_all(connection: Connection, move: str, ids: Sequence[str], *, reason: str = "") -> int:
-    """Move jobs, in pages; return how many were."""
-    moved = 0
-    for start in range(0, len(ids), PAGE):
-        moved += len(_steer(connection, move, ids[start : start + PAGE], reason=reason))
-    return moved
+    """Move jobs, in pages; return how many were, or, revived, come back."""
+    pages = (ids[start : start + PAGE] for start in range(0, len(ids), PAGE))
+    return sum(len(_steer(connection, move, page, reason=reason)) for page in pages)
 
 
 def _steer(connection: Connection, move: str, page: Sequence[str], *, reason: str) -> list[str]:
-    return connection.call(lambda engine: engine.steer(move, page, reason=storable(reason)))
+    return connection.call(lambda engine: steer(engine, move, page, reason=storable(reason)))
 
 
 def revive_all(connection: Connection, records: Iterator[Record]) -> int:
     """Revive what ended without success: each job, or the one because of which it was cancelled."""
     unwell = [one.id for one in records if one.state.is_final and one.state is not State.SUCCEEDED]
-    return len(connection.call(lambda engine: revive(engine, unwell)))
+    return steer_all(connection, "revive", unwell)

@@ -14,7 +14,7 @@ from cicely.core.states import State
 from cicely.core.text import storable
 from cicely.core.units import Duration, duration_s
 from cicely.errors import JobCancelled, JobEnded, JobExpired, JobFailed, Malformed, ResultGone
-from cicely.upkeep.reviving import revive
+from cicely.upkeep.steering import steer
 from cicely.values import ValueGone
 from cicely.waiting import await_end, await_end_async, look, refuse_inside_a_job
 
@@ -212,7 +212,7 @@ class Job(Generic[R]):
         Where a job before it, or one that it called or went on as, did not succeed, that one is run
         again, and this follows.
         """
-        return bool(self._connection.call(lambda engine: revive(engine, [self.id])))
+        return self._steer("revive", "")
 
     def discard(self) -> bool:
         """Delete the job; False unless it had ended."""
@@ -220,7 +220,7 @@ class Job(Generic[R]):
 
     def _steer(self, move: str, reason: str) -> bool:
         reason = storable(str(reason))
-        return bool(self._connection.call(lambda engine: engine.steer(move, [self.id], reason=reason)))
+        return bool(self._connection.call(lambda engine: steer(engine, move, [self.id], reason=reason)))
 
 
 def _end_of(record: Record) -> JobEnded:

@@ -16,7 +16,7 @@ from cicely.groups import GroupJob
 from cicely.handles import Job
 from cicely.orders import fresh_id
 from cicely.settings import States, instant_of, states_of
-from cicely.upkeep.reviving import revive
+from cicely.upkeep.steering import steer
 from cicely.waiting import look
 from cicely.workflows import Workflow, workflow_of
 
@@ -114,9 +114,7 @@ class Jobs:
         if not ids:
             return 0
         reason = storable(str(reason))
-        if move == "revive":
-            return len(self._connection.call(lambda engine: revive(engine, ids, reason=reason)))
-        return len(self._connection.call(lambda engine: engine.steer(move, ids, reason=reason)))
+        return len(self._connection.call(lambda engine: steer(engine, move, ids, reason=reason)))
 
     def send_event(self, name: str, value: object = None, *, key: str | Job[Any]) -> Job[Any] | None:
         """Tell the job that waits for the event `name` of `key`, and return its handle.

@@ -13,8 +13,6 @@ import pytest
 from cicely import Cicely
 from cicely.testing.postgres_server import PostgresServer
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
-
 APP = """
 from cicely import Cicely
 

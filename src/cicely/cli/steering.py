@@ -18,7 +18,7 @@ from cicely.cli.text import counted, safe
 from cicely.core.job import Filter
 from cicely.core.states import MOVES, State, allows
 from cicely.errors import JobNotFound
-from cicely.upkeep.reviving import revive
+from cicely.upkeep.steering import steer
 
 if TYPE_CHECKING:
     from cicely.engines.contract import Engine
@@ -180,10 +180,7 @@ def _steer(engine: Engine, wish: Wish, job_ids: Sequence[str]) -> list[str]:
     moved: list[str] = []
 
     def act(page: Sequence[str]) -> None:
-        if wish.move == "revive":
-            moved.extend(revive(engine, page, reason=wish.reason))
-        else:
-            moved.extend(engine.steer(wish.move, page, reason=wish.reason))
+        moved.extend(steer(engine, wish.move, page, reason=wish.reason))
 
     in_steps(job_ids, STEP, label=wish.move, act=act)
     return moved

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -13,21 +13,10 @@ from cicely.core.edge import Fate, broken_reason, fate_of, holds, inherited
 from cicely.core.failpoints import failpoint
 from cicely.core.outcome import CANCELLED, Finish
 from cicely.core.states import State, allows
+from cicely.core.traits import CANCELS_SIBLINGS, JOIN_ALL, rule_of
 from cicely.engines.postgres import intents
 from cicely.engines.postgres.endings import Endings, Row, fresh, locked_rows, rows_of
-from cicely.engines.postgres.graph import (
-    CANCELS_SIBLINGS,
-    JOIN_ALL,
-    NODE,
-    OUT,
-    End,
-    Link,
-    Node,
-    Nodes,
-    end_of,
-    ensure_nodes,
-    rule_of,
-)
+from cicely.engines.postgres.graph import NODE, OUT, End, Link, Node, Nodes, end_of, ensure_nodes
 from cicely.engines.postgres.intents import Kind, Work
 from cicely.engines.postgres.member import session_of
 from cicely.engines.postgres.statements import statements
@@ -44,6 +33,10 @@ _FEW_TOUCHED: Final = 64
 _LONG_S: Final = 0.020
 
 
+#: Does a page of work, and returns what is left of it.
+Act = Callable[[Work], Work | None]
+
+
 class Cascade:
     """Carries work out in its order, until all is done or too much was touched."""
 
@@ -57,6 +50,12 @@ class Cascade:
         self._cancelled: list[tuple[int, str, End]] = []
         self._touched = 0
         self._began = time.monotonic()
+        self._acts: dict[Kind, Act] = {
+            Kind.RESOLVE: self._resolve,
+            Kind.CANCEL_BEFORE: self._cancel_before,
+            Kind.PUBLISH: self._publish,
+            Kind.JUDGE: self._judge_alone,
+        }
 
     # --- the order of work ----------------------------------------------------------------
     def run(self, works: Iterable[Work]) -> None:
@@ -107,25 +106,14 @@ class Cascade:
 
     def _carry_out(self, work: Work) -> Work | None:
         """Do a page of work; return what is left of it."""
-        match work.kind:
-            case Kind.RESOLVE:
-                rest = self._resolve(work)
-            case Kind.CANCEL_BEFORE:
-                rest = self._cancel_before(work)
-            case Kind.PUBLISH:
-                rest = self._publish(work)
-            case Kind.JUDGE:
-                self._nodes.lock([work.n])
-                self._judge(work.n)
-                self._touched += 1
-                rest = None
-            case _:
-                rest = self._undo(work)
+        rest = self._acts[work.kind](work)
         self._flush_cancelled()
         return rest
 
-    def _undo(self, work: Work) -> Work | None:
-        raise NotImplementedError(f"{work} is for those who revive")
+    def _judge_alone(self, work: Work) -> None:
+        self._nodes.lock([work.n])
+        self._judge(work.n)
+        self._touched += 1
 
     # --- deciding -------------------------------------------------------------------------
     def _resolve(self, work: Work) -> Work | None:

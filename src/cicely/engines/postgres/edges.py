@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from cicely.core.edge import Edge, Fate, fate_of, holds
+from cicely.core.traits import traits_of
 from cicely.engines.postgres.cascade import Cascade
 from cicely.engines.postgres.endings import Row, locked_rows
-from cicely.engines.postgres.graph import OUT, end_of, flag, traits_of
+from cicely.engines.postgres.graph import OUT, end_of, flag
 from cicely.engines.postgres.intents import Kind, Work
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import READY, Transaction, state_of

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from cicely.core.edge import Edge, Fate, Join, Role, Rule, fate_of
+from cicely.core.edge import Fate, fate_of
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import Transaction, state_of
 
@@ -19,32 +19,9 @@ NODE: Final = 2
 LABEL: Final = 4
 STEPS: Final = 8
 
-_RULES: Final = (Rule.SUCCESS, Rule.FAILURE, Rule.DONE)
-_ROLES: Final = (Role.INPUT, Role.CALL, Role.ORDER)
-_ROLE_SHIFT: Final = 2
-_TWO_BITS: Final = 3
-#: The bits of an edge's traits that are not its rule and role.
-JOIN_ALL: Final = 16
-CANCELS_SIBLINGS: Final = 32
 
 #: The node of a child that waits for more than so many is not locked by those that it waits for.
 MOST_AWAITED: Final = 16
-
-
-def traits_of(edge: Edge) -> int:
-    """Return what an edge says beside its ends, as one number."""
-    traits = _RULES.index(edge.rule) | _ROLES.index(edge.role) << _ROLE_SHIFT
-    return traits | (edge.join is Join.ALL) * JOIN_ALL | edge.cancels_siblings * CANCELS_SIBLINGS
-
-
-def rule_of(traits: int) -> Rule:
-    """Return an edge's rule."""
-    return _RULES[min(traits & _TWO_BITS, 2)]
-
-
-def role_of(traits: int) -> Role:
-    """Return an edge's role."""
-    return _ROLES[min(traits >> _ROLE_SHIFT & _TWO_BITS, 2)]
 
 
 class Link(msgspec.Struct, gc=False, frozen=True):

@@ -8,8 +8,9 @@ from typing import Final
 import msgspec
 
 from cicely.core.edge import Fate, holds
+from cicely.core.traits import rule_of
 from cicely.engines.postgres.cascade import MOST_TOUCHED, Cascade, follow
-from cicely.engines.postgres.graph import MOST_AWAITED, End, rule_of
+from cicely.engines.postgres.graph import MOST_AWAITED, End
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import Transaction
 from cicely.engines.postgres.waiting import let_go

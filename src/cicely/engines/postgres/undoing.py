@@ -8,19 +8,12 @@ from typing import Final
 from cicely.core.edge import Role, Rule, broken_reason
 from cicely.core.job import rank
 from cicely.core.states import State
+from cicely.core.traits import CANCELS_SIBLINGS, role_of, rule_of
 from cicely.engines.contract import RECEIPT_LEASES
 from cicely.engines.postgres import intents
 from cicely.engines.postgres.cascade import Cascade
 from cicely.engines.postgres.endings import Row, locked_rows
-from cicely.engines.postgres.graph import (
-    CANCELS_SIBLINGS,
-    OUT,
-    Link,
-    Node,
-    end_of,
-    role_of,
-    rule_of,
-)
+from cicely.engines.postgres.graph import OUT, Link, Node, end_of
 from cicely.engines.postgres.intents import Kind, Work
 from cicely.engines.postgres.settling import DEFAULT_LEASE_S
 from cicely.engines.postgres.statements import statements
@@ -34,6 +27,10 @@ _SUSPEND: Final = statements("suspend")
 
 class Undoing(Cascade):
     """A cascade that can also make ends undone."""
+
+    def __init__(self, txn: Transaction) -> None:
+        super().__init__(txn)
+        self._acts |= {Kind.UNDO: self._undo, Kind.BRING_BACK: self._bring_siblings_back}
 
     def revive(self, row: Row, reason: str) -> bool:
         """Run an ended job again, and let what was cancelled because of it, or ran after it, wait for it."""
@@ -108,8 +105,7 @@ class Undoing(Cascade):
 
     # --- the jobs behind ------------------------------------------------------------------
     def _undo(self, work: Work) -> Work | None:
-        if work.kind is Kind.BRING_BACK:
-            return self._bring_siblings_back(work)
+        """Make the edges out of a job undecided, which is back."""
         room = self._room
         links = self._links("decided", work, room)
         self.flush()

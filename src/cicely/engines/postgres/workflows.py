@@ -11,11 +11,12 @@ from cicely.core.edge import INLINE_PARENTS, Edge, ParentEnd
 from cicely.core.job import DAY_S, Claim, Enqueued, NewJob
 from cicely.core.outcome import CANCELLED, Finish
 from cicely.core.states import State
+from cicely.core.traits import role_of
 from cicely.engines.postgres import edges as edging
 from cicely.engines.postgres import enqueueing
 from cicely.engines.postgres.cascade import Cascade
 from cicely.engines.postgres.endings import Endings, locked_rows
-from cicely.engines.postgres.graph import LABEL, NODE, OUT, STEPS, role_of
+from cicely.engines.postgres.graph import LABEL, NODE, OUT, STEPS
 from cicely.engines.postgres.intents import Kind, Work
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.sweeping import delete

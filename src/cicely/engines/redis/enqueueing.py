@@ -9,10 +9,10 @@ import msgspec
 
 from cicely.core.edge import Edge
 from cicely.core.job import Enqueued, NewJob, rank
+from cicely.core.traits import traits_of
 from cicely.engines.redis.caller import Caller
 from cicely.engines.redis.keys import quoted
 from cicely.engines.redis.line import Reply, Word
-from cicely.engines.redis.scripts.rules import traits_of
 from cicely.errors import JobNotFound
 
 #: Bodies above this lie apart, so that a record stays small when it is written again.

@@ -29,8 +29,8 @@ from cicely.core.outcome import (
     reason_of,
 )
 from cicely.core.states import State
+from cicely.core.traits import traits_of
 from cicely.engines.redis.keys import parts_of
-from cicely.engines.redis.scripts.rules import traits_of
 
 #: State, "" or "suspended", reason, delay_s, is_alone, has_started.
 Step = tuple[str, str, float | None, bool, bool]

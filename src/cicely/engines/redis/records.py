@@ -9,10 +9,10 @@ import msgspec
 from cicely.core.edge import ParentEnd
 from cicely.core.job import AttemptRecord, Claim, Job, Kind, Tallies
 from cicely.core.states import State
+from cicely.core.traits import role_of
 from cicely.engines.contract import MALFORMED_REASON
 from cicely.engines.redis.keys import token_of, unquoted
 from cicely.engines.redis.line import Reply
-from cicely.engines.redis.scripts.rules import role_of
 
 _KINDS: Final = {kind.value: kind for kind in Kind}
 

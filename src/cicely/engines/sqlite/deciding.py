@@ -8,22 +8,11 @@ from typing import Final, NamedTuple
 from cicely.core.edge import Fate, Rule, broken_reason, holds, inherited
 from cicely.core.outcome import CANCELLED, Finish
 from cicely.core.states import State
+from cicely.core.traits import CANCELS_SIBLINGS, JOIN_ALL, rule_of
 from cicely.engines.sqlite import transaction
 from cicely.engines.sqlite.agenda import CANCEL_BEFORE, DECIDE, PER_CALL, Agenda, Task, has_intents
 from cicely.engines.sqlite.endings import Endings, Row, rows_of
-from cicely.engines.sqlite.graph import (
-    CANCELS_SIBLINGS,
-    JOIN_ALL,
-    End,
-    Node,
-    ends_of,
-    flag,
-    let_go,
-    make_ready,
-    nodes_of,
-    origin_of,
-    rule_of,
-)
+from cicely.engines.sqlite.graph import End, Node, ends_of, flag, let_go, make_ready, nodes_of, origin_of
 from cicely.engines.sqlite.member import session_of
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import NODE, Transaction, Values, numbers

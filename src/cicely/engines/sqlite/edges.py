@@ -8,15 +8,8 @@ from typing import Final
 from cicely.core.edge import INLINE_PARENTS, Edge, Fate, ParentEnd, holds
 from cicely.core.job import Claim
 from cicely.core.states import State
-from cicely.engines.sqlite.graph import (
-    ends_of,
-    fates_of_gone,
-    flag,
-    nodes_of,
-    role_of,
-    standing,
-    traits_of,
-)
+from cicely.core.traits import role_of, traits_of
+from cicely.engines.sqlite.graph import ends_of, fates_of_gone, flag, nodes_of, standing
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import (
     CHILDREN,

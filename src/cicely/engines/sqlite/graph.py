@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from cicely.core.edge import Edge, Fate, Join, Role, Rule, fate_of
+from cicely.core.edge import Fate, fate_of
 from cicely.core.job import NewJob, rank
 from cicely.core.states import State
 from cicely.engines.sqlite.statements import statements
@@ -17,32 +17,9 @@ _SQL: Final = statements("graph")
 _SWEEP: Final = statements("sweep")
 _ENQUEUE: Final = statements("enqueue")
 
-_RULES: Final = (Rule.SUCCESS, Rule.FAILURE, Rule.DONE)
-_ROLES: Final = (Role.INPUT, Role.CALL, Role.ORDER)
-_ROLE_SHIFT: Final = 2
-_TWO_BITS: Final = 3
-#: The bits of an edge's traits that are not its rule and role.
-JOIN_ALL: Final = 16
-CANCELS_SIBLINGS: Final = 32
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[float, float | None, float | None, float | None]).decode
-
-
-def traits_of(edge: Edge) -> int:
-    """Return what an edge says beside its ends, as one number."""
-    traits = _RULES.index(edge.rule) | _ROLES.index(edge.role) << _ROLE_SHIFT
-    return traits | (edge.join is Join.ALL) * JOIN_ALL | edge.cancels_siblings * CANCELS_SIBLINGS
-
-
-def rule_of(traits: int) -> Rule:
-    """Return an edge's rule."""
-    return _RULES[min(traits & _TWO_BITS, 2)]
-
-
-def role_of(traits: int) -> Role:
-    """Return an edge's role."""
-    return _ROLES[min(traits >> _ROLE_SHIFT & _TWO_BITS, 2)]
 
 
 class Node(msgspec.Struct, gc=False):

@@ -7,10 +7,11 @@ from typing import Final
 from cicely.core.edge import Role, Rule, broken_reason
 from cicely.core.job import rank
 from cicely.core.states import State
+from cicely.core.traits import CANCELS_SIBLINGS, role_of, rule_of
 from cicely.engines.contract import RECEIPT_LEASES
 from cicely.engines.sqlite.agenda import JUDGE, TAKE_ALONG, UNDO, Agenda, Task
 from cicely.engines.sqlite.endings import Row, rows_of
-from cicely.engines.sqlite.graph import CANCELS_SIBLINGS, nodes_of, origin_of, role_of, rule_of
+from cicely.engines.sqlite.graph import nodes_of, origin_of
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import (
     CANCELLED,

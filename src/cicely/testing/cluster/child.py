@@ -52,13 +52,13 @@ class _Outside:
         raise Asked(outcomes, demand)
 
     def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge] = ()) -> list[Enqueued]:
-        raise NotImplementedError
+        raise AssertionError("jobs of the simulation leave nothing with the engine while they run")
 
     def save(self, session_id: str, saves: Sequence[Save]) -> list[bool]:
-        raise NotImplementedError
+        raise AssertionError("jobs of the simulation leave nothing with the engine while they run")
 
     def steps(self, job_id: str, *, after: int = 0, limit: int = 1_000) -> list[Step]:
-        raise NotImplementedError
+        raise AssertionError("jobs of the simulation leave nothing with the engine while they run")
 
     def doorbell(self, session_id: str) -> Bell:
         return self._bell

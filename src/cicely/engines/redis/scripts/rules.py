@@ -7,10 +7,7 @@ from typing import Final
 
 from cicely.core.edge import (
     INLINE_PARENTS,
-    Edge,
     Fate,
-    Join,
-    Role,
     Rule,
     broken_reason,
     fate_of,
@@ -18,27 +15,10 @@ from cicely.core.edge import (
     inherited,
 )
 from cicely.core.states import FINAL
+from cicely.core.traits import ROLES, RULES
 
-#: Their places in these are stored: never to change.
-_RULES: Final = (Rule.SUCCESS, Rule.FAILURE, Rule.DONE)
-_ROLES: Final = (Role.INPUT, Role.CALL, Role.ORDER)
-_ROLE_STEP: Final = 4
-_JOIN_ALL: Final = 16
-_CANCELS_SIBLINGS: Final = 32
-
-_PAIRS: Final = [(rule, fate) for rule in _RULES for fate in Fate]
+_PAIRS: Final = [(rule, fate) for rule in RULES for fate in Fate]
 _CAUSE: Final = "\x00"
-
-
-def traits_of(edge: Edge) -> int:
-    """Return what an edge says beside its ends, as one number."""
-    traits = _RULES.index(edge.rule) + _ROLES.index(edge.role) * _ROLE_STEP
-    return traits + (edge.join is Join.ALL) * _JOIN_ALL + edge.cancels_siblings * _CANCELS_SIBLINGS
-
-
-def role_of(traits: int) -> Role:
-    """Return an edge's role."""
-    return _ROLES[traits // _ROLE_STEP % _ROLE_STEP]
 
 
 def rules() -> str:
@@ -48,8 +28,8 @@ def rules() -> str:
         "return {\n"
         + ",\n".join(
             [
-                f"  rules = {{ {_listed(_RULES)} }}",
-                f"  roles = {{ {_listed(_ROLES)} }}",
+                f"  rules = {{ {_listed(RULES)} }}",
+                f"  roles = {{ {_listed(ROLES)} }}",
                 f"  inline_parents = {INLINE_PARENTS}",
                 _table("fate", ((state.value, f"'{fate_of(state).value}'") for state in sorted(FINAL))),
                 _table("holds", ((_pair(*pair), "true") for pair in _PAIRS if holds(*pair))),
