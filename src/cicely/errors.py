@@ -9,6 +9,7 @@
     │   │   └── UnknownTask          no task of this name is registered
     │   ├── NotStorable              a value cannot be put on the wire (says what and where)
     │   ├── JobNotFound              no job has this id
+    │   ├── BacklogFull              too many jobs of a queue or key wait already
     │   ├── WouldDeadlock            get() inside a running job
     │   ├── StepMismatch             a durable step changed between code versions
     │   └── Unsupported              this engine made no such promise
@@ -26,6 +27,7 @@
         ├── JobExpired               it did not start before its deadline
         └── ResultGone               it succeeded, and its result was swept
 
+``RateLimited`` is raised by jobs: it is no end, the job runs again.
 ``SoftTimeout`` and ``Cancelled`` stand beside the tree: they derive from BaseException, so that a
 job's ``except Exception`` does not swallow them, and are raised only inside a running job.
 """
@@ -59,6 +61,10 @@ class NotStorable(UsageError):
 
 class JobNotFound(UsageError):
     """No job has this id (or it was swept after its retention)."""
+
+
+class BacklogFull(UsageError):
+    """As many jobs of this key wait as its limit's `backlog` allows; send again when some have started."""
 
 
 class WouldDeadlock(UsageError):
@@ -141,6 +147,19 @@ class JobExpired(JobEnded):
 
 class ResultGone(JobEnded):
     """The job succeeded, and its result was swept after its retention."""
+
+
+class RateLimited(CicelyError):
+    """Raised by a job's code: another side refused the call. The job runs again, at no cost.
+
+    Its limits let nobody pass for `retry_after` seconds, then fewer at once. `key` names one of them
+    where the job has several, or none of its own.
+    """
+
+    def __init__(self, message: str = "", *, retry_after: float = 1.0, key: str = "") -> None:
+        super().__init__(message or f"refused; again in {retry_after:g} s")
+        self.retry_after = retry_after
+        self.key = key
 
 
 class SoftTimeout(BaseException):

@@ -6,11 +6,13 @@ Instants are Unix seconds by the engine's clock, durations are seconds. `bytes` 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
 
 from cicely.core.edge import ParentEnd
+from cicely.core.flow import Flow
 from cicely.core.states import State
 
 DEFAULT_PRIORITY = 5
@@ -37,6 +39,8 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     `max_receives` bounds how often a message is handed out before it is given up.
     `workflow` and `group` are labels that jobs share ("" for none). A `held` job waits until its
     workflow is published. Of a job that waits, `delay_s` and `expires_s` count from its release.
+    `lane` is whose share of the queue it takes, `flow` what else holds it back (None: nothing).
+    Of a `watched` one each start and success is told as an event, not only what goes wrong.
     """
 
     id: str
@@ -61,6 +65,8 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     workflow: str = ""
     group: str = ""
     held: bool = False
+    flow: Flow | None = None
+    watched: bool = False
 
 
 class Enqueued(msgspec.Struct, frozen=True, gc=False):
@@ -89,7 +95,8 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     `fence` counts the job's claims and never decreases: user code hands it to outside systems.
     `joins` is the number of jobs that it came after; where they are few, `parents` holds how they
     ended, in order, else `Engine.parents` gives them in pages. `steps` is the number of recorded
-    steps, which `Engine.steps` gives. `workflow` and `group` are the job's labels.
+    steps, which `Engine.steps` gives. `workflow` and `group` are the job's labels. `units` names, by
+    resource, what it was given of its worker. `reason` says how the attempt before ended.
     """
 
     token: bytes
@@ -108,6 +115,8 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     steps: int = 0
     workflow: str = ""
     group: str = ""
+    units: Mapping[str, Mapping[str, float]] = {}
+    reason: str = ""
 
     @property
     def attempt(self) -> int:
@@ -136,7 +145,8 @@ class Job(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `attempts` lists ended attempts, oldest first, and is filled by `get` only, as are `body` and
     `result`. `pending` counts the jobs that a waiting one still waits for (being published counts
     as one), `event` is the name of the event that it waits for. `cause` is the job because of
-    which this one was cancelled, "" where that was a person.
+    which this one was cancelled, "" where that was a person. `flow` is filled by `get` only, and
+    `units` where it runs.
     """
 
     id: str
@@ -171,6 +181,8 @@ class Job(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     pending: int = 0
     event: str = ""
     cause: str = ""
+    flow: Flow | None = None
+    units: Mapping[str, Mapping[str, float]] = {}
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):

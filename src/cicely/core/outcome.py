@@ -6,6 +6,7 @@ The three cut-offs live here. `errors` is judged by the task's Retry before the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -51,22 +52,27 @@ class ErrorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Succeeded(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """The attempt returned; `result` is its encoded value."""
+    """The attempt returned; `result` is its encoded value, `spent` what it used, by cost meter."""
 
     token: bytes
     result: bytes = b""
+    spent: Mapping[str, float] = {}
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The attempt ended in an error or over a limit.
 
-    `retry_in_s` is the wait before the next attempt; None gives the job up.
+    `retry_in_s` is the wait before the next attempt; None gives the job up. `blames` are the breakers
+    that count this failure; `elsewhere` asks for another worker next.
     """
 
     token: bytes
     cause: str
     error: bytes = b""
     retry_in_s: float | None = None
+    spent: Mapping[str, float] = {}
+    blames: tuple[str, ...] = ()
+    elsewhere: bool = False
 
 
 class Crashed(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -90,11 +96,17 @@ class HandedBack(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class Deferred(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """The attempt asks to run again after `delay_s`, at no cost."""
+    """The attempt asks to run again after `delay_s`, at no cost.
+
+    `slows` are the limits on behalf of which it was refused: nobody passes them for as long, and
+    then fewer at once.
+    """
 
     token: bytes
     delay_s: float
     reason: str = ""
+    spent: Mapping[str, float] = {}
+    slows: tuple[str, ...] = ()
 
 
 class Stopped(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -137,6 +149,7 @@ class Suspended(msgspec.Struct, frozen=True, gc=False, tag=True):
     edges: tuple[Edge, ...] = ()
     publishes: str = ""
     reason: str = ""
+    spent: Mapping[str, float] = {}
 
 
 Outcome = Succeeded | Failed | Crashed | HandedBack | Deferred | Stopped | Suspended

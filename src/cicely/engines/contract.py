@@ -13,9 +13,16 @@ from typing import Final, Protocol
 
 import msgspec
 
+from cicely.core.breaker import BreakerRule
 from cicely.core.edge import Edge, ParentEnd
+from cicely.core.event import EventFilter, EventPage
+from cicely.core.flow import Use
 from cicely.core.job import Claim, Enqueued, Filter, Job, Kind, NewJob, Page
+from cicely.core.lanes import LaneWeight
+from cicely.core.limits import Gauge, Limit
 from cicely.core.outcome import Outcome, Step
+from cicely.core.resources import Amounts
+from cicely.core.rollup import Count, RollupPage
 from cicely.core.states import State
 
 #: A non-final outcome is remembered for so many leases, so that repeating it is answered `already`.
@@ -23,6 +30,14 @@ RECEIPT_LEASES: Final = 10
 
 #: An event that nobody waits for is kept so long, and the id of one that was taken as well.
 KEEP_EVENT_S: Final = 30 * 86_400.0
+
+#: Schedules whose name begins so are marks: cursors that upkeep keeps. They are never due, and no event.
+MARK: Final = "*"
+
+#: `surroundings` counts and lists up to so many jobs, holders and parents.
+SEEN_AHEAD: Final = 1_000
+SEEN_HOLDERS: Final = 20
+SEEN_PARENTS: Final = 10
 
 #: What is left of a job whose stored row an engine cannot read.
 MALFORMED_REASON: Final = "malformed"
@@ -46,7 +61,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     `worker` is the session id of its supervisor (its own id for a supervisor): cancellations ring
     there. `tasks` are the names it can run; "" stands for plain messages, and a name that ends in
     ".*" for every function below that package. `mark` is the random
-    word that its descendants carry in their environment.
+    word that its descendants carry in their environment. `offers` are the resources of its worker,
+    which all sessions of the worker share and name alike. `accepts`: of jobs with a trait of one of
+    these names it takes only those with one of these values.
     """
 
     id: str
@@ -59,6 +76,13 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     mark: str = ""
     name: str = ""
     queues: tuple[str, ...] = ()
+    offers: Amounts = {}
+    accepts: Mapping[str, tuple[str, ...]] = {}
+
+    @property
+    def is_supervisor(self) -> bool:
+        """Whether this is a worker itself, which takes no jobs: of it events tell."""
+        return self.id == self.worker and not self.tasks
 
     def runs(self, task: str) -> bool:
         """Return whether this session can run jobs of `task`."""
@@ -180,7 +204,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 class Swept(msgspec.Struct, frozen=True):
     """What one sweep did, at the engine's `now`. `more`: another call would find work at once.
 
-    `due` are schedules, not paused, whose `next_at` has come: somebody is to `tick` them.
+    `due` are schedules, not paused, whose `next_at` has come: somebody is to `tick` them. `newest` is
+    the cursor behind the last event that `history` would show now.
     """
 
     promoted: int = 0
@@ -191,6 +216,87 @@ class Swept(msgspec.Struct, frozen=True):
     more: bool = False
     due: tuple[Schedule, ...] = ()
     now: float = 0.0
+    newest: str = ""
+
+
+class Note(msgspec.Struct, frozen=True, tag="note"):
+    """Something that apps keep in the engine for all their processes; engines do not read it."""
+
+    name: str
+    value: bytes
+
+
+Setting = Limit | BreakerRule | LaneWeight | Note
+
+
+def kind_of(setting: Setting) -> str:
+    """Return "limit", "breaker", "lane" or "note"."""
+    return str(setting.__struct_config__.tag)
+
+
+def name_of(setting: Setting) -> str:
+    """Return the name that a setting has among those of its kind."""
+    match setting:
+        case Limit(key=key):
+            return key
+        case LaneWeight(queue=queue, lane=lane):
+            return f"{queue}/{lane}"
+        case BreakerRule(name=name) | Note(name=name):
+            return name
+
+
+class SettingRecord(msgspec.Struct, frozen=True):
+    """A setting and, of a limit or breaker, where it stands: its gauge, and how many claims hold it.
+
+    `setting` of a key that was refused or failed and never configured is what guards it by default.
+    """
+
+    setting: Setting
+    gauge: Gauge = Gauge()
+    held: int = 0
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """The answer to `acquire`: whether it was given, else in how many seconds to ask again.
+
+    `retry_in_s` None: when another holder lets go, which nobody can foretell.
+    """
+
+    given: bool
+    retry_in_s: float | None = None
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who holds some of a limit, or of a worker's resource, since when."""
+
+    job_id: str
+    session: str
+    since: float
+    units: Amounts = {}
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands between a job and its start, as the engine sees it at `now`.
+
+    `is_paused` its queue. `ahead` counts ready jobs that go before it in its lane, up to 1,000. `lanes`
+    counts the lanes of its queue that have ready jobs, up to 1,000; `lane_behind` those of them that
+    are served before its own. `valves`: of each of its keys, in order, with up to 20 `holders`.
+    `parents`: up to 10 jobs that it still waits for. `sessions` are all open ones; `taken`: by
+    session, what of its worker's resources its jobs use.
+    """
+
+    job: Job
+    now: float
+    is_paused: bool = False
+    is_held: bool = False
+    ahead: int = 0
+    lanes: int = 0
+    lane_behind: int = 0
+    valves: tuple[SettingRecord, ...] = ()
+    holders: Mapping[str, tuple[Holder, ...]] = {}
+    parents: tuple[str, ...] = ()
+    sessions: tuple[SessionRecord, ...] = ()
+    taken: Mapping[str, tuple[Holder, ...]] = {}
 
 
 class QueueRecord(msgspec.Struct, frozen=True):
@@ -271,7 +377,8 @@ class Engine(Protocol):
         answer names the job that stands for it, in the edges of this call as well. An edge that is
         known, or whose child does not wait and was not stored just now, changes nothing; an edge
         out of a job that has ended is decided at once. Raises JobNotFound for an end of an edge
-        that is neither known nor in `jobs`.
+        that is neither known nor in `jobs`, and BacklogFull where a limit's `backlog` would be
+        exceeded by those jobs that are not known.
         """
 
     def publish(self, workflow: str) -> None:
@@ -281,7 +388,11 @@ class Engine(Protocol):
         """Hand out ready jobs to a session, each to it alone. Raises SessionClosed.
 
         Due jobs are promoted first; jobs past their `expires` end as expired and are not handed
-        out; paused queues are passed over.
+        out; paused queues are passed over. Within a queue the lane whose clock is behind goes first
+        (`core/lanes.py`), within a lane the job of the lowest rank, of those at the head of their
+        stream (`core/flow.py`) that may pass: whose valves are open, whose resources are free on
+        the session's worker, whose traits it accepts. A claim takes what it passes in the
+        same transaction, and whatever ends or takes back the claim gives it back.
         """
 
     def settle(self, session_id: str, outcomes: Sequence[Outcome], demand: Demand | None = None) -> Settled:
@@ -355,6 +466,38 @@ class Engine(Protocol):
         is taken once; one whose id is known changes nothing.
         """
 
+    # --- flow control ---------------------------------------------------------------------
+    def configure(self, settings: Sequence[Setting]) -> None:
+        """Keep settings, each in place of the one of its kind and name. Gauges and holders stay.
+
+        What a lower limit no longer allows goes on to its end; nothing more starts until it fits.
+        """
+
+    def unset(self, kind: str, name: str) -> bool:
+        """Forget the "limit", "breaker", "note" or "lane" (named queue/lane); return whether it was known."""
+
+    def settings(self, kind: str) -> list[SettingRecord]:
+        """Return the settings of a kind, by name; limits and breakers with where they stand."""
+
+    def turn(self, breaker: str, move: str) -> bool:
+        """`trip` or `reset` `breaker`; return whether that changed anything.
+
+        A tripped breaker stays open until it is reset.
+        """
+
+    def acquire(self, session_id: str, token: bytes, request: bytes, uses: Sequence[Use]) -> Grant:
+        """Take some of the limits for a running claim, all or none; `request` is 8 random bytes.
+
+        Repeating the request of something held is answered as given. It is held until it is
+        released or the claim ends. Raises SessionClosed where the token does not hold.
+        """
+
+    def release(self, session_id: str, token: bytes, request: bytes, spent: Mapping[str, float]) -> None:
+        """Give back what `request` acquired, and correct its cost by what was `spent`. Idempotent."""
+
+    def surroundings(self, job_id: str) -> Surroundings | None:
+        """Return what stands between a job and its start; None for an unknown one."""
+
     # --- schedules ------------------------------------------------------------------------
     def schedules(self) -> list[Schedule]:
         """Return every schedule, by name."""
@@ -365,10 +508,33 @@ class Engine(Protocol):
     def drop_schedule(self, name: str) -> bool:
         """Forget a schedule; return whether it was known."""
 
-    def tick(self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob]) -> bool:
-        """Put `then` in place of `seen` and enqueue `jobs`, all or nothing.
+    def tick(
+        self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob], counts: Sequence[Count] = ()
+    ) -> bool:
+        """Put `then` in place of `seen`, enqueue `jobs` and add `counts`, all or nothing.
 
         False, and nothing done, unless the stored schedule equals `seen`: somebody was faster.
+        """
+
+    # --- the past -------------------------------------------------------------------------
+    def report(self, counts: Sequence[Count]) -> None:
+        """Add what a worker saw to the minutes in which it did. Repeating it adds again."""
+
+    def rollups(self, since_minute: int, until_minute: int, *, limit: int = 1_000) -> RollupPage:
+        """Return what was counted from minute `since_minute` to before `until_minute`, oldest first.
+
+        Minutes are given whole, until there are at least `limit` cells. What a call counts (see
+        core/rollup.py: each job that is stored, each end, each attempt after which a job goes on) is
+        written in its transaction, into the minute of the engine's clock. Kept 30 days.
+        """
+
+    def history(self, where: EventFilter, *, limit: int = 100, cursor: str | None = None) -> EventPage:
+        """Return one page of the events that match, oldest first, from behind `cursor` (None: all).
+
+        Events are written in the transaction of what they tell (core/event.py says which are). None
+        ever appears before one that was shown: who resumes from a cursor sees each once. Those of one
+        call come in any order. Kept 30 days, the last 1,000,000; a cursor before them goes on with the
+        oldest. `NEWEST` as a cursor returns no event, and the cursor behind the last.
         """
 
     # --- blobs ----------------------------------------------------------------------------

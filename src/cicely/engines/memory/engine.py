@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
+from cicely.core import valves
+from cicely.core.breaker import tripped
 from cicely.core.edge import ParentEnd
+from cicely.core.event import QUEUE_PAUSED, QUEUE_RESUMED, SCHEDULE_REMOVED, SCHEDULE_SET, kind_of_pause
+from cicely.core.flow import BREAKER_PREFIX, Use
 from cicely.core.job import Filter, Job, NewJob, Page
+from cicely.core.limits import FRESH, NEVER
 from cicely.core.outcome import Step
+from cicely.core.rollup import Count
 from cicely.core.states import State, allows
-from cicely.engines.contract import Facts, QueueRecord, Schedule
+from cicely.core.valves import Valve
+from cicely.engines.contract import (
+    MARK,
+    SEEN_AHEAD,
+    SEEN_HOLDERS,
+    SEEN_PARENTS,
+    Facts,
+    Grant,
+    Holder,
+    QueueRecord,
+    Schedule,
+    Setting,
+    SettingRecord,
+    Surroundings,
+    kind_of,
+    name_of,
+)
 from cicely.engines.memory.bells import MemoryBell
+from cicely.engines.memory.chronicle import Chronicle
+from cicely.engines.memory.flow import Acquired, is_breaker
 from cicely.engines.memory.rows import Row
-from cicely.engines.memory.upkeep import Upkeep
+from cicely.errors import SessionClosed
 
 
-class MemoryEngine(Upkeep):
+class MemoryEngine(Chronicle):
     """Jobs in dictionaries, by the clock that is handed in."""
 
     # --- connection -----------------------------------------------------------------------
@@ -52,6 +76,7 @@ class MemoryEngine(Upkeep):
             body=row.new.body,
             options=row.new.options,
             result=row.result,
+            flow=row.new.flow,
             attempts=tuple(row.attempts),
         )
 
@@ -84,6 +109,7 @@ class MemoryEngine(Upkeep):
             pending=self._pending(row),
             event=row.event.name if row.event else "",
             cause=row.cause,
+            units=row.units,
         )
 
     def find(self, where: Filter, *, limit: int = 100, cursor: str | None = None) -> Page:
@@ -137,10 +163,14 @@ class MemoryEngine(Upkeep):
 
     def pause(self, queue: str) -> None:
         with self._lock:
+            if queue not in self._paused:
+                self._record.tell(QUEUE_PAUSED, name=queue)
             self._paused.add(queue)
 
     def resume(self, queue: str) -> None:
         with self._lock:
+            if queue in self._paused:
+                self._record.tell(QUEUE_RESUMED, name=queue)
             self._paused.discard(queue)
             self._queues.add(queue)
             self._ring_idle()
@@ -162,6 +192,108 @@ class MemoryEngine(Upkeep):
             self._ring_idle()
             return row.id
 
+    # --- flow control ---------------------------------------------------------------------
+    def configure(self, settings: Sequence[Setting]) -> None:
+        with self._lock:
+            for setting in settings:
+                self._settings[kind_of(setting), name_of(setting)] = setting
+            self._ring_idle()
+
+    def unset(self, kind: str, name: str) -> bool:
+        with self._lock:
+            was_known = self._settings.pop((kind, name), None) is not None
+            self._ring_idle()
+            return was_known
+
+    def settings(self, kind: str) -> list[SettingRecord]:
+        with self._lock:
+            kept = {name: setting for (k, name), setting in self._settings.items() if k == kind}
+            if kind in ("limit", "breaker"):
+                for key in self._gauges:
+                    if is_breaker(key) == (kind == "breaker"):
+                        kept.setdefault(key.removeprefix(BREAKER_PREFIX), valves.default_of(key))
+            return [self._setting_record(kept[name]) for name in sorted(kept)]
+
+    def _setting_record(self, setting: Setting) -> SettingRecord:
+        if not isinstance(setting, Valve):
+            return SettingRecord(setting)
+        key = valves.key_of(setting)
+        return SettingRecord(setting, self._gauges.get(key, FRESH), self._count_holders(key, 0.0))
+
+    def turn(self, breaker: str, move: str) -> bool:
+        with self._lock:
+            key = BREAKER_PREFIX + breaker
+            was = self._gauges.get(key, FRESH)
+            self._gauges[key] = tripped(now=self._now()) if move == "trip" else FRESH
+            self._ring_idle()
+            return was != self._gauges[key]
+
+    def acquire(self, session_id: str, token: bytes, request: bytes, uses: Sequence[Use]) -> Grant:
+        with self._lock:
+            row = self._holding(token)
+            if row is None or row.session != session_id:
+                raise SessionClosed(f"session {session_id} does not hold the claim that asks for a limit")
+            if request in self._acquired:
+                return Grant(given=True)
+            opens_at = max((self._valve_opens_at(use) for use in uses), default=self._now())
+            if opens_at > self._now():
+                return Grant(given=False, retry_in_s=None if opens_at == NEVER else opens_at - self._now())
+            for use in uses:
+                self._reserve(use)
+            self._acquired[request] = Acquired(token, tuple(uses), self._now())
+            return Grant(given=True)
+
+    def release(self, session_id: str, token: bytes, request: bytes, spent: Mapping[str, float]) -> None:
+        with self._lock:
+            acquired = self._acquired.get(request)
+            if acquired is None or acquired.token != token:
+                return
+            del self._acquired[request]
+            for use in acquired.uses:
+                self._correct(use, spent, unused=False)
+            self._ring_idle()
+
+    def surroundings(self, job_id: str) -> Surroundings | None:
+        with self._lock:
+            job = self._get_one(job_id)
+            row = self._rows.get(job_id)
+            if job is None or row is None:
+                return None
+            queue, lane = row.new.queue, row.new.lane
+            ready = [r for r in self._live.values() if r.state is State.READY and r.new.queue == queue]
+            clocks = {r.new.lane: self._clock_of(r) for r in ready}
+            mine = [r for r in ready if r.new.lane == lane]
+            keys = row.new.flow.keys if row.new.flow else ()
+            members = self._members.values()
+            return Surroundings(
+                job=job,
+                now=self._now(),
+                is_paused=queue in self._paused,
+                is_held=row.is_held,
+                ahead=min(SEEN_AHEAD, sum((r.rank, r.n) < (row.rank, row.n) for r in mine)),
+                lanes=min(SEEN_AHEAD, len(clocks)),
+                lane_behind=min(SEEN_AHEAD, sum(at < clocks.get(lane, 0.0) for at in clocks.values())),
+                valves=tuple(self._setting_record(self._valve(key)) for key in keys),
+                holders={key: tuple(self._holders_of(key)[:SEEN_HOLDERS]) for key in keys},
+                parents=tuple(k.edge.parent for k in self._links_into(row) if k.held is None)[:SEEN_PARENTS],
+                sessions=tuple(self.sessions()),
+                taken={member.session.id: tuple(self._users_of(member.session.id)) for member in members},
+            )
+
+    def _holders_of(self, key: str) -> list[Holder]:
+        claims = [r for r in self._held.values() if r.new.flow and key in r.new.flow.keys]
+        acquired = [
+            (self._held[a.token], a.at)
+            for a in self._acquired.values()
+            if any(use.key == key for use in a.uses)
+        ]
+        held = [(row, row.started_at or 0.0) for row in claims] + acquired
+        return [Holder(r.id, r.session, at) for r, at in sorted(held, key=lambda one: (one[1], one[0].n))]
+
+    def _users_of(self, session_id: str) -> list[Holder]:
+        rows = [row for row in self._held_by(session_id) if row.units]
+        return [Holder(row.id, session_id, row.started_at or 0.0, row.units) for row in rows]
+
     # --- schedules ------------------------------------------------------------------------
     def schedules(self) -> list[Schedule]:
         with self._lock:
@@ -170,18 +302,29 @@ class MemoryEngine(Upkeep):
     def put_schedule(self, schedule: Schedule) -> None:
         with self._lock:
             self._schedules[schedule.name] = schedule
+            self._tell_of_schedule(SCHEDULE_SET, schedule.name)
 
     def drop_schedule(self, name: str) -> bool:
         with self._lock:
-            return self._schedules.pop(name, None) is not None
+            was_known = self._schedules.pop(name, None) is not None
+            self._tell_of_schedule(SCHEDULE_REMOVED if was_known else None, name)
+            return was_known
 
-    def tick(self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob]) -> bool:
+    def tick(
+        self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob], counts: Sequence[Count] = ()
+    ) -> bool:
         with self._lock:
             if self._schedules.get(seen.name) != seen:
                 return False
             self._schedules[seen.name] = then
             self.enqueue(jobs)
+            self._report(counts)
+            self._tell_of_schedule(kind_of_pause(was_paused=seen.paused, is_paused=then.paused), seen.name)
             return True
+
+    def _tell_of_schedule(self, kind: str | None, name: str) -> None:
+        if kind is not None and not name.startswith(MARK):
+            self._record.tell(kind, name=name)
 
     # --- blobs ----------------------------------------------------------------------------
     def put_blob(self, job_id: str, digest: str, data: bytes) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from cicely.core.edge import INLINE_PARENTS, Edge, ParentEnd
-from cicely.core.job import Claim, Enqueued, NewJob
+from cicely.core.job import Claim, Enqueued, NewJob, Tallies
 from cicely.core.outcome import Again, Finish, Outcome, Step, after_visibility
 from cicely.core.states import State
 from cicely.engines.contract import Ask, Demand, Intake, Save, Settled
@@ -24,6 +24,7 @@ class Life(Sessions):
     def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge] = ()) -> list[Enqueued]:
         with self._lock:
             self._check_ends(jobs, edges)
+            self._check_backlogs([job for job in jobs if not self._is_known(job)])
             waiting = {edge.child for edge in edges}
             answers = [self._enqueue_one(job, waits=job.id in waiting) for job in jobs]
             stands_for = {job.id: answer.id for job, answer in zip(jobs, answers, strict=True)}
@@ -40,6 +41,9 @@ class Life(Sessions):
             for end in (edge.parent, edge.child):
                 if end not in known:
                     raise JobNotFound(f"job {end} is neither known nor among those enqueued with its edge")
+
+    def _is_known(self, new: NewJob) -> bool:
+        return new.id in self._rows or new.id in self._tombs or self._holder_of(new.unique) is not None
 
     def _enqueue_one(self, new: NewJob, *, waits: bool = False) -> Enqueued:
         if new.id in self._rows or new.id in self._tombs:
@@ -78,7 +82,7 @@ class Life(Sessions):
 
     def _take_all(self, member: Member, demand: Demand) -> Iterator[Row]:
         for ask in demand.asks:
-            for row in list(self._fitting(member, demand, ask)):
+            for row in self._fitting(member, demand, ask):
                 self._take(row, member.session.id, demand)
                 yield row
 
@@ -103,15 +107,7 @@ class Life(Sessions):
         for queue in demand.queues:
             if queue in self._paused:
                 continue
-            ready = [
-                row
-                for row in self._live.values()
-                if row.state is State.READY
-                and row.new.queue == queue
-                and row.kind in ask.kinds
-                and member.session.runs(row.new.task)
-            ]
-            for row in sorted(ready, key=lambda row: (row.rank, row.n)):
+            for row in self._in_queue(queue, member, ask.kinds):
                 if row.expires_at is not None and row.expires_at <= self._now():
                     self._expire(row)
                 else:
@@ -120,12 +116,14 @@ class Life(Sessions):
     def _take(self, row: Row, session_id: str, demand: Demand) -> None:
         now = self._now()
         row.state = State.RUNNING
-        self._hold(row, demand.request + self._next_claim.to_bytes(8, "big"))
+        row.shuns = ""
         row.session = session_id
         row.started_at = now
+        self._hold(row, demand.request + self._next_claim.to_bytes(8, "big"))
         row.fence += 1
         self._next_claim += 1
         row.attempt = row.tallies.attempt
+        self._record.started(row)
         row.deadline_at = None if demand.visibility_s is None else now + demand.visibility_s
 
     def _claim_of(self, row: Row) -> Claim:
@@ -146,6 +144,8 @@ class Life(Sessions):
             steps=len(row.steps),
             workflow=row.new.workflow,
             group=row.new.group,
+            units=row.units,
+            reason=row.reason if row.tallies != Tallies() else "",
         )
 
     def _parents_with_claim(self, row: Row) -> tuple[ParentEnd, ...]:
@@ -163,8 +163,11 @@ class Life(Sessions):
         )
 
     def _next_due_in_s(self) -> float | None:
-        due = [row.due_at for row in self._live.values() if row.due_at is not None]
-        return max(0.0, min(due) - self._now()) if due else None
+        """Return when the next job is due, or a valve opens at which jobs wait."""
+        due = [row.due_at - self._now() for row in self._live.values() if row.due_at is not None]
+        opening = self._valves_open_in_s()
+        waits = due if opening is None else [*due, opening]
+        return max(0.0, min(waits)) if waits else None
 
     def settle(self, session_id: str, outcomes: Sequence[Outcome], demand: Demand | None = None) -> Settled:
         with self._lock:

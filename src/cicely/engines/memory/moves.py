@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 from cicely.core.edge import Edge, Fate, Join, Role, Rule, broken_reason, fate_of, holds, inherited
 from cicely.core.job import AttemptRecord, Job, Kind, NewJob, Tallies, rank
-from cicely.core.outcome import CANCELLED, Again, Await, Finish, Step, Suspended
+from cicely.core.lanes import Lane
+from cicely.core.outcome import CANCELLED, Again, Await, Finish, Pause, Step, Suspended
 from cicely.core.states import State
 from cicely.engines.contract import Schedule
 from cicely.engines.memory.bells import MemoryBell
+from cicely.engines.memory.flow import FlowControl
+from cicely.engines.memory.record import Record
 from cicely.engines.memory.rows import Link, Member, Row
 
 #: An event that was signalled: name, key, value, when, and whether somebody took it.
 Event = tuple[str, str, bytes, float, bool]
 
 
-class Moves:
+class Moves(FlowControl):
     """All that the memory engine keeps, and every move of a job."""
 
     def __init__(self, *, now: Callable[[], float] = time.time) -> None:
-        self._now = now
-        self._lock = threading.RLock()
-        self._rows: dict[str, Row] = {}
-        #: Of these rows, those that have not ended by id, and those that are held by token.
-        self._live: dict[str, Row] = {}
-        self._held: dict[bytes, Row] = {}
+        super().__init__(now=now)
+        self._record = Record(now)
         self._into: dict[str, dict[str, Link]] = {}
         self._out_of: dict[str, list[Link]] = {}
         self._next_n = 1
         self._next_claim = 1
-        self._members: dict[str, Member] = {}
         self._closed: set[str] = set()
         self._receipts: dict[bytes, tuple[str, float]] = {}
         self._tombs: dict[str, tuple[Job, float]] = {}
@@ -60,6 +57,9 @@ class Moves:
         self._next_n += 1
         self._rows[new.id] = self._live[new.id] = row
         self._queues.add(new.queue)
+        self._record.stored(row)
+        clock = self._clocks.get(new.queue, 0.0)
+        self._lanes.setdefault(new.queue, {}).setdefault(new.lane, Lane(clock))
         if not waits and not row.is_held:
             self._let_go(row)
         return row
@@ -92,12 +92,13 @@ class Moves:
             self._again(row, Again(row.tallies, reason))
 
     def _again(self, row: Row, step: Again, attempt_reason: str = "") -> None:
+        self._record.went_on(row, step, attempt_reason)
         if step.has_started:
             self._record_attempt(row, attempt_reason or step.reason, step.error)
         row.tallies = step.tallies
         row.reason = step.reason
         row.error = step.error or row.error
-        self._hold(row, b"")
+        self._let_loose(row)
         row.deadline_at = None
         if step.alone:
             row.kind = Kind.ISOLATED
@@ -109,11 +110,17 @@ class Moves:
             self._postpone(row, self._now() + step.delay_s)
 
     def _hold(self, row: Row, token: bytes) -> None:
-        """Note under which token a job is held; b"" where nobody holds it any more."""
-        self._held.pop(row.token, None)
+        """Note under which token a job is held."""
         row.token = token
-        if token:
-            self._held[token] = row
+        self._held[token] = row
+        self._pass(row)
+
+    def _let_loose(self, row: Row) -> None:
+        """Note that nobody holds a job any more."""
+        if row.token:
+            self._give_back(row)
+            del self._held[row.token]
+        row.token = b""
 
     def _record_attempt(self, row: Row, reason: str, error: bytes) -> None:
         started_at = row.started_at or 0.0
@@ -122,9 +129,10 @@ class Moves:
         )
 
     def _suspend(self, row: Row, outcome: Suspended) -> None:
+        self._record.went_on(row, Pause(outcome), "")
         self._record_steps(row, outcome.steps)
         row.reason = outcome.reason
-        self._hold(row, b"")
+        self._let_loose(row)
         row.expires_at = row.deadline_at = None
         row.state = State.WAITING
         if outcome.publishes:
@@ -169,6 +177,7 @@ class Moves:
             ended.extend(self._decide_links_of(ended.pop(0)))
 
     def _end(self, row: Row, step: Finish, attempt_reason: str = "", *, fate: Fate | None = None) -> None:
+        self._record.ended(row, step)
         if row.token:
             self._record_attempt(row, attempt_reason or step.reason, step.error)
         now = self._now()
@@ -181,7 +190,7 @@ class Moves:
         row.error = step.error
         row.ended_at = now
         row.delete_at = now + (row.new.keep_failed_s if failed else row.new.keep_s)
-        self._hold(row, b"")
+        self._let_loose(row)
         self._live.pop(row.id, None)
         row.cancelling = False
         row.event = None
@@ -305,6 +314,7 @@ class Moves:
             row.state = State.READY
             row.rank = rank(row.new.priority, self._now(), ageing_s=row.new.ageing_s)
         self._judge_all(back)
+        self._record.revived(row)
         return True
 
     def _bring_back(self, row: Row, reason: str) -> None:
@@ -315,7 +325,7 @@ class Moves:
         row.error = row.result = b""
         row.ended_at = row.expires_at = None
         row.fate = Fate.SUCCESS
-        row.cause = ""
+        row.cause = row.shuns = ""
 
     def _undo(self, link: Link, cause: str) -> Iterator[Row]:
         """Make an edge undecided again, its parent being back; yield the jobs that come back with it."""
@@ -368,19 +378,20 @@ class Moves:
     # --- ringing --------------------------------------------------------------------------
     def _ring_idle(self) -> None:
         """Wake one waiting session if there is something to claim, or due soon."""
-        soon = self._now() + 2.0
-        if any(
-            row.state is State.READY or (row.due_at is not None and row.due_at <= soon)
-            for row in self._live.values()
-            if row.new.queue not in self._paused
-        ):
-            armed = (bell for bell in self._bells if bell.is_armed)
-            next((bell for bell in armed if self._claims(bell.owner) and bell.ring()), None)
+        for bell in self._bells:
+            member = self._members.get(bell.owner)
+            # A supervisor's own session takes no jobs.
+            if bell.is_armed and member is not None and member.session.tasks and self._may_wake(member):
+                bell.ring()
+                return
 
-    def _claims(self, session_id: str) -> bool:
-        """Return whether a session takes jobs: a supervisor's own does not."""
-        member = self._members.get(session_id)
-        return member is not None and bool(member.session.tasks)
+    def _may_wake(self, member: Member) -> bool:
+        live = self._live.values()
+        return any(self._is_wanted_soon(row) and self._could_start(row, member) for row in live)
+
+    def _is_wanted_soon(self, row: Row) -> bool:
+        is_due = row.due_at is not None and row.due_at <= self._now() + 2.0
+        return (row.state is State.READY or is_due) and row.new.queue not in self._paused
 
     def _ring_results(self, job_id: str) -> None:
         for bell in self._bells:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cicely.core.edge import Edge, Fate
 from cicely.core.job import AttemptRecord, Kind, NewJob, Tallies
 from cicely.core.outcome import Await
+from cicely.core.resources import Amounts
 from cicely.core.states import State
 from cicely.engines.contract import Session
 
@@ -15,7 +17,9 @@ from cicely.engines.contract import Session
 class Row:
     """A job and everything that happened to it.
 
-    `is_held`: its workflow is not published. `fate` is how its end counts for those after it.
+    `is_held`: its workflow is not published. `fate` is how its end counts for those after it. Of a
+    claim: what its lane was `charged`, which `units` of its worker it has, what it `spent`, and whether
+    it came back `unused`. `shuns` is the worker that is to run it only if no other can.
     """
 
     new: NewJob
@@ -47,6 +51,11 @@ class Row:
     steps: dict[str, bytes] = field(default_factory=dict)
     fate: Fate = Fate.SUCCESS
     cause: str = ""
+    charged: float = 0.0
+    units: Amounts = field(default_factory=dict)
+    spent: Mapping[str, float] = field(default_factory=dict)
+    unused: bool = False
+    shuns: str = ""
 
     @property
     def id(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
+from cicely.core.event import WORKER_JOINED, WORKER_LEFT
 from cicely.core.outcome import Again, Finish, Outcome, Pause, decide, reason_of
 from cicely.engines.contract import RECEIPT_LEASES, Beat, Session, SessionRecord, Verdict
 from cicely.engines.memory.moves import Moves
@@ -22,6 +23,7 @@ class Sessions(Moves):
             if session.id in self._members:
                 return
             self._members[session.id] = Member(session, self._now(), self._now())
+            self._tell_of_worker(WORKER_JOINED, session)
 
     def beat(self, held: Mapping[str, Collection[bytes]], number: int) -> list[Beat]:
         with self._lock:
@@ -58,8 +60,14 @@ class Sessions(Moves):
                 self._settle_one(outcome)
             for row in self._held_by(session_id):
                 self._release(row, "its session was retired")
+            self._tell_of_worker(WORKER_LEFT, self._members[session_id].session)
             self._close_session(session_id)
             self._ring_idle()
+
+    def _tell_of_worker(self, kind: str, session: Session) -> None:
+        """Tell of a supervisor; children come and go with it."""
+        if session.is_supervisor:
+            self._record.tell(kind, name=session.id, reason=session.name)
 
     def _close_session(self, session_id: str) -> None:
         del self._members[session_id]
@@ -89,6 +97,7 @@ class Sessions(Moves):
             return Verdict.ALREADY if recorded == reason_of(outcome) else Verdict.STALE
         until = self._now() + RECEIPT_LEASES * self._lease_s(row.session)
         self._receipts[outcome.token] = (reason_of(outcome), until)
+        self._heed(row, outcome)
         match decide(outcome, row.tallies, cancelling=row.cancelling, why=row.reason):
             case Finish() as step:
                 self._receipts[outcome.token] = (reason_of(outcome), float("inf"))

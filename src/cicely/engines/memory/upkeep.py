@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cicely.core.event import WORKER_LOST
 from cicely.core.job import DAY_S, Job
 from cicely.core.outcome import after_loss
+from cicely.core.rollup import Word
 from cicely.core.states import allows
-from cicely.engines.contract import KEEP_EVENT_S, Schedule, Silent, Swept
+from cicely.engines.contract import KEEP_EVENT_S, Schedule, Session, Silent, Swept
 from cicely.engines.memory.life import Life, first
 from cicely.engines.memory.rows import Row
 
@@ -24,6 +26,7 @@ class Upkeep(Life):
             promoted = self._promote(batch)
             expired = self._expire_all(batch)
             deleted = self._delete_old(batch)
+            has_old = self._record.forget(batch)
             self._ring_idle()
             return Swept(
                 promoted=promoted,
@@ -31,9 +34,10 @@ class Upkeep(Life):
                 expired=expired,
                 deleted=deleted,
                 next_due_in_s=self._next_instant_in_s(),
-                more=batch in (promoted, expired, deleted, taken_back),
+                more=has_old or batch in (promoted, expired, deleted, taken_back),
                 due=tuple(self._due_schedules(batch)),
                 now=self._now(),
+                newest=self._record.newest,
             )
 
     def _due_schedules(self, batch: int) -> list[Schedule]:
@@ -56,8 +60,14 @@ class Upkeep(Life):
         for row in rows:
             step = after_loss(row.tallies, cancelling=row.cancelling, why=row.reason)
             self._carry_out(row, step, "lost")
+        self._note_loss(member.session)
         self._close_session(silent.session_id)
         return len(rows)
+
+    def _note_loss(self, session: Session) -> None:
+        self._tell_of_worker(WORKER_LOST, session)
+        if session.is_supervisor:
+            self._record.count(Word.LOST_WORKERS)
 
     def _expire_all(self, batch: int) -> int:
         now = self._now()

@@ -1,0 +1,310 @@
+"""Flow control of the memory engine: what valves, lanes and resources let pass, and what comes back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from cicely.core import breaker, limits, valves
+from cicely.core.flow import BREAKER_PREFIX, NO_NEEDS, QUEUE_PREFIX, Needs, Use, accepts
+from cicely.core.job import Kind, NewJob
+from cicely.core.lanes import Lane, LaneWeight, charge, charged, corrected, start
+from cicely.core.limits import FRESH, NEVER, Gauge, Limit
+from cicely.core.outcome import Deferred, Failed, HandedBack, Outcome, Succeeded, Suspended
+from cicely.core.resources import PATIENCE_S, Amounts, fits, free, place
+from cicely.core.states import State
+from cicely.core.valves import Valve
+from cicely.engines.contract import Session, Setting
+from cicely.engines.memory.rows import Member, Row
+from cicely.errors import BacklogFull
+
+
+@dataclass(slots=True)
+class Acquired:
+    """What a running claim took of limits beside what it was claimed with."""
+
+    token: bytes
+    uses: tuple[Use, ...]
+    at: float
+
+
+class FlowControl:
+    """Which ready jobs may pass now, for whom, and in which order."""
+
+    def __init__(self, *, now: Callable[[], float]) -> None:
+        self._now = now
+        self._lock = threading.RLock()
+        #: Every job; of these, those that have not ended by id, and those that are held by token.
+        self._rows: dict[str, Row] = {}
+        self._live: dict[str, Row] = {}
+        self._held: dict[bytes, Row] = {}
+        self._members: dict[str, Member] = {}
+        self._settings: dict[tuple[str, str], Setting] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._acquired: dict[bytes, Acquired] = {}
+        self._clocks: dict[str, float] = {}
+        self._lanes: dict[str, dict[str, Lane]] = {}
+        #: By worker, the job that it passed over first for want of resources, and when.
+        self._passed_over: dict[str, tuple[str, float]] = {}
+
+    # --- the order ------------------------------------------------------------------------
+    def _in_queue(self, queue: str, member: Member, kinds: Collection[Kind]) -> Iterator[Row]:
+        """Yield the jobs of a queue that may pass, best first, each after the one before was taken or not."""
+        streams = self._streams(queue, member, kinds)
+        while streams:
+            stream = min(streams, key=lambda rows: (self._clock_of(rows[-1]), rows[-1].rank, rows[-1].n))
+            row = stream[-1]
+            if self._may_pass(row, member):
+                yield row
+            if row.state is State.READY:
+                # It may not pass, or was not wanted, and so are those behind it.
+                streams.remove(stream)
+                continue
+            while stream and stream[-1].state is not State.READY:
+                stream.pop()
+            if not stream:
+                streams.remove(stream)
+
+    def _streams(self, queue: str, member: Member, kinds: Collection[Kind]) -> list[list[Row]]:
+        """Return the ready jobs that a session can run, by stream, the first at the end."""
+        streams: dict[tuple[str, str, Kind, Needs], list[Row]] = {}
+        for row in self._live.values():
+            if row.state is State.READY and row.new.queue == queue and row.kind in kinds:
+                streams.setdefault((row.new.lane, row.new.task, row.kind, _needs_of(row)), []).append(row)
+        fitting = [
+            rows
+            for (_, task, _, needs), rows in streams.items()
+            if member.session.runs(task) and self._suits(needs, task, queue, member.session)
+        ]
+        for rows in fitting:
+            rows.sort(key=lambda row: (row.rank, row.n), reverse=True)
+        return fitting
+
+    def _suits(self, needs: Needs, task: str, queue: str, session: Session) -> bool:
+        """Return whether a session's worker could ever run jobs with these needs."""
+        if not accepts(session.accepts, needs.traits) or not fits(needs.resources, session.offers):
+            return False
+        return needs.shuns != session.worker or not self._others_run(task, queue, session)
+
+    def _others_run(self, task: str, queue: str, session: Session) -> bool:
+        others = (member.session for member in self._members.values())
+        return any(o.worker != session.worker and o.runs(task) and queue in o.queues for o in others)
+
+    def _clock_of(self, row: Row) -> float:
+        return self._lanes[row.new.queue][row.new.lane].clock
+
+    # --- what may pass --------------------------------------------------------------------
+    def _may_pass(self, row: Row, member: Member) -> bool:
+        """Return whether a job may be claimed now; note what it gets of the worker's resources."""
+        if row.new.flow is None:
+            return True
+        return self._opens_at(row) <= self._now() and self._has_room(row, member.session)
+
+    def _opens_at(self, row: Row) -> float:
+        """Return when the valves of a job let it pass, NEVER where only a release can tell."""
+        flow = row.new.flow
+        uses = [] if flow is None else [*flow.uses, *(Use(BREAKER_PREFIX + name) for name in flow.breakers)]
+        return max((self._valve_opens_at(use) for use in uses), default=self._now())
+
+    def _valve_opens_at(self, use: Use) -> float:
+        valve, gauge = self._valve(use.key), self._gauges.get(use.key, FRESH)
+        return valves.opens_at(
+            valve, gauge, use.cost, now=self._now(), held=lambda since: self._count_holders(use.key, since)
+        )
+
+    def _valve(self, key: str) -> Valve:
+        kind, name = ("breaker", key.removeprefix(BREAKER_PREFIX)) if is_breaker(key) else ("limit", key)
+        setting = self._settings.get((kind, name))
+        return setting if isinstance(setting, Valve) else valves.default_of(key)
+
+    def _count_holders(self, key: str, since: float) -> int:
+        claims = (r for r in self._held.values() if r.new.flow and key in r.new.flow.keys)
+        acquired = (a for a in self._acquired.values() if any(use.key == key for use in a.uses))
+        return sum((r.started_at or 0.0) >= since for r in claims) + sum(a.at >= since for a in acquired)
+
+    def _has_room(self, row: Row, session: Session) -> bool:
+        wants = _needs_of(row).resources
+        if not wants:
+            return True
+        placed = place(wants, free(session.offers, self._taken_of(session.worker)), session.offers)
+        if placed is None:
+            self._pass_over(row, session.worker)
+            return False
+        if self._keeps_free(row, session.worker):
+            return False
+        row.units = placed
+        return True
+
+    def _taken_of(self, worker: str) -> list[Amounts]:
+        return [row.units for row in self._held.values() if self._worker_of(row) == worker]
+
+    def _worker_of(self, row: Row) -> str:
+        member = self._members.get(row.session)
+        return member.session.worker if member else ""
+
+    def _pass_over(self, row: Row, worker: str) -> None:
+        if self._waits_for_room(worker) is None:
+            self._passed_over[worker] = (row.id, self._now())
+
+    def _waits_for_room(self, worker: str) -> Row | None:
+        """Return the job that a worker passed over and that is still ready."""
+        job_id, _ = self._passed_over.get(worker, ("", 0.0))
+        row = self._live.get(job_id)
+        return row if row is not None and row.state is State.READY else None
+
+    def _keeps_free(self, row: Row, worker: str) -> bool:
+        """Return whether a worker keeps free, for a job that it passed over for long, what this one wants."""
+        first = self._waits_for_room(worker)
+        if first is None or first is row or self._now() < self._passed_over[worker][1] + PATIENCE_S:
+            return False
+        names = {name for name, _ in _needs_of(first).resources}
+        return any(name in names for name, _ in _needs_of(row).resources)
+
+    def _valves_open_in_s(self) -> float | None:
+        """Return in how many seconds the next valve opens at which ready jobs wait."""
+        now = self._now()
+        waiting = (r for r in self._live.values() if r.state is State.READY and r.new.flow is not None)
+        openings = [at for at in map(self._opens_at, waiting) if now < at < NEVER]
+        return min(openings) - now if openings else None
+
+    def _could_start(self, row: Row, member: Member) -> bool:
+        """Return whether a session could start this ready job now, or within the 2 s of a wake-up."""
+        session = member.session
+        needs = _needs_of(row)
+        if needs is NO_NEEDS:
+            return True
+        if not self._suits(needs, row.new.task, row.new.queue, session):
+            return False
+        left = free(session.offers, self._taken_of(session.worker))
+        return (
+            self._opens_at(row) <= self._now() + 2.0
+            and place(needs.resources, left, session.offers) is not None
+        )
+
+    # --- taking ---------------------------------------------------------------------------
+    def _pass(self, row: Row) -> None:
+        """Take what a job passes as it is claimed."""
+        self._charge(row)
+        for use in row.new.flow.uses if row.new.flow else ():
+            self._reserve(use)
+
+    def _reserve(self, use: Use) -> None:
+        gauge = self._gauges.get(use.key, FRESH)
+        self._gauges[use.key] = valves.reserved(self._valve(use.key), gauge, use.cost, now=self._now())
+
+    def _charge(self, row: Row) -> None:
+        queue, name = row.new.queue, row.new.lane
+        row.charged = 0.0
+        if len(self._lanes[queue]) < 2:  # noqa: PLR2004  (a single lane has nobody to share with)
+            return
+        lane, clock = self._lanes[queue][name], self._clocks.get(queue, 0.0)
+        row.charged = charge(lane)
+        self._clocks[queue] = start(lane, clock)
+        self._lanes[queue][name] = charged(lane, clock, weight=self._weight(queue, name))
+
+    def _weight(self, queue: str, lane: str) -> float:
+        setting = self._settings.get(("lane", f"{queue}/{lane}"))
+        return setting.weight if isinstance(setting, LaneWeight) else 1.0
+
+    # --- giving back ----------------------------------------------------------------------
+    def _give_back(self, row: Row) -> None:
+        """Give back what a claim took: rates and its lane's charge only where it came back unused."""
+        self._correct_lane(row)
+        for use in row.new.flow.uses if row.new.flow else ():
+            self._correct(use, row.spent, unused=row.unused)
+        self._acquired = {key: a for key, a in self._acquired.items() if a.token != row.token}
+        row.units, row.spent, row.unused = {}, {}, False
+
+    def _correct(self, use: Use, spent: Mapping[str, float], *, unused: bool) -> None:
+        limit, gauge = self._valve(use.key), self._gauges.get(use.key, FRESH)
+        if not isinstance(limit, Limit):
+            return
+        if unused:
+            self._gauges[use.key] = limits.given_back(limit, gauge, use.cost)
+        else:
+            self._gauges[use.key] = limits.corrected(limit, gauge, use.cost, spent)
+
+    def _correct_lane(self, row: Row) -> None:
+        if not row.charged:
+            return
+        queue, name = row.new.queue, row.new.lane
+        lane, weight = self._lanes[queue][name], self._weight(queue, name)
+        if row.unused:
+            after = Lane(lane.clock - row.charged / weight, lane.mean_s)
+        else:
+            ran_s = self._now() - (row.started_at or 0.0)
+            after = corrected(lane, was_charged=row.charged, ran_s=ran_s, weight=weight)
+        self._lanes[queue][name] = after
+        row.charged = 0.0
+
+    def _heed(self, row: Row, outcome: Outcome) -> None:
+        """Let an outcome tell the valves that its claim passed what it met."""
+        if isinstance(outcome, HandedBack):
+            row.unused = not (outcome.alone or outcome.has_started)
+        if isinstance(outcome, Succeeded | Failed | Deferred | Suspended):
+            row.spent = outcome.spent
+        if isinstance(outcome, Deferred):
+            for key in outcome.slows:
+                self._refuse(key, outcome.delay_s)
+        if isinstance(outcome, Failed) and outcome.elsewhere:
+            row.shuns = self._worker_of(row)
+        if isinstance(outcome, Succeeded | Failed | Suspended):
+            blames = outcome.blames if isinstance(outcome, Failed) else ()
+            for name in row.new.flow.breakers if row.new.flow else ():
+                self._tell(name, row, is_to_blame=name in blames)
+
+    def _tell(self, breaker_name: str, row: Row, *, is_to_blame: bool) -> None:
+        key = BREAKER_PREFIX + breaker_name
+        rule, gauge = self._valve(key), self._gauges.get(key, FRESH)
+        if isinstance(rule, Limit):
+            return
+        if is_to_blame:
+            self._gauges[key] = breaker.failed(rule, gauge, now=self._now())
+        else:
+            self._gauges[key] = breaker.succeeded(gauge, claimed_at=row.started_at or 0.0, now=self._now())
+
+    def _refuse(self, key: str, retry_after_s: float) -> None:
+        limit, gauge = self._valve(key), self._gauges.get(key, FRESH)
+        if isinstance(limit, Limit):
+            self._gauges[key] = limits.refused(
+                limit,
+                gauge,
+                held=self._count_holders(key, 0.0),
+                retry_after_s=retry_after_s,
+                now=self._now(),
+            )
+
+    # --- a backlog's bound ----------------------------------------------------------------
+    def _check_backlogs(self, fresh: Sequence[NewJob]) -> None:
+        wanted: dict[str, int] = {}
+        for new in fresh:
+            for key in _backlog_keys(new):
+                wanted[key] = wanted.get(key, 0) + 1
+        for key, count in wanted.items():
+            limit = self._valve(key)
+            if not isinstance(limit, Limit) or limit.backlog is None:
+                continue
+            ready = sum(r.state is State.READY and key in _backlog_keys(r.new) for r in self._live.values())
+            if ready + count > limit.backlog:
+                raise BacklogFull(
+                    f"{ready} jobs of {key} are ready and its backlog may hold {limit.backlog}: "
+                    f"{count} more are refused; send them again when some have started"
+                )
+
+
+def _backlog_keys(new: NewJob) -> set[str]:
+    return {QUEUE_PREFIX + new.queue, *(use.key for use in (new.flow.uses if new.flow else ()))}
+
+
+def _needs_of(row: Row) -> Needs:
+    flow = row.new.flow
+    if flow is None and not row.shuns:
+        return NO_NEEDS
+    needs = flow.needs if flow else NO_NEEDS
+    return Needs(needs.keys, needs.resources, needs.traits, row.shuns)
+
+
+def is_breaker(key: str) -> bool:
+    """Return whether a key is that of a breaker's valve."""
+    return key.startswith(BREAKER_PREFIX)
