@@ -4,10 +4,12 @@ from cicely.app import Cicely
 from cicely.canvas import Canvas, Signature, chain, chord, group
 from cicely.core.identity import stable
 from cicely.core.job import Filter
+from cicely.core.needs import Breaker
 from cicely.core.retry import OutOfMemory, Retry, StallTimeout, Timeout
 from cicely.core.states import State
 from cicely.core.when import cron, every
 from cicely.errors import (
+    BacklogFull,
     Cancelled,
     CicelyError,
     ConfigError,
@@ -19,6 +21,7 @@ from cicely.errors import (
     JobFailed,
     JobNotFound,
     NotStorable,
+    RateLimited,
     ResultGone,
     SoftTimeout,
     UsageError,
@@ -35,6 +38,8 @@ from cicely.workflow.progress import WorkflowProgress
 from cicely.workflows import Workflow
 
 __all__ = [
+    "BacklogFull",
+    "Breaker",
     "Cancelled",
     "Canvas",
     "Cicely",
@@ -59,6 +64,7 @@ __all__ = [
     "OutOfMemory",
     "Queue",
     "QueueBackend",
+    "RateLimited",
     "ResultGone",
     "Retry",
     "Schedule",

@@ -13,7 +13,10 @@ from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, 
 from contextlib import AbstractContextManager
 from typing import Any, Final, Literal, ParamSpec, TypeVar, Unpack, overload
 
+import msgspec
+
 from cicely.canvas import Canvas, Signature
+from cicely.composing import Composed
 from cicely.connection import Connection
 from cicely.core import task as core
 from cicely.core.codec import DEFAULT_MAX_BYTES, Codec
@@ -24,12 +27,12 @@ from cicely.core.when import When
 from cicely.dynamic import Additions
 from cicely.engines.contract import Engine
 from cicely.errors import ConfigError
+from cicely.flow_control import FlowControl
 from cicely.flows import Flow
 from cicely.functions import Functions
 from cicely.handles import Job
 from cicely.iteration import builtin_tasks
 from cicely.place import checked_name, default_url, importable_name
-from cicely.queues import Queues
 from cicely.schedules import Schedule, Schedules, call_of, rule_of
 from cicely.settings import (
     JobSettings,
@@ -37,7 +40,7 @@ from cicely.settings import (
     task_options,
 )
 from cicely.signatures import read_canvas
-from cicely.tasks import AsyncTask, BoundDecorator, Decorator, Requests, Task, registered
+from cicely.tasks import AsyncTask, BoundDecorator, ComposedTask, Decorator, Requests, Task, registered
 from cicely.values import Store, Values
 from cicely.workflow.written import Enqueue
 
@@ -53,7 +56,7 @@ _MAX_BLOB_BYTES: Final = (1 << 32) - 1
 _PAGE: Final = 500
 
 
-class Cicely(Queues):
+class Cicely(FlowControl):
     """An app: tasks and queues by name, and the engine that keeps their jobs.
 
     `url` says where jobs are kept; without it the environment variable CICELY_URL does, else they
@@ -63,7 +66,8 @@ class Cicely(Queues):
     beside a server unless `shared_folders` says that all who use the server have it mounted.
     `functions_from` are packages whose undecorated functions may be enqueued; by default the app's
     own. `keys` sign everything stored, the first of them, and all of them verify; `allow_pickle`
-    needs them.
+    needs them. By tags "name=value" of these names workers choose jobs (`accept_by`), and each value has
+    a limit of its own that can be set at run time (`quota_by`).
     """
 
     def __init__(
@@ -78,6 +82,8 @@ class Cicely(Queues):
         functions_from: Sequence[str] | None = None,
         keys: Sequence[bytes] = (),
         allow_pickle: bool = False,
+        accept_by: Sequence[str] = (),
+        quota_by: Sequence[str] = (),
     ) -> None:
         caller = sys._getframe(1).f_globals  # noqa: SLF001  (the only way to know the defining module)
         self.name = checked_name(name)
@@ -94,6 +100,8 @@ class Cicely(Queues):
             "functions_from": functions_from,
             "keys": f"{len(keys)} keys" if keys else None,
             "allow_pickle": allow_pickle or None,
+            "accept_by": ", ".join(accept_by) or None,
+            "quota_by": ", ".join(quota_by) or None,
         }
         self._builtins = builtin_tasks(self.resolve)
         self._functions = Functions(_packages(functions_from, caller.get("__name__", "__main__")))
@@ -109,6 +117,9 @@ class Cicely(Queues):
             results=Store(results, option="results") if results else None,
         )
         self._schedules = Schedules(self._connection)
+        self.registry.accept_by = _names(accept_by, "accept_by")
+        self.registry.quota_by = _names(quota_by, "quota_by")
+        self._declared_settings = {}
 
     def __repr__(self) -> str:
         """Name the app."""
@@ -116,7 +127,11 @@ class Cicely(Queues):
 
     # --- tasks --------------------------------------------------------------------------------
     @overload
-    def task(  # type: ignore[overload-overlap]  # a coroutine function is the narrower case
+    def task(  # type: ignore[overload-overlap]  # the narrower cases come first
+        self, function: Callable[P, Composed[R]] | Callable[P, Coroutine[Any, Any, Composed[R]]], /
+    ) -> ComposedTask[P, R]: ...
+    @overload
+    def task(  # type: ignore[overload-overlap]
         self, function: Callable[P, Coroutine[Any, Any, R]], /
     ) -> AsyncTask[P, R]: ...
     @overload
@@ -337,8 +352,8 @@ class Cicely(Queues):
     def manifest(self) -> dict[str, Any]:
         """Return what a supervisor needs to know without importing the app.
 
-        `queues` are groups, the first to be served first; `tasks` are kinds by name; `schedules` are
-        as the engine keeps them.
+        `queues` are groups, the first to be served first; `tasks` are kinds by name; `schedules` and
+        `settings` are as the engine keeps them.
         """
         return {
             "name": self.name,
@@ -346,6 +361,7 @@ class Cicely(Queues):
             "queues": self.registry.queues_by_priority(),
             "tasks": {name: str(task.kind) for name, task in self.registry.tasks.items()},
             "schedules": self._schedules.specs(),
+            "settings": [msgspec.msgpack.encode(setting) for setting in self.declared_settings()],
         }
 
 
@@ -361,6 +377,14 @@ def _packages(functions_from: Sequence[str] | None, module_name: str) -> Sequenc
     if isinstance(functions_from, str):
         raise ConfigError(f'functions_from={functions_from!r}: a list, as in ["{functions_from}"]')
     return functions_from
+
+
+def _names(given: Sequence[str], option: str) -> tuple[str, ...]:
+    if isinstance(given, str) or not all(
+        isinstance(name, str) and name and "=" not in name for name in given
+    ):
+        raise ConfigError(f'{option}={given!r}: a list of the names of tags, as in ["model", "region"]')
+    return tuple(given)
 
 
 def _checked_url(url: str | None) -> str | None:

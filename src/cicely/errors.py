@@ -158,7 +158,7 @@ class RateLimited(CicelyError):
 
     def __init__(self, message: str = "", *, retry_after: float = 1.0, key: str = "") -> None:
         super().__init__(message or f"refused; again in {retry_after:g} s")
-        self.retry_after = retry_after
+        self.retry_after = max(0.0, float(retry_after))
         self.key = key
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from cicely.core.canonical import canonical
+from cicely.core.flow import Flow
 from cicely.core.identity import RANDOM_BYTES, Stable, new_id, stable_id
 from cicely.core.job import Kind, NewJob
 from cicely.core.task import Limits, Registry, Task
@@ -47,6 +48,8 @@ class Order:
         self._priority = task.options.priority if options.priority is None else options.priority
         self._tags = tuple(dict.fromkeys(task.options.tags + options.tags))
         self._lane = options.lane or task.options.lane
+        self._needs = task.options.needs if options.needs is None else options.needs.over(task.options.needs)
+        self._traits = registry.traits_of(self._tags)
         self._expires_s = options.expires_s
         if options.expires_s is None and options.expires_at is None:
             self._expires_s = task.options.expires_s
@@ -85,7 +88,15 @@ class Order:
             keep_s=task_options.keep_s,
             keep_failed_s=task_options.keep_failed_s,
             remember_s=task_options.remember_s if chosen_id else 0.0,
+            flow=self._flow(queue.name, args, kwargs),
         )
+
+    def _flow(self, queue: str, args: Args, kwargs: Kwargs) -> Flow | None:
+        keys = self._registry.keys_of(queue, self._tags)
+        try:
+            return self._needs.flow(args, kwargs, traits=self._traits, keys=keys)
+        except TypeError as error:
+            raise TypeError(f"limits= or cost= of {self.task.name}: {error}") from None
 
     def check(self, args: Args, kwargs: Kwargs) -> None:
         """Raise TypeError where the arguments do not fit the task's signature."""

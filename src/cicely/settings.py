@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any, Final, TypedDict, cast
 
 import msgspec
 
 from cicely.core.edge import Rule
+from cicely.core.failures import table_of
 from cicely.core.identity import Stable
 from cicely.core.job import DAY_S, DEFAULT_PRIORITY
+from cicely.core.needs import Breaker, Cost, Key, Needs, needs_of
 from cicely.core.retry import Retry
 from cicely.core.states import State
 from cicely.core.task import Limits, TaskOptions
@@ -32,11 +35,25 @@ class LimitSettings(TypedDict, total=False):
     soft_timeout: Duration
     stall_timeout: Duration
     memory: Size
+    memory_again: Size
     isolate: bool
 
 
-class TaskSettings(LimitSettings, total=False):
-    """The options of `@app.task`."""
+class NeedSettings(LimitSettings, total=False):
+    """What holds jobs back beside their queue.
+
+    `limits` are keys of limits that all workers share, or functions of the arguments; `cost` is what a
+    job is expected to take of their cost meters. `resources` are taken of the worker.
+    """
+
+    limits: Key | Iterable[Key]
+    cost: Cost
+    resources: Mapping[str, float]
+    breaker: Breaker | Iterable[Breaker]
+
+
+class TaskSettings(NeedSettings, total=False):
+    """The options of `@app.task`. `failures` says what kinds of failures its errors are."""
 
     name: str
     queue: str
@@ -51,9 +68,10 @@ class TaskSettings(LimitSettings, total=False):
     remember_ids: Duration
     raises: type[BaseException] | tuple[type[BaseException], ...]
     traceback_locals: bool
+    failures: Mapping[type[BaseException], str]
 
 
-class JobSettings(LimitSettings, total=False):
+class JobSettings(NeedSettings, total=False):
     """The options of one call: of `apply_async` and `options`.
 
     `connection` is one of the caller's with an open transaction, which the job is stored in. `link`
@@ -89,6 +107,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     lane: str = ""
     tags: tuple[str, ...] = ()
     limits: Limits | None = None
+    needs: Needs | None = None
 
 
 def task_options(given: TaskSettings, *, bind: bool) -> TaskOptions:
@@ -114,6 +133,8 @@ def task_options(given: TaskSettings, *, bind: bool) -> TaskOptions:
         raises=_error_types(given.get("raises", ())),
         traceback_locals=_flag(given.get("traceback_locals", False), "traceback_locals"),
         bind=_flag(bind, "bind"),
+        needs=needs_of(given),
+        failures=table_of(given.get("failures", {})),
     )
 
 
@@ -138,7 +159,13 @@ def job_options(given: JobSettings) -> JobOptions:
         lane=_name(given.get("lane", ""), "lane"),
         tags=tags_of(given.get("tags", ())),
         limits=_limits(given),
+        needs=_needs(given),
     )
+
+
+def _needs(given: JobSettings) -> Needs | None:
+    needs = needs_of(given)
+    return None if needs == Needs() else needs
 
 
 def _refuse_task_name(value: object) -> None:
@@ -164,8 +191,21 @@ def _limits(given: LimitSettings) -> Limits | None:
         memory_bytes=size_bytes(given["memory"], name="memory") if given.get("memory") else None,
         # Memory can be measured, and taken away, only where a process has one job.
         isolate=_flag(given.get("isolate", False), "isolate") or bool(given.get("memory")),
+        memory_again_bytes=_more_memory(given),
     )
     return None if limits == Limits() else limits
+
+
+def _more_memory(given: LimitSettings) -> int | None:
+    if not given.get("memory_again"):
+        return None
+    again = size_bytes(given["memory_again"], name="memory_again")
+    if not given.get("memory") or again <= size_bytes(given["memory"], name="memory"):
+        raise ConfigError(
+            f"memory_again={given['memory_again']!r}: what an attempt gets that follows an OutOfMemory; "
+            "give both, and more here"
+        )
+    return again
 
 
 def _limit_s(value: Duration | None, name: str) -> float | None:
@@ -248,10 +288,15 @@ def _instant(value: object, name: str) -> float:
 
 
 def instant_of(value: datetime | float, *, name: str) -> float:
-    """Return Unix seconds for a datetime with a time zone, or for seconds themselves."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    """Return Unix seconds for a datetime with a time zone, or for seconds themselves; else ConfigError."""
+    if isinstance(value, datetime) and value.utcoffset() is not None:
+        return value.timestamp()
+    if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
         return float(value)
-    return _instant(value, name)
+    raise ConfigError(
+        f"{name}={value!r}: a datetime with a time zone, as datetime.now(timezone.utc) - timedelta(hours=1), "
+        "or Unix seconds"
+    )
 
 
 def after_of(value: object) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from enum import StrEnum
 
@@ -68,6 +67,8 @@ def succeeded(gauge: Gauge, *, claimed_at: float, now: float) -> Gauge:
     return FRESH if is_probe else gauge
 
 
-def tripped(*, now: float) -> Gauge:
-    """Return the gauge of a breaker that a person opened: it stays so until it is reset."""
-    return Gauge(opened_at=now, shut_until=math.inf)
+def turned(gauge: Gauge, move: str, *, now: float) -> Gauge:
+    """Return the gauge after a person's `trip` or `reset`: a tripped breaker stays open until it is reset."""
+    if move == "reset":
+        return FRESH
+    return gauge if gauge.shut_until == NEVER else Gauge(opened_at=now, shut_until=NEVER)

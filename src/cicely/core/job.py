@@ -96,7 +96,8 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     `joins` is the number of jobs that it came after; where they are few, `parents` holds how they
     ended, in order, else `Engine.parents` gives them in pages. `steps` is the number of recorded
     steps, which `Engine.steps` gives. `workflow` and `group` are the job's labels. `units` names, by
-    resource, what it was given of its worker. `reason` says how the attempt before ended.
+    resource, what it was given of its worker. `reason` says how the attempt before ended. `keys` are
+    those of the limits that it passed.
     """
 
     token: bytes
@@ -117,6 +118,7 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     group: str = ""
     units: Mapping[str, Mapping[str, float]] = {}
     reason: str = ""
+    keys: tuple[str, ...] = ()
 
     @property
     def attempt(self) -> int:

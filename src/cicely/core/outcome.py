@@ -27,6 +27,7 @@ CAUSE_TIMEOUT: Final = "timeout"
 CAUSE_STALLED: Final = "stalled"
 CAUSE_MEMORY: Final = "out of memory"
 CAUSE_MALFORMED: Final = "malformed"
+CAUSE_POISON: Final = "poison"
 CAUSE_RECEIVES: Final = "max_receives"
 
 
@@ -250,7 +251,7 @@ def after_crash(tallies: Tallies, reason: str) -> Finish | Again:
     if charged.crashes < MAX_CRASHES:
         return Again(charged, f"crashed: {reason}", has_started=True)
     error = ErrorRecord("Poison", f"its process died {charged.crashes} times; the last: {reason}")
-    return Finish(State.FAILED, charged, "poison", error=error.encoded())
+    return Finish(State.FAILED, charged, CAUSE_POISON, error=error.encoded())
 
 
 def after_loss(tallies: Tallies, *, cancelling: bool, why: str = CANCELLED) -> Finish | Again:

@@ -10,7 +10,10 @@ from typing import Any
 
 import msgspec
 
+from cicely.core.failures import Failure
+from cicely.core.flow import QUEUE_PREFIX, TAG_PREFIX
 from cicely.core.job import DAY_S, DEFAULT_PRIORITY, Kind
+from cicely.core.needs import Needs
 from cicely.core.retry import Retry
 from cicely.errors import ConfigError, UnknownQueue, UnknownTask
 
@@ -20,13 +23,17 @@ Route = str | Callable[..., str | None]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What an attempt may use; None is "no limit". A worker reads them from the task or the job."""
+    """What an attempt may use; None is "no limit". A worker reads them from the task or the job.
+
+    `memory_again_bytes` is the memory of the one attempt that follows one that ran out of it.
+    """
 
     timeout_s: float | None = None
     soft_timeout_s: float | None = None
     stall_timeout_s: float | None = None
     memory_bytes: int | None = None
     isolate: bool = False
+    memory_again_bytes: int | None = None
 
     def over(self, task: Limits) -> Limits:
         """Return these limits where they are set, else the task's."""
@@ -38,7 +45,7 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     """A task's options after parsing. `unique` and `lane` may be functions of the arguments.
 
     `traceback_locals` keeps each frame's local variables with a failed attempt; they may hold
-    secrets, so it is off unless asked for.
+    secrets, so it is off unless asked for. `failures` says what kinds of failures the task's errors are.
     """
 
     queue: str = ""
@@ -55,6 +62,8 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     raises: tuple[type[BaseException], ...] = ()
     traceback_locals: bool = False
     bind: bool = False
+    needs: Needs = Needs()
+    failures: Mapping[type[BaseException], Failure] = {}
 
 
 class Task:
@@ -130,6 +139,23 @@ class Registry:
         self.tasks: dict[str, Task] = {}
         self.queues: dict[str, Queue] = {DEFAULT_QUEUE: Queue(name=DEFAULT_QUEUE)}
         self.routes: dict[str, Route] = {}
+        #: By these names of "name=value" tags workers choose jobs, and quotas are set.
+        self.accept_by: tuple[str, ...] = ()
+        self.quota_by: tuple[str, ...] = ()
+        #: Queues and tags that are bounded as a whole, as the keys of their limits.
+        self.capped: set[str] = set()
+
+    def traits_of(self, tags: Sequence[str]) -> tuple[str, ...]:
+        """Return those of a job's tags by which workers choose jobs, sorted."""
+        return tuple(sorted(tag for tag in tags if tag.partition("=")[0] in self.accept_by and "=" in tag))
+
+    def keys_of(self, queue: str, tags: Sequence[str]) -> tuple[str, ...]:
+        """Return the keys of the limits that bound a job's queue and tags as a whole."""
+        if not self.capped and not self.quota_by:
+            return ()
+        by_tag = [TAG_PREFIX + tag for tag in tags if tag.partition("=")[0] in self.quota_by]
+        named = {QUEUE_PREFIX + queue, *(TAG_PREFIX + tag for tag in tags)} & self.capped
+        return tuple(sorted({*by_tag, *named}))
 
     def add(self, task: Task) -> None:
         """Register `task`. Raises ConfigError where another function has its name."""

@@ -7,7 +7,7 @@ enqueue is known by its job ids, a claim by its request, an outcome by its token
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -245,8 +245,11 @@ def name_of(setting: Setting) -> str:
             return name
 
 
+decode_setting: Final[Callable[[bytes], Setting]] = msgspec.msgpack.Decoder(Setting).decode
+
+
 class SettingRecord(msgspec.Struct, frozen=True):
-    """A setting and, of a limit or breaker, where it stands: its gauge, and how many claims hold it.
+    """A setting and, of a limit or breaker, where it stands: its gauge, and how many claims hold it `now`.
 
     `setting` of a key that was refused or failed and never configured is what guards it by default.
     """
@@ -254,6 +257,7 @@ class SettingRecord(msgspec.Struct, frozen=True):
     setting: Setting
     gauge: Gauge = Gauge()
     held: int = 0
+    now: float = 0.0
 
 
 class Grant(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from itertools import pairwise
@@ -28,15 +28,17 @@ import msgspec
 
 from cicely.app import Cicely
 from cicely.core.edge import Edge
+from cicely.core.flow import Use
 from cicely.core.job import Claim, Enqueued, Kind, NewJob
 from cicely.core.journal import MAX_STEPS
 from cicely.core.outcome import HandedBack, Outcome, Step, reason_of
 from cicely.core.task import Task
 from cicely.core.units import Duration, duration_s
-from cicely.engines.contract import Ask, Demand, Save, Session
+from cicely.engines.contract import Ask, Demand, Grant, Save, Session
 from cicely.engines.memory import MemoryBell, MemoryEngine
-from cicely.errors import Cancelled, UsageError
+from cicely.errors import Cancelled, SessionClosed, UsageError
 from cicely.orders import fresh_id
+from cicely.upkeep import settings
 from cicely.upkeep.schedules import carry_out, declare
 from cicely.values import Values
 from cicely.worker.attempt import refused, run_attempt
@@ -139,7 +141,18 @@ class Inline:
         # Tasks may be declared as the test goes on, and a session's are fixed when it joins.
         self._known = known
         self._session_id = fresh_id()
-        self.engine.join(Session(id=self._session_id, worker=self._session_id, tasks=known))
+        settings.declare(self.engine, self.app.declared_settings())
+        self.engine.join(
+            Session(id=self._session_id, worker=self._session_id, tasks=known, offers=self._offers())
+        )
+
+    def _offers(self) -> dict[str, dict[str, float]]:
+        """Have of each resource, on a unit "0", what the most demanding task needs."""
+        offers: dict[str, dict[str, float]] = {}
+        for task in self.app.registry.tasks.values():
+            for name, amount in task.options.needs.resources:
+                offers[name] = {"0": max(amount, offers.get(name, {}).get("0", 0.0))}
+        return offers
 
     def _run(self, claim: Claim) -> None:
         started_at = self._now
@@ -219,6 +232,17 @@ class _InlineLink:
     def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge]) -> Sequence[Enqueued]:
         """Enqueue what the job adds."""
         return self._engine.enqueue(jobs, edges)
+
+    def acquire(self, request: bytes, uses: Sequence[Use]) -> Grant:
+        """Take some of limits. Raises Cancelled when the claim no longer holds."""
+        try:
+            return self._engine.acquire(self._session_id, self._claim.token, request, uses)
+        except SessionClosed:
+            raise Cancelled("this attempt's claim was lost") from None
+
+    def release(self, request: bytes, spent: Mapping[str, float]) -> None:
+        """Give back what was acquired."""
+        self._engine.release(self._session_id, self._claim.token, request, spent)
 
     def _keep(self, save: Save) -> None:
         if not self._save(save):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -23,10 +23,11 @@ from hypothesis import strategies as st
 from cicely import Cicely, Retry, current
 from cicely.canvas import canvas_of
 from cicely.core.edge import Edge
+from cicely.core.flow import Use
 from cicely.core.job import Claim, Enqueued, Kind, NewJob
 from cicely.core.outcome import HandedBack, Outcome, Step
 from cicely.core.states import State
-from cicely.engines.contract import Ask, Demand, Engine, Save, Session, Verdict
+from cicely.engines.contract import Ask, Demand, Engine, Grant, Save, Session, Verdict
 from cicely.errors import Cancelled
 from cicely.testing.conformance.harness import Harness
 from cicely.testing.interpreter import ATTEMPTS, Interpreter, Tree, flat
@@ -345,6 +346,14 @@ class _Link:
     def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge]) -> Sequence[Enqueued]:
         """Enqueue what the job adds."""
         return self._engine.enqueue(jobs, edges)
+
+    def acquire(self, request: bytes, uses: Sequence[Use]) -> Grant:
+        """Take some of limits."""
+        return self._engine.acquire(self._session_id, self._claim.token, request, uses)
+
+    def release(self, request: bytes, spent: Mapping[str, float]) -> None:
+        """Give back what was acquired."""
+        self._engine.release(self._session_id, self._claim.token, request, spent)
 
     def record(self, step: Step) -> None:
         """Record a step."""

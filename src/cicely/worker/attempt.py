@@ -6,21 +6,29 @@ its value or error is encoded. Nothing here knows engines, processes or limits.
 
 from __future__ import annotations
 
+import os
 import random
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from inspect import Parameter
 from itertools import repeat
 from types import TracebackType
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from cicely.core.codec import convert
 from cicely.core.edge import ParentEnd
 from cicely.core.failpoints import failpoint
+from cicely.core.failures import Failure, again_in_s, failure_of
 from cicely.core.job import Claim
 from cicely.core.outcome import (
     CAUSE_ERROR,
     CAUSE_MALFORMED,
+    CAUSE_MEMORY,
+    CAUSE_POISON,
     CAUSE_TIMEOUT,
     Deferred,
     ErrorRecord,
@@ -29,12 +37,14 @@ from cicely.core.outcome import (
     Outcome,
     Stopped,
     Succeeded,
+    Suspended,
 )
-from cicely.core.retry import RetryLater, Timeout, retry_in_s
+from cicely.core.retry import RetryLater, Timeout
 from cicely.core.states import State
 from cicely.core.task import Task
 from cicely.core.text import storable
 from cicely.errors import Cancelled, EngineUnavailable, Malformed, NotStorable, SoftTimeout
+from cicely.worker.allowance import limits_of, may_have_more_memory
 from cicely.worker.context import Context, enter, leave
 from cicely.worker.durable import LetGo
 from cicely.worker.inputs import Uncalled, with_inputs
@@ -43,7 +53,11 @@ MAX_TRACEBACK_CHARS = 16_000
 MAX_MESSAGE_CHARS = 4_000
 OUT_OF_REACH_AGAIN_S = 30.0
 UNKNOWN_AGAIN_S = 30.0
+VISIBLE_DEVICES: Final = "CUDA_VISIBLE_DEVICES"
+#: Where a refusal does not say when to ask again.
+RETRY_AFTER_S = 5.0
 
+_NO_DEVICES: Final = nullcontext()
 _BY_POSITION: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -93,19 +107,20 @@ def run_attempt(claim: Claim, task: Task, values: Values, context: Context) -> O
         context.is_inside = True
         if context.cancelled:
             raise Cancelled("cancelled as it started")  # noqa: TRY301  (ends as any other would)
-        value = task.function(*args, **kwargs)
-        if task.is_async:
-            value = _run_on_own_loop(value)
+        with _devices_of(claim) if claim.units else _NO_DEVICES:
+            value = task.function(*args, **kwargs)
+            if task.is_async:
+                value = _run_on_own_loop(value)
         with context.landing:
             context.is_inside = False
     except BaseException as error:  # noqa: BLE001  (a job may raise anything, SystemExit too)
         with context.landing:
             context.is_inside = False
-        return failed(claim, task, error)
+        return _with_spending(failed(claim, task, error), context)
     finally:
         leave(entered)
     failpoint("worker.after-run")
-    return _returned(claim, task, values, context, value)
+    return _with_spending(_returned(claim, task, values, context, value), context)
 
 
 async def run_attempt_async(claim: Claim, task: Task, values: Values, context: Context) -> Outcome:
@@ -122,11 +137,37 @@ async def run_attempt_async(claim: Claim, task: Task, values: Values, context: C
     except BaseException as error:  # noqa: BLE001
         # CancelledError is known by name: importing asyncio for it would cost every worker.
         context.was_cut_short = type(error).__name__ == "CancelledError"
-        return failed(claim, task, error)
+        return _with_spending(failed(claim, task, error), context)
     finally:
         leave(entered)
     failpoint("worker.after-run")
-    return _returned(claim, task, values, context, value)
+    return _with_spending(_returned(claim, task, values, context, value), context)
+
+
+@contextmanager
+def _devices_of(claim: Claim) -> Iterator[None]:
+    """Show this process the GPUs that the job was given, and no others, for as long as it runs."""
+    devices = sorted(
+        {unit for name, units in claim.units.items() if name.startswith("gpu") for unit in units}
+    )
+    if not any(devices):
+        yield
+        return
+    before = os.environ.get(VISIBLE_DEVICES)
+    os.environ[VISIBLE_DEVICES] = ",".join(filter(None, devices))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VISIBLE_DEVICES]
+        else:
+            os.environ[VISIBLE_DEVICES] = before
+
+
+def _with_spending(outcome: Outcome, context: Context) -> Outcome:
+    if context.spent and isinstance(outcome, Succeeded | Failed | Deferred | Suspended):
+        return msgspec.structs.replace(outcome, spent=context.spent)
+    return outcome
 
 
 def _gone_on_as(claim: Claim, task: Task, values: Values, context: Context) -> Outcome | None:
@@ -246,15 +287,40 @@ def failed(claim: Claim, task: Task, error: BaseException) -> Outcome:
         judged = Timeout(f"ran over its soft_timeout: {error}")
     elif isinstance(error, RetryLater) and error.cause is not None:
         judged = error.cause
-    wait_s = retry_in_s(
+    failure = failure_of(judged, task.options.failures)
+    if failure is Failure.RATE_LIMITED:
+        return _rate_limited(claim, judged)
+    wait_s = again_in_s(
+        failure,
         error if isinstance(error, RetryLater) else judged,
         task.options.retry,
         errors=claim.tallies.errors,
         chance=random.random(),  # noqa: S311  (spreads retries, guards nothing)
     )
-    show = task.options.traceback_locals
-    record = record_of(judged, error.__traceback__, capture_locals=show)
-    return Failed(claim.token, cause, record.encoded(), wait_s)
+    if failure is Failure.OUT_OF_MEMORY:
+        cause = CAUSE_MEMORY
+        wait_s = 0.0 if may_have_more_memory(claim, limits_of(claim, task)) else wait_s
+    record = record_of(judged, error.__traceback__, capture_locals=task.options.traceback_locals)
+    return Failed(
+        claim.token,
+        CAUSE_POISON if failure is Failure.POISON else cause,
+        record.encoded(),
+        wait_s,
+        blames=tuple(one.name for one in task.options.needs.breakers if isinstance(judged, one.on)),
+        elsewhere=failure is Failure.INFRASTRUCTURE,
+    )
+
+
+def _rate_limited(claim: Claim, error: BaseException) -> Outcome:
+    """Return the outcome of an attempt that another side refused; its error may say when to ask again."""
+    key = getattr(error, "key", "")
+    retry_after = getattr(error, "retry_after", None)
+    try:
+        wait_s = max(0.0, float(retry_after))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        wait_s = RETRY_AFTER_S
+    slows = (key,) if isinstance(key, str) and key else claim.keys
+    return Deferred(claim.token, wait_s, storable(str(error)), slows=slows)
 
 
 def refused(claim: Claim, error: BaseException) -> Outcome:

@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,8 +19,10 @@ from typing import Any
 import msgspec
 
 from cicely.core.edge import Edge
+from cicely.core.flow import Use
 from cicely.core.job import Enqueued, NewJob
 from cicely.core.outcome import Step
+from cicely.engines.contract import Grant
 from cicely.errors import Cancelled, NotStorable, SoftTimeout, UsageError
 from cicely.worker import cgroups, frames
 from cicely.worker.attempt import Values, failed, refused, run_attempt
@@ -77,6 +79,17 @@ class _Channel:
             return answer.answers
         raise UsageError(answer.refusal if isinstance(answer, frames.Kept) else "the child refused it")
 
+    def acquire(self, request: bytes, uses: Sequence[Use]) -> Grant:
+        """Take some of limits. Raises Cancelled when the claim no longer holds."""
+        answer = self._ask(frames.Acquire(request, tuple(uses)))
+        if isinstance(answer, frames.Granted):
+            return answer.grant
+        raise Cancelled("this attempt's claim was lost")
+
+    def release(self, request: bytes, spent: Mapping[str, float]) -> None:
+        """Give back what was acquired."""
+        self._ask(frames.Release(request, spent))
+
     def _keep(self, frame: frames.Checkpoint | frames.Record) -> None:
         answer = self._ask(frame)
         if isinstance(answer, frames.Kept) and answer.refusal:
@@ -125,7 +138,7 @@ class _Channel:
             os._exit(70)
 
     def _hear(self, frame: frames.Frame) -> None:
-        if isinstance(frame, frames.Kept | frames.Recalled | frames.Added):
+        if isinstance(frame, frames.Kept | frames.Recalled | frames.Added | frames.Granted):
             self._answer = frame
             self._answered.set()
             return

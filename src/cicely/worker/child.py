@@ -96,6 +96,8 @@ def _join(desk: Desk, app: Any, begin: Begin) -> None:
             mark=begin.mark,
             name=begin.name,
             queues=tuple(name for group in begin.groups for name, _ in group),
+            offers=begin.offers,
+            accepts=begin.accepts,
         )
     )
 

@@ -8,9 +8,10 @@ import select
 import socket
 import threading
 
-from cicely.engines.contract import Bell, Demand, Engine
+from cicely.engines.contract import Bell, Demand, Engine, Grant
 from cicely.errors import CicelyError
 from cicely.worker.errands import (
+    Acquire,
     Add,
     Added,
     Answer,
@@ -21,6 +22,7 @@ from cicely.worker.errands import (
     Disarm,
     Ends,
     GetBlob,
+    Granted,
     Join,
     Joined,
     Judged,
@@ -33,6 +35,7 @@ from cicely.worker.errands import (
     Recall,
     Recalled,
     Refused,
+    Release,
     Request,
     Settle,
     TakeBack,
@@ -153,8 +156,17 @@ class Clerk:
                 engine.join(session)
                 self._bell = engine.doorbell(session_id)
                 return Joined(has_bell=self._bell.fileno() >= 0)
+            case Acquire() | Release():
+                return self._pass_limits(request)
             case _:
                 return self._look_up(request)
+
+    def _pass_limits(self, request: Acquire | Release) -> Granted:
+        engine, session_id = self._engine, self._session_id
+        if isinstance(request, Acquire):
+            return Granted(engine.acquire(session_id, request.token, request.request, request.uses))
+        engine.release(session_id, request.token, request.request, request.spent)
+        return Granted(Grant(given=False))
 
     def _look_up(self, request: Request) -> Answer:
         engine = self._engine

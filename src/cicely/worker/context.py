@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
 
 import msgspec
 
 from cicely.core.edge import Edge
+from cicely.core.flow import Use
 from cicely.core.job import Claim, Enqueued, NewJob
+from cicely.core.needs import costs_of
 from cicely.core.outcome import Step
 from cicely.core.text import storable
 from cicely.core.units import Duration, duration_s
+from cicely.engines.contract import Grant
 from cicely.worker.durable import App, Durable, LetGo, Values
 
 P = ParamSpec("P")
@@ -49,20 +52,27 @@ class Link(Protocol):
     def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge]) -> Sequence[Enqueued]:
         """Enqueue what the job adds."""
 
+    def acquire(self, request: bytes, uses: Sequence[Use]) -> Grant:
+        """Take some of limits. Raises Cancelled when the claim no longer holds."""
+
+    def release(self, request: bytes, spent: Mapping[str, float]) -> None:
+        """Give back what was acquired."""
+
 
 class Context:
     """One running attempt, as its own code sees it.
 
     `attempt` counts from 1. `fence` grows with every claim of the job: hand it to outside systems
     that must refuse a late writer. `restored` is what the last attempt gave to `checkpoint`, or
-    None. `cancelled` turns True when the job was asked to end.
+    None. `cancelled` turns True when the job was asked to end. `resources` names the units of its
+    worker that are its own, as `{"gpu": ["1"]}`; of what is only counted, none. `spent` is what it
+    told `spend` so far.
     """
 
     __slots__ = (
         "_app",
         "_claim",
         "_durable",
-        "_link",
         "_values",
         "attempt",
         "cancelled",
@@ -70,9 +80,12 @@ class Context:
         "is_inside",
         "job_id",
         "landing",
+        "link",
         "log",
         "queue",
+        "resources",
         "restored",
+        "spent",
         "task",
         "was_cut_short",
     )
@@ -92,6 +105,8 @@ class Context:
         self.attempt = claim.attempt
         self.fence = claim.fence
         self.restored = restored
+        self.resources = {name: sorted(filter(None, units)) for name, units in claim.units.items()}
+        self.spent: dict[str, float] = {}
         self.cancelled = False
         #: Whether the job's own code runs: only then may an interrupt land.
         self.is_inside = False
@@ -100,7 +115,7 @@ class Context:
         #: Whether a coroutine was cancelled from outside; the canceller knows why.
         self.was_cut_short = False
         self.log = logging.LoggerAdapter(_log, {"job_id": claim.job_id, "task": claim.task})
-        self._link = link
+        self.link = link
         self._claim = claim
         self._values = values
         self._app = app
@@ -108,20 +123,29 @@ class Context:
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Say how far the job is; shown to people, and counts as a sign of life."""
-        self._link.touch()
-        self._link.progress(done, total, message)
+        self.link.touch()
+        self.link.progress(done, total, message)
 
     def heartbeat(self) -> None:
         """Give a sign of life, for `stall_timeout`."""
-        self._link.touch()
+        self.link.touch()
 
     def checkpoint(self, state: object) -> None:
         """Keep `state` for the next attempt, should this one be cut short.
 
         Returns when the state is durable. Raises NotStorable for a value that cannot be kept.
         """
-        self._link.touch()
-        self._link.checkpoint(state)
+        self.link.touch()
+        self.link.checkpoint(state)
+
+    def spend(self, **amounts: float) -> None:
+        """Say what was really used of the limits' cost meters, as in `ctx.spend(tokens=1830)`.
+
+        Amounts add up. When the attempt ends they take the place of the estimate that was reserved. Raises
+        ConfigError for what is no amount.
+        """
+        for meter, amount in costs_of(amounts).items():
+            self.spent[meter] = self.spent.get(meter, 0.0) + amount
 
     # --- durable steps ------------------------------------------------------------------------
     @property
@@ -129,7 +153,7 @@ class Context:
         """Its durable steps; the methods below show them to the job."""
         # Late: most jobs have none, and each job has a context.
         if self._durable is None:
-            self._durable = Durable(self._claim, self._link, self._values, self._app)
+            self._durable = Durable(self._claim, self.link, self._values, self._app)
         return self._durable
 
     @property
@@ -155,7 +179,7 @@ class Context:
         What it raises is not recorded. Raises NotStorable for a value that cannot be kept, and
         StepMismatch where an earlier attempt recorded another step in this place.
         """
-        self._link.touch()
+        self.link.touch()
         return self.durable.step(name, function, *args, **kwargs)
 
     @property

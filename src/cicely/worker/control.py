@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 
 import msgspec
+
+from cicely.core.resources import Amounts
 
 
 class Begin(msgspec.Struct, tag=True, frozen=True, kw_only=True):
@@ -26,6 +29,8 @@ class Begin(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     max_jobs: int
     target: str
     cgroup: str = ""
+    offers: Amounts = {}
+    accepts: Mapping[str, tuple[str, ...]] = {}
 
 
 class Joined(msgspec.Struct, tag=True, frozen=True):

@@ -13,18 +13,20 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
 from cicely import errors
 from cicely.core.edge import Edge, ParentEnd
+from cicely.core.flow import Use
 from cicely.core.job import Enqueued, NewJob
 from cicely.core.outcome import Outcome, Step
-from cicely.engines.contract import Bell, Demand, Intake, Save, Session, Settled
+from cicely.engines.contract import Bell, Demand, Grant, Intake, Save, Session, Settled
 from cicely.errors import CicelyError, EngineError, EngineUnavailable
 from cicely.worker.errands import (
+    Acquire,
     Add,
     Answer,
     Arm,
@@ -41,6 +43,7 @@ from cicely.worker.errands import (
     PutBlob,
     Recall,
     Refused,
+    Release,
     Request,
     Settle,
     TakeBack,
@@ -74,6 +77,12 @@ class Verbs(Protocol):
 
     def steps(self, job_id: str, *, after: int = 0, limit: int = 1_000) -> list[Step]:
         """As `engines.contract.Engine.steps`."""
+
+    def acquire(self, session_id: str, token: bytes, request: bytes, uses: Sequence[Use]) -> Grant:
+        """As `engines.contract.Engine.acquire`."""
+
+    def release(self, session_id: str, token: bytes, request: bytes, spent: Mapping[str, float]) -> None:
+        """As `engines.contract.Engine.release`."""
 
     def doorbell(self, session_id: str) -> Bell:
         """As `engines.contract.Engine.doorbell`."""
@@ -152,6 +161,16 @@ class Desk:
         """As the contract says."""
         answer: Any = self._ask(Parents(job_id, after, limit))
         return list(answer.ends)
+
+    def acquire(self, session_id: str, token: bytes, request: bytes, uses: Sequence[Use]) -> Grant:
+        """As the contract says."""
+        answer: Any = self._ask(Acquire(token, request, tuple(uses)))
+        grant: Grant = answer.grant
+        return grant
+
+    def release(self, session_id: str, token: bytes, request: bytes, spent: Mapping[str, float]) -> None:
+        """As the contract says."""
+        self._ask(Release(token, request, spent))
 
     def doorbell(self, session_id: str) -> Bell:
         """Return the session's bell."""

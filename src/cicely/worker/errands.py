@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
 
 from cicely.core.edge import Edge, ParentEnd
+from cicely.core.flow import Use
 from cicely.core.job import Enqueued, NewJob
 from cicely.core.outcome import Outcome, Step
-from cicely.engines.contract import Demand, Intake, Save, Session, Settled
+from cicely.engines.contract import Demand, Grant, Intake, Save, Session, Settled
 from cicely.errors import SessionClosed
 
 
@@ -83,6 +84,22 @@ class Parents(msgspec.Struct, tag=True, frozen=True):
     limit: int
 
 
+class Acquire(msgspec.Struct, tag=True, frozen=True):
+    """Take some of limits for a running claim; answered by Granted."""
+
+    token: bytes
+    request: bytes
+    uses: tuple[Use, ...]
+
+
+class Release(msgspec.Struct, tag=True, frozen=True):
+    """Give back what was acquired; answered by Granted."""
+
+    token: bytes
+    request: bytes
+    spent: Mapping[str, float]
+
+
 class Arm(msgspec.Struct, tag=True, frozen=True):
     """Ring for this session from now on; not answered."""
 
@@ -102,7 +119,8 @@ class TakeBack(msgspec.Struct, tag=True, frozen=True):
 
 
 Request = (
-    Add
+    Acquire
+    | Add
     | Join
     | Claim
     | Settle
@@ -111,6 +129,7 @@ Request = (
     | GetBlob
     | Recall
     | Parents
+    | Release
     | Arm
     | Disarm
     | Leave
@@ -168,6 +187,12 @@ class Recalled(msgspec.Struct, tag=True, frozen=True):
     steps: tuple[Step, ...]
 
 
+class Granted(msgspec.Struct, tag=True, frozen=True):
+    """Whether something was given, and when to ask again."""
+
+    grant: Grant
+
+
 class Ends(msgspec.Struct, tag=True, frozen=True):
     """How jobs ended."""
 
@@ -181,7 +206,7 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
     message: str
 
 
-Answer = Added | Joined | Taken | Brought | Judged | Kept | Blob | Recalled | Ends | Refused
+Answer = Added | Joined | Taken | Brought | Judged | Kept | Blob | Recalled | Granted | Ends | Refused
 
 _LENGTH: Final = struct.Struct("!I")
 _CHUNK_BYTES: Final = 1 << 20

@@ -12,16 +12,17 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from cicely.core.edge import Edge
 from cicely.core.failpoints import failpoint
+from cicely.core.flow import Use
 from cicely.core.intake import Paces, Turns
 from cicely.core.job import Claim, Enqueued, NewJob
 from cicely.core.outcome import HandedBack, Outcome, Step, Stopped
-from cicely.engines.contract import Bell, Demand, Intake, Save, Settled, Verdict
+from cicely.engines.contract import Bell, Demand, Grant, Intake, Save, Settled, Verdict
 from cicely.worker.board import Board
 from cicely.worker.desk import Desk, Verbs, insist
 from cicely.worker.errands import Brought
@@ -154,6 +155,14 @@ class Exchange:
     def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge]) -> Sequence[Enqueued]:
         """Enqueue what a running job adds."""
         return insist(lambda: self._engine.enqueue(jobs, edges))
+
+    def acquire(self, token: bytes, request: bytes, uses: Sequence[Use]) -> Grant:
+        """Take some of limits for a claim. Raises SessionClosed where it no longer holds."""
+        return insist(lambda: self._engine.acquire(self._session_id, token, request, uses))
+
+    def release(self, token: bytes, request: bytes, spent: Mapping[str, float]) -> None:
+        """Give back what was acquired."""
+        insist(lambda: self._engine.release(self._session_id, token, request, spent))
 
     def steps(self, job_id: str) -> list[Step]:
         """Return all the recorded steps of a job."""

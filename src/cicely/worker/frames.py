@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
 
 from cicely.core.edge import Edge
+from cicely.core.flow import Use
 from cicely.core.job import Claim, Enqueued, NewJob
 from cicely.core.outcome import Outcome, Step
+from cicely.engines.contract import Grant
 
 MAX_FRAME_BYTES: Final = 80 * 1024 * 1024
 _LENGTH: Final = struct.Struct("!I")
@@ -82,6 +84,26 @@ class Added(msgspec.Struct, tag=True, frozen=True):
     answers: tuple[Enqueued, ...]
 
 
+class Acquire(msgspec.Struct, tag=True, frozen=True):
+    """Attempt to child: take some of limits; answered by Granted, or a Kept that is not held."""
+
+    request: bytes
+    uses: tuple[Use, ...]
+
+
+class Release(msgspec.Struct, tag=True, frozen=True):
+    """Attempt to child: give back what was acquired; answered by Kept."""
+
+    request: bytes
+    spent: Mapping[str, float]
+
+
+class Granted(msgspec.Struct, tag=True, frozen=True):
+    """Child to attempt: whether it was given."""
+
+    grant: Grant
+
+
 class Recall(msgspec.Struct, tag=True, frozen=True):
     """Attempt to child: which steps were recorded? Answered by Recalled."""
 
@@ -98,8 +120,8 @@ class Ended(msgspec.Struct, tag=True, frozen=True):
     outcome: Outcome
 
 
-ToAttempt = Interrupt | OutOfTime | Kept | Recalled | Added
-ToChild = Touched | Progress | Checkpoint | Record | Recall | Add | Ended
+ToAttempt = Interrupt | OutOfTime | Kept | Recalled | Added | Granted
+ToChild = Touched | Progress | Checkpoint | Record | Recall | Add | Acquire | Release | Ended
 Frame = ToAttempt | ToChild
 
 _encode = msgspec.msgpack.Encoder().encode

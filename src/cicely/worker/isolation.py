@@ -18,20 +18,22 @@ from typing import Final
 import msgspec
 
 from cicely.core.edge import Edge
+from cicely.core.flow import Use
 from cicely.core.job import Claim, NewJob
 from cicely.core.journal import with_value
 from cicely.core.outcome import Crashed, Deferred, Outcome, Step, Succeeded
 from cicely.core.task import Task
 from cicely.engines.contract import Save
-from cicely.errors import Malformed, NotStorable, UsageError
+from cicely.errors import Malformed, NotStorable, SessionClosed, UsageError
 from cicely.worker import frames
+from cicely.worker.allowance import limits_of
 from cicely.worker.attempt import Values, failed, refused
 from cicely.worker.board import Board, Running
 from cicely.worker.cgroups import MemoryGroups
 from cicely.worker.exchange import Exchange
 from cicely.worker.frames import BadFrame, Wire
 from cicely.worker.inputs import resolved_claim
-from cicely.worker.limits import TOO_LARGE, limit_outcome, limits_of, on_board
+from cicely.worker.limits import TOO_LARGE, limit_outcome, on_board
 from cicely.worker.line import Gone
 from cicely.worker.nursery import ForkRefused, Nursery, ZygoteDied, ZygoteStalled
 from cicely.worker.processes import boottime, death_of
@@ -203,14 +205,30 @@ class Isolated:
                 case frames.Checkpoint() | frames.Record():
                     self._board.touch(attempt.slot, boottime())
                     self._send(attempt, self._kept(claim, frame))
-                case frames.Add(jobs=jobs, edges=edges):
-                    self._send(attempt, self._added(jobs, edges))
-                case frames.Recall():
-                    self._send(attempt, frames.Recalled(tuple(self._bare_steps(claim))))
                 case frames.Ended(outcome=outcome) if outcome.token == claim.token:
                     attempt.outcome = outcome
                 case _:
-                    raise BadFrame(f"not expected from an attempt: {type(frame).__name__}")
+                    self._send(attempt, self._answer(claim, frame))
+
+    def _answer(self, claim: Claim, frame: frames.Frame) -> frames.Frame:
+        match frame:
+            case frames.Add(jobs=jobs, edges=edges):
+                return self._added(jobs, edges)
+            case frames.Acquire(request=request, uses=uses):
+                return self._granted(claim, request, uses)
+            case frames.Release(request=request, spent=spent):
+                self._exchange.release(claim.token, request, spent)
+                return frames.Kept(is_held=True)
+            case frames.Recall():
+                return frames.Recalled(tuple(self._bare_steps(claim)))
+            case _:
+                raise BadFrame(f"not expected from an attempt: {type(frame).__name__}")
+
+    def _granted(self, claim: Claim, request: bytes, uses: Sequence[Use]) -> frames.Granted | frames.Kept:
+        try:
+            return frames.Granted(self._exchange.acquire(claim.token, request, uses))
+        except SessionClosed:
+            return frames.Kept(is_held=False)
 
     def _kept(self, claim: Claim, frame: frames.Checkpoint | frames.Record) -> frames.Kept:
         try:
@@ -272,9 +290,8 @@ class Isolated:
     def _stowed(self, claim: Claim, task: Task, outcome: Succeeded) -> Outcome:
         where = f"the result of {task.name}"
         try:
-            return Succeeded(
-                outcome.token, self._values.keep_bare_result(claim.job_id, outcome.result, where=where)
-            )
+            result = self._values.keep_bare_result(claim.job_id, outcome.result, where=where)
+            return msgspec.structs.replace(outcome, result=result)
         except NotStorable as error:
             return failed(claim, task, error)
         except Malformed as error:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from cicely.core.job import Claim
 from cicely.core.outcome import (
     CAUSE_MEMORY,
@@ -21,6 +19,7 @@ from cicely.core.outcome import (
 )
 from cicely.core.retry import OutOfMemory, StallTimeout, Timeout, retry_in_s
 from cicely.core.task import Limits, Task
+from cicely.worker.allowance import may_have_more_memory
 from cicely.worker.attempt import record_of
 from cicely.worker.board import Board, Running, job_name
 from cicely.worker.processes import boottime
@@ -31,13 +30,6 @@ STALLED: Final = 2
 TOO_LARGE: Final = 3
 CANCELLED: Final = 4
 STOPPING: Final = 5
-
-
-def limits_of(claim: Claim, task: Task) -> Limits:
-    """Return the limits of this job: its own where it has some, else the task's."""
-    if not claim.options:
-        return task.options.limits
-    return msgspec.msgpack.decode(claim.options, type=Limits).over(task.options.limits)
 
 
 def on_board(claim: Claim, task: Task, limits: Limits, slot: int) -> Running:
@@ -57,7 +49,7 @@ def on_board(claim: Claim, task: Task, limits: Limits, slot: int) -> Running:
         memory_bytes=limits.memory_bytes or 0,
         timeout_retry_s=wait_s(Timeout()),
         stall_retry_s=wait_s(StallTimeout()),
-        memory_retry_s=wait_s(OutOfMemory()),
+        memory_retry_s=0.0 if may_have_more_memory(claim, limits) else wait_s(OutOfMemory()),
         job_name=job_name(claim.job_id),
     )
 

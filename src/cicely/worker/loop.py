@@ -11,6 +11,7 @@ from cicely.core.job import Claim
 from cicely.core.outcome import HandedBack, Outcome
 from cicely.core.task import Task
 from cicely.errors import Cancelled, SoftTimeout
+from cicely.worker.allowance import limits_of
 from cicely.worker.attempt import (
     cut_short_by_a_stop,
     failed,
@@ -21,7 +22,7 @@ from cicely.worker.attempt import (
 )
 from cicely.worker.context import Context
 from cicely.worker.handover import STOP
-from cicely.worker.limits import limits_of, start_on_board
+from cicely.worker.limits import start_on_board
 from cicely.worker.pool import Pool
 from cicely.worker.processes import boottime
 from cicely.worker.workshop import Workshop, context_of

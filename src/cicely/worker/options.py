@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
+from cicely.core.resources import Amounts
 from cicely.worker.queues import Groups
 
 
@@ -11,7 +14,9 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a worker runs. `groups` are queues with weights; empty: all that the app declares.
 
     `grace_s` is the time that running jobs get after the first SIGTERM, `cancel_grace_s` after a
-    cancellation; then their process is killed. `url` overrides the app's own.
+    cancellation; then their process is killed. `url` overrides the app's own. `offers` are the resources
+    that its jobs share; of jobs with a tag of one of the names in `accepts` it takes only those with one of
+    its values.
     """
 
     target: str
@@ -27,3 +32,5 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     cancel_grace_s: float = 5.0
     name: str = ""
     python_path: tuple[str, ...] = ()
+    offers: Amounts = {}
+    accepts: Mapping[str, tuple[str, ...]] = {}

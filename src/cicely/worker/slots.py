@@ -13,10 +13,11 @@ from cicely.core.job import Claim, Kind
 from cicely.core.outcome import Outcome
 from cicely.core.task import Limits, Task
 from cicely.errors import Cancelled, SoftTimeout
+from cicely.worker.allowance import limits_of
 from cicely.worker.attempt import cut_short_by_a_stop, failed, refused, run_attempt, unknown
 from cicely.worker.context import INTERRUPT, Context
 from cicely.worker.handover import STOP
-from cicely.worker.limits import limits_of, start_on_board
+from cicely.worker.limits import start_on_board
 from cicely.worker.pool import Pool
 from cicely.worker.processes import boottime
 from cicely.worker.workshop import Workshop, context_of
@@ -85,7 +86,8 @@ class Slot:
         limits = limits_of(claim, task)
         self._claim = claim
         try:
-            if limits.isolate or limits.memory_bytes or claim.kind is Kind.ISOLATED:
+            is_isolated = limits.isolate or limits.memory_bytes or claim.kind is Kind.ISOLATED
+            if is_isolated or self._shares_devices(claim):
                 return self._shop.isolation.run(
                     claim, task, self._index, is_ending=lambda: self._ending == claim.token
                 )
@@ -94,6 +96,10 @@ class Slot:
             return failed(claim, task, late)
         finally:
             self._claim = None
+
+    def _shares_devices(self, claim: Claim) -> bool:
+        """Return whether its devices, shown to a whole process, would be seen by other threads' jobs."""
+        return bool(claim.units) and self._thread is not threading.main_thread()
 
     def _attempt_here(self, claim: Claim, task: Task, limits: Limits) -> Outcome:
         shop = self._shop

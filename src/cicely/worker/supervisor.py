@@ -18,8 +18,8 @@ import msgspec
 
 from cicely.core.outcome import HandedBack, Outcome
 from cicely.engines.connect import connect
-from cicely.engines.contract import Engine, Session
-from cicely.upkeep.schedules import declare
+from cicely.engines.contract import Engine, Session, decode_setting
+from cicely.upkeep import schedules, settings
 from cicely.worker.blame import blame, ends_of_neighbours
 from cicely.worker.board import Running
 from cicely.worker.cgroups import memory_groups
@@ -75,7 +75,7 @@ class Supervisor:
             self._signals = StopSignals()
             self._say_hello()
             self._keeper.start()
-            self._declare_schedules()
+            self._declare()
             while not self._is_over():
                 self._turn_or_replace_zygote()
             return self._end()
@@ -107,6 +107,8 @@ class Supervisor:
             mark=self.mark,
             name=self._name,
             queues=tuple(name for group in self._groups for name, _ in group),
+            offers=self._options.offers,
+            accepts=self._options.accepts,
         )
 
     @property
@@ -134,10 +136,14 @@ class Supervisor:
         for line in lines:
             self._announce(line)
 
-    def _declare_schedules(self) -> None:
+    def _declare(self) -> None:
+        """Bring what the code declares into the engine."""
         specs: dict[str, bytes] = self._zygote.manifest.get("schedules", {})
         if specs:
-            self._keeper.post(lambda: declare(self._engine, specs))
+            self._keeper.post(lambda: schedules.declare(self._engine, specs))
+        declared = [decode_setting(data) for data in self._zygote.manifest.get("settings", ())]
+        if declared:
+            self._keeper.post(lambda: settings.declare(self._engine, declared))
 
     def _is_over(self) -> bool:
         return self._stopping_since > 0 and not self._children
@@ -226,6 +232,8 @@ class Supervisor:
             max_jobs=options.max_jobs,
             target=options.target,
             cgroup=str(self._memory_groups.folder) if self._memory_groups is not None else "",
+            offers=options.offers,
+            accepts=options.accepts,
         )
 
     def _hear_child(self, child: Ward) -> None:
@@ -303,7 +311,7 @@ class Supervisor:
             child.is_dying = True
             self._bury(self._children.pop(child.pid), -signal.SIGKILL)
         self._zygote = self._start_zygote()
-        self._declare_schedules()
+        self._declare()
 
     def _bury(self, child: Ward, status: int) -> None:
         """Give back what a dead child held; its whole tree is gone."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from cicely.core.edge import Edge
+from cicely.core.flow import Use
 from cicely.core.job import Claim, Enqueued, NewJob
 from cicely.core.outcome import Outcome, Step
 from cicely.core.task import Task
-from cicely.engines.contract import Save
-from cicely.errors import Cancelled
+from cicely.engines.contract import Grant, Save
+from cicely.errors import Cancelled, SessionClosed
 from cicely.worker import durable
 from cicely.worker.attempt import Values
 from cicely.worker.board import Board
@@ -94,6 +95,18 @@ class ChildLink:
     def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge]) -> Sequence[Enqueued]:
         """Enqueue what the job adds."""
         return self._shop.exchange.enqueue(jobs, edges)
+
+    def acquire(self, request: bytes, uses: Sequence[Use]) -> Grant:
+        """Take some of limits. Raises Cancelled when the claim no longer holds."""
+        try:
+            return self._shop.exchange.acquire(self._claim.token, request, uses)
+        except SessionClosed:
+            self._drop()
+            raise Cancelled("this attempt's claim was lost") from None
+
+    def release(self, request: bytes, spent: Mapping[str, float]) -> None:
+        """Give back what was acquired."""
+        self._shop.exchange.release(self._claim.token, request, spent)
 
     def _keep(self, save: Save) -> None:
         if not self._shop.exchange.keep(save):

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from cicely.core import valves
-from cicely.core.breaker import tripped
+from cicely.core.breaker import turned
 from cicely.core.edge import ParentEnd
 from cicely.core.event import QUEUE_PAUSED, QUEUE_RESUMED, SCHEDULE_REMOVED, SCHEDULE_SET, kind_of_pause
 from cicely.core.flow import BREAKER_PREFIX, Use
@@ -216,17 +216,18 @@ class MemoryEngine(Chronicle):
 
     def _setting_record(self, setting: Setting) -> SettingRecord:
         if not isinstance(setting, Valve):
-            return SettingRecord(setting)
+            return SettingRecord(setting, now=self._now())
         key = valves.key_of(setting)
-        return SettingRecord(setting, self._gauges.get(key, FRESH), self._count_holders(key, 0.0))
+        return SettingRecord(setting, self._gauges.get(key, FRESH), self._count_holders(key, 0.0), self._now())
 
     def turn(self, breaker: str, move: str) -> bool:
         with self._lock:
             key = BREAKER_PREFIX + breaker
             was = self._gauges.get(key, FRESH)
-            self._gauges[key] = tripped(now=self._now()) if move == "trip" else FRESH
+            then = turned(was, move, now=self._now())
+            self._put_gauge(key, then)
             self._ring_idle()
-            return was != self._gauges[key]
+            return was != then
 
     def acquire(self, session_id: str, token: bytes, request: bytes, uses: Sequence[Use]) -> Grant:
         with self._lock:
@@ -316,8 +317,8 @@ class MemoryEngine(Chronicle):
         with self._lock:
             if self._schedules.get(seen.name) != seen:
                 return False
-            self._schedules[seen.name] = then
             self.enqueue(jobs)
+            self._schedules[seen.name] = then
             self._report(counts)
             self._tell_of_schedule(kind_of_pause(was_paused=seen.paused, is_paused=then.paused), seen.name)
             return True

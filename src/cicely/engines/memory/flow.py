@@ -19,6 +19,9 @@ from cicely.engines.contract import Session, Setting
 from cicely.engines.memory.rows import Member, Row
 from cicely.errors import BacklogFull
 
+#: Ready jobs that are alike: queue, lane, task, kind and needs.
+Stream = tuple[str, str, str, Kind, Needs]
+
 
 @dataclass(slots=True)
 class Acquired:
@@ -45,6 +48,7 @@ class FlowControl:
         self._acquired: dict[bytes, Acquired] = {}
         self._clocks: dict[str, float] = {}
         self._lanes: dict[str, dict[str, Lane]] = {}
+        self._paused: set[str] = set()
         #: By worker, the job that it passed over first for want of resources, and when.
         self._passed_over: dict[str, tuple[str, float]] = {}
 
@@ -59,6 +63,7 @@ class FlowControl:
                 yield row
             if row.state is State.READY:
                 # It may not pass, or was not wanted, and so are those behind it.
+                row.units = {}
                 streams.remove(stream)
                 continue
             while stream and stream[-1].state is not State.READY:
@@ -68,13 +73,13 @@ class FlowControl:
 
     def _streams(self, queue: str, member: Member, kinds: Collection[Kind]) -> list[list[Row]]:
         """Return the ready jobs that a session can run, by stream, the first at the end."""
-        streams: dict[tuple[str, str, Kind, Needs], list[Row]] = {}
+        streams: dict[Stream, list[Row]] = {}
         for row in self._live.values():
             if row.state is State.READY and row.new.queue == queue and row.kind in kinds:
-                streams.setdefault((row.new.lane, row.new.task, row.kind, _needs_of(row)), []).append(row)
+                streams.setdefault(_stream_of(row), []).append(row)
         fitting = [
             rows
-            for (_, task, _, needs), rows in streams.items()
+            for (_, _, task, _, needs), rows in streams.items()
             if member.session.runs(task) and self._suits(needs, task, queue, member.session)
         ]
         for rows in fitting:
@@ -83,13 +88,14 @@ class FlowControl:
 
     def _suits(self, needs: Needs, task: str, queue: str, session: Session) -> bool:
         """Return whether a session's worker could ever run jobs with these needs."""
-        if not accepts(session.accepts, needs.traits) or not fits(needs.resources, session.offers):
+        if not _could_ever(needs, session):
             return False
-        return needs.shuns != session.worker or not self._others_run(task, queue, session)
+        return needs.shuns != session.worker or not self._others_run(needs, task, queue)
 
-    def _others_run(self, task: str, queue: str, session: Session) -> bool:
-        others = (member.session for member in self._members.values())
-        return any(o.worker != session.worker and o.runs(task) and queue in o.queues for o in others)
+    def _others_run(self, needs: Needs, task: str, queue: str) -> bool:
+        """Return whether there is a worker, beside the one that is shunned, that could run such jobs."""
+        others = (m.session for m in self._members.values() if m.session.worker != needs.shuns)
+        return any(o.runs(task) and queue in o.queues and _could_ever(needs, o) for o in others)
 
     def _clock_of(self, row: Row) -> float:
         return self._lanes[row.new.queue][row.new.lane].clock
@@ -158,15 +164,27 @@ class FlowControl:
         first = self._waits_for_room(worker)
         if first is None or first is row or self._now() < self._passed_over[worker][1] + PATIENCE_S:
             return False
+        if first.new.queue in self._paused or self._opens_at(first) > self._now():
+            # It would not start if there were room.
+            return False
         names = {name for name, _ in _needs_of(first).resources}
         return any(name in names for name, _ in _needs_of(row).resources)
 
     def _valves_open_in_s(self) -> float | None:
         """Return in how many seconds the next valve opens at which ready jobs wait."""
         now = self._now()
-        waiting = (r for r in self._live.values() if r.state is State.READY and r.new.flow is not None)
-        openings = [at for at in map(self._opens_at, waiting) if now < at < NEVER]
+        openings = [at for at in map(self._opens_at, self._heads()) if now < at < NEVER]
         return min(openings) - now if openings else None
+
+    def _heads(self) -> list[Row]:
+        """Return the first of each stream: those behind wait for it, whatever they cost."""
+        heads: dict[Stream, Row] = {}
+        for row in self._live.values():
+            if row.state is State.READY and row.new.flow is not None:
+                first = heads.setdefault(_stream_of(row), row)
+                if (row.rank, row.n) < (first.rank, first.n):
+                    heads[_stream_of(row)] = row
+        return list(heads.values())
 
     def _could_start(self, row: Row, member: Member) -> bool:
         """Return whether a session could start this ready job now, or within the 2 s of a wake-up."""
@@ -191,7 +209,13 @@ class FlowControl:
 
     def _reserve(self, use: Use) -> None:
         gauge = self._gauges.get(use.key, FRESH)
-        self._gauges[use.key] = valves.reserved(self._valve(use.key), gauge, use.cost, now=self._now())
+        self._put_gauge(use.key, valves.reserved(self._valve(use.key), gauge, use.cost, now=self._now()))
+
+    def _put_gauge(self, key: str, gauge: Gauge) -> None:
+        """Keep where a valve stands; one that stands as if it were new is not kept."""
+        self._gauges[key] = gauge
+        if gauge == FRESH:
+            del self._gauges[key]
 
     def _charge(self, row: Row) -> None:
         queue, name = row.new.queue, row.new.lane
@@ -221,9 +245,9 @@ class FlowControl:
         if not isinstance(limit, Limit):
             return
         if unused:
-            self._gauges[use.key] = limits.given_back(limit, gauge, use.cost)
+            self._put_gauge(use.key, limits.given_back(limit, gauge, use.cost))
         else:
-            self._gauges[use.key] = limits.corrected(limit, gauge, use.cost, spent)
+            self._put_gauge(use.key, limits.corrected(limit, gauge, use.cost, spent))
 
     def _correct_lane(self, row: Row) -> None:
         if not row.charged:
@@ -260,20 +284,17 @@ class FlowControl:
         if isinstance(rule, Limit):
             return
         if is_to_blame:
-            self._gauges[key] = breaker.failed(rule, gauge, now=self._now())
+            self._put_gauge(key, breaker.failed(rule, gauge, now=self._now()))
         else:
-            self._gauges[key] = breaker.succeeded(gauge, claimed_at=row.started_at or 0.0, now=self._now())
+            claimed_at = row.started_at or 0.0
+            self._put_gauge(key, breaker.succeeded(gauge, claimed_at=claimed_at, now=self._now()))
 
     def _refuse(self, key: str, retry_after_s: float) -> None:
         limit, gauge = self._valve(key), self._gauges.get(key, FRESH)
         if isinstance(limit, Limit):
-            self._gauges[key] = limits.refused(
-                limit,
-                gauge,
-                held=self._count_holders(key, 0.0),
-                retry_after_s=retry_after_s,
-                now=self._now(),
-            )
+            held, now = self._count_holders(key, 0.0), self._now()
+            after = limits.refused(limit, gauge, held=held, retry_after_s=retry_after_s, now=now)
+            self._put_gauge(key, after)
 
     # --- a backlog's bound ----------------------------------------------------------------
     def _check_backlogs(self, fresh: Sequence[NewJob]) -> None:
@@ -303,6 +324,14 @@ def _needs_of(row: Row) -> Needs:
         return NO_NEEDS
     needs = flow.needs if flow else NO_NEEDS
     return Needs(needs.keys, needs.resources, needs.traits, row.shuns)
+
+
+def _could_ever(needs: Needs, session: Session) -> bool:
+    return accepts(session.accepts, needs.traits) and fits(needs.resources, session.offers)
+
+
+def _stream_of(row: Row) -> Stream:
+    return (row.new.queue, row.new.lane, row.new.task, row.kind, _needs_of(row))
 
 
 def is_breaker(key: str) -> bool:

@@ -145,6 +145,7 @@ class Life(Sessions):
             workflow=row.new.workflow,
             group=row.new.group,
             units=row.units,
+            keys=tuple(use.key for use in row.new.flow.uses) if row.new.flow else (),
             reason=row.reason if row.tallies != Tallies() else "",
         )
 

@@ -34,7 +34,6 @@ class Moves(FlowControl):
         self._receipts: dict[bytes, tuple[str, float]] = {}
         self._tombs: dict[str, tuple[Job, float]] = {}
         self._blobs: dict[tuple[str, str], tuple[bytes, float]] = {}
-        self._paused: set[str] = set()
         self._queues: set[str] = set()
         self._published: set[str] = set()
         self._events: dict[str, Event] = {}

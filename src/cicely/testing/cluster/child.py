@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from cicely.core.edge import Edge
+from cicely.core.flow import Use
 from cicely.core.intake import Turns
 from cicely.core.job import Claim, Enqueued, Kind, NewJob
 from cicely.core.outcome import Crashed, Failed, Outcome, Step, Stopped, Succeeded
-from cicely.engines.contract import Bell, Demand, Intake, Save, Session, Settled
+from cicely.engines.contract import Bell, Demand, Grant, Intake, Save, Session, Settled
 from cicely.errors import EngineError, SessionClosed
 from cicely.testing.cluster.jobs import QUEUES, TASKS, Plan
 from cicely.testing.cluster.server import Network
@@ -59,6 +60,12 @@ class _Outside:
 
     def steps(self, job_id: str, *, after: int = 0, limit: int = 1_000) -> list[Step]:
         raise AssertionError("jobs of the simulation leave nothing with the engine while they run")
+
+    def acquire(self, session_id: str, token: bytes, request: bytes, uses: Sequence[Use]) -> Grant:
+        raise AssertionError("jobs of the simulation take nothing while they run")
+
+    def release(self, session_id: str, token: bytes, request: bytes, spent: Mapping[str, float]) -> None:
+        raise AssertionError("jobs of the simulation take nothing while they run")
 
     def doorbell(self, session_id: str) -> Bell:
         return self._bell

@@ -1,0 +1,310 @@
+"""Limits, breakers, resources, quotas and failure classes as an app's author writes them, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from cicely import BacklogFull, Breaker, Cicely, JobFailed, RateLimited, Retry, current
+from cicely.core.flow import Flow, Use
+from cicely.errors import ConfigError, UsageError
+from cicely.testing import Inline, inline
+
+
+@pytest.fixture
+def app() -> Cicely:
+    return Cicely("flows", accept_by=["model"], quota_by=["user"])
+
+
+@pytest.fixture
+def world(app: Cicely) -> Iterator[Inline]:
+    with inline(app) as world:
+        yield world
+
+
+def flow_of(world: Inline, job_id: str) -> Flow | None:
+    [record] = world.engine.get([job_id])
+    assert record is not None
+    return record.flow
+
+
+def test_a_plain_task_has_nothing_that_holds_it_back(app: Cicely, world: Inline) -> None:
+    @app.task(tags=["nightly"])
+    def plain() -> None: ...
+
+    assert flow_of(world, plain.delay().id) is None
+
+
+def test_keys_and_costs_follow_from_the_arguments(app: Cicely, world: Inline) -> None:
+    @app.task(
+        limits=["anthropic/opus", lambda user, text: f"user/{user}"],
+        cost=lambda user, text: {"tokens": len(text)},
+        resources={"gpu": 1, "memory_gb": 16},
+        tags=["model=opus", "team=a"],
+    )
+    def ask(user: str, text: str) -> None: ...
+
+    flow = flow_of(world, ask.delay("ann", "four").id)
+    assert flow is not None
+    assert flow.uses == (Use("anthropic/opus", {"tokens": 4.0}), Use("user/ann", {"tokens": 4.0}))
+    assert flow.resources == (("gpu", 1.0), ("memory_gb", 16.0))
+    assert flow.traits == ("model=opus",)
+
+
+def test_a_call_may_ask_for_other_resources_than_its_task(app: Cicely, world: Inline) -> None:
+    @app.task(resources={"gpu": 1}, limits="api")
+    def train() -> None: ...
+
+    flow = flow_of(world, train.options(resources={"gpu": 4}).delay().id)
+    assert flow is not None
+    assert flow.resources == (("gpu", 4.0),)
+    assert flow.keys == ("api",)
+
+
+def test_a_rate_lets_jobs_pass_one_after_the_other(app: Cicely, world: Inline) -> None:
+    app.limit("api", rate="2/m")
+    ran: list[float] = []
+
+    @app.task(limits="api")
+    def call() -> None:
+        ran.append(world.now)
+
+    start = world.now
+    call.delay_many([() for _ in range(4)])
+    world.run()
+    world.advance(120)
+    assert [round(at - start) for at in ran] == [0, 30, 60, 90]
+
+
+def test_a_refused_job_runs_again_and_costs_no_attempt(app: Cicely, world: Inline) -> None:
+    @app.task(limits="api")
+    def call() -> int:
+        context = current()
+        assert context is not None
+        if context.fence == 1:
+            raise RateLimited(retry_after=12)
+        return context.attempt
+
+    job = call.delay()
+    world.run()
+    world.advance(11)
+    assert job.state == "scheduled"
+    world.advance(2)
+    assert job.get() == 1
+
+
+def test_while_a_limit_is_refused_nobody_else_on_it_is_started(app: Cicely, world: Inline) -> None:
+    started: list[str] = []
+
+    @app.task(limits="api")
+    def call(name: str) -> None:
+        started.append(name)
+        if len(started) == 1:
+            raise RateLimited(retry_after=12)
+
+    call.delay_many([("first",), ("second",)])
+    world.run()
+    assert started == ["first"]
+    world.advance(13)
+    assert sorted(started) == ["first", "first", "second"]
+
+
+def test_what_was_really_spent_takes_the_place_of_the_estimate(app: Cicely, world: Inline) -> None:
+    limit = app.limit("api", cost={"tokens": "1000/m"})
+
+    @app.task(limits="api", cost={"tokens": 900})
+    def call(used: int) -> None:
+        context = current()
+        assert context is not None
+        context.spend(tokens=used)
+
+    call.delay(97)
+    world.run()
+    full_in_s = limit.info().gauge.full_at["tokens"] - world.now
+    assert full_in_s == pytest.approx(6, abs=0.1)
+
+
+def test_acquire_waits_inside_a_job_and_is_refused_outside(app: Cicely, world: Inline) -> None:
+    limit = app.limit("api", concurrency=1)
+
+    @app.task
+    def two() -> int:
+        with limit.acquire():
+            held = limit.info().held
+        with pytest.raises(TimeoutError, match="limit api"), limit.acquire(), limit.acquire(timeout=0.01):
+            pass
+        return held
+
+    assert two.delay().get() == 1
+    assert limit.info().held == 0
+    with pytest.raises(UsageError, match="inside a job"), limit.acquire():
+        pass
+
+
+def test_a_breaker_opens_after_its_failures_and_one_probe_closes_it(app: Cicely, world: Inline) -> None:
+    is_down = True
+
+    @app.task(
+        breaker=Breaker("executor", failures=2, cooldown=60, on=ConnectionError),
+        retry=Retry(on=ConnectionError, attempts=5, backoff=1),
+    )
+    def run(n: int) -> int:
+        if is_down:
+            raise ConnectionError("no route")
+        return n
+
+    jobs = run.delay_many([(n,) for n in range(6)])
+    world.run()
+    assert app.breaker("executor").phase == "open"
+    assert len(world.ran) == 2
+    is_down = False
+    world.advance(59)
+    assert len(world.ran) == 2
+    world.advance(5)
+    assert [job.get() for job in jobs] == list(range(6))
+    assert app.breaker("executor").phase == "closed"
+
+
+def test_a_breaker_is_tripped_and_reset_by_hand(app: Cicely, world: Inline) -> None:
+    @app.task(breaker=Breaker("executor"))
+    def run() -> str:
+        return "ran"
+
+    app.breaker("executor").trip()
+    job = run.delay()
+    world.advance(10_000)
+    assert job.state == "ready"
+    app.breaker("executor").reset()
+    assert job.get() == "ran"
+
+
+def test_failures_are_told_apart_by_one_table(app: Cicely, world: Inline) -> None:
+    class Broken(Exception): ...
+
+    class Toxic(Exception): ...
+
+    @app.task(
+        retry=Retry(attempts=3, backoff=1),
+        failures={ConnectionError: "infrastructure", Broken: "bug", Toxic: "poison"},
+    )
+    def run(kind: str) -> None:
+        raise {"net": ConnectionError, "bug": Broken, "toxic": Toxic, "other": ValueError}[kind]("no")
+
+    jobs = {kind: run.delay(kind) for kind in ("net", "bug", "toxic", "other")}
+    world.run()
+    world.advance(100)
+    ran = {kind: sum(one.job_id == job.id for one in world.ran) for kind, job in jobs.items()}
+    assert ran == {"net": 3, "bug": 1, "toxic": 1, "other": 3}
+    assert jobs["toxic"].info()["reason"] == "poison"
+
+
+def test_infrastructure_is_tried_again_where_the_task_has_no_retry(app: Cicely, world: Inline) -> None:
+    @app.task(failures={ConnectionError: "infrastructure"})
+    def run() -> None:
+        raise ConnectionError("no route")
+
+    job = run.delay()
+    world.run()
+    world.advance(1000)
+    with pytest.raises(JobFailed):
+        job.get()
+    assert world.waits(job.id) == [30, 60, 120]
+
+
+def test_memory_that_ran_out_is_tried_once_more(app: Cicely, world: Inline) -> None:
+    @app.task(memory="1G", memory_again="2G")
+    def run() -> None:
+        raise MemoryError
+
+    job = run.delay()
+    world.run()
+    world.advance(100)
+    assert sum(one.job_id == job.id for one in world.ran) == 2
+    assert job.info()["reason"] == "out of memory"
+
+
+def test_a_job_is_told_which_units_it_was_given(
+    app: Cicely, world: Inline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    seen: list[object] = []
+
+    @app.task(resources={"gpu": 1})
+    def train() -> None:
+        import os
+
+        context = current()
+        assert context is not None
+        seen.extend([context.resources, os.environ.get("CUDA_VISIBLE_DEVICES")])
+
+    train.delay().get()
+    assert seen == [{"gpu": ["0"]}, "0"]
+
+
+def test_a_cap_refuses_what_goes_over_a_backlog(app: Cicely, world: Inline) -> None:
+    app.queue("batch")
+    app.cap(queue="batch", backlog=2)
+    app.configure(app.declared_settings()[0])
+
+    @app.task(queue="batch")
+    def run() -> None: ...
+
+    run.delay_many([(), ()])
+    with pytest.raises(BacklogFull, match="queue:batch"):
+        run.delay()
+
+
+def test_a_quota_is_set_for_any_value_of_its_tag(app: Cicely, world: Inline) -> None:
+    @app.task
+    def run() -> None: ...
+
+    flow = flow_of(world, run.options(tags=["user=7", "x"]).delay().id)
+    assert flow is not None
+    assert flow.keys == ("tag:user=7",)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"concurrency": 0}, "concurrency=0"),
+        ({"concurrency": -1}, "concurrency=-1"),
+        ({"rate": "0/m"}, "lets something pass"),
+        ({"rate": "fast"}, "write an amount and a time"),
+        ({"rate": "-5/m"}, "write an amount and a time"),
+        ({"cost": {"tokens": "200k"}}, "write an amount and a time"),
+        ({"cost": "200k/m"}, "a dict"),
+        ({"backlog": 0}, "backlog=0"),
+    ],
+)
+def test_a_limit_that_makes_no_sense_is_refused(app: Cicely, options: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        app.limit("api", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"limits": 5}, "limits=5"),
+        ({"limits": "breaker:x"}, "begins the keys of breakers"),
+        ({"limits": ""}, "limits=''"),
+        ({"cost": {"tokens": -1}}, "a number from 0"),
+        ({"resources": {"gpu": -1}}, "a number from 0"),
+        ({"resources": ["gpu"]}, "a dict"),
+        ({"breaker": "executor"}, "write Breaker"),
+        ({"failures": {ValueError: "bag"}}, "one of"),
+        ({"failures": [ValueError]}, "a dict"),
+        ({"memory_again": "2G"}, "memory_again="),
+        ({"memory": "2G", "memory_again": "1G"}, "memory_again="),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused(app: Cicely, options: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        app.task(**options)  # type: ignore[call-overload]
+
+
+def test_breakers_and_rates_are_checked_where_they_are_written() -> None:
+    with pytest.raises(ConfigError, match="failures=0"):
+        Breaker("executor", failures=0)
+    with pytest.raises(ConfigError, match="cooldown=0"):
+        Breaker("executor", cooldown=0)
