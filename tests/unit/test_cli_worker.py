@@ -122,24 +122,28 @@ def test_dev_passes_a_workers_options_on():
     given = {
         "url": "",
         "queues": "a,b",
-        "processes": 4,
+        "processes": (2, 8),
         "threads": 1,
         "coroutines": 100,
         "max_jobs": 0,
         "max_rss": None,
         "lease": 1.5,
         "grace": 8.0,
+        "resource": ("gpu=0,1",),
+        "accept": ("model=opus",),
         "name": "",
     }
 
     assert flags(given) == [
         "--queues=a,b",
-        "--processes=4",
+        "--processes=2:8",
         "--threads=1",
         "--coroutines=100",
         "--max-jobs=0",
         "--lease=1.5",
         "--grace=8.0",
+        "--resource=gpu=0,1",
+        "--accept=model=opus",
     ]
 
 

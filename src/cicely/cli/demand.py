@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cicely.cli.fleet import accepts_of, offers_of, take_kind
 from cicely.cli.text import safe
 from cicely.cli.whereabouts import Whereabouts
 from cicely.core.units import duration_s, size_bytes
@@ -22,6 +23,7 @@ Groups = tuple[tuple[tuple[str, float], ...], ...]
 
 _LEAST_LEASE_S = 1.0
 _HEAVIEST = 1e6
+_MOST_PROCESSES = 1000
 
 
 class Duration(click.ParamType[float]):
@@ -42,6 +44,27 @@ class Size(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return bytes, or fail with a sentence."""
         return _parsed(self, value, ctx=ctx, read=lambda v, name: size_bytes(v, name=name), param=param)
+
+
+class Processes(click.ParamType[tuple[int, int]]):
+    """A number of processes, or a least and a most: 4, or 2:8."""
+
+    name = "processes"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Return the least and the most, or fail with a sentence."""
+        if isinstance(value, tuple):
+            return value
+        least, _, most = str(value).partition(":")
+        try:
+            numbers = int(least), int(most or least)
+        except ValueError:
+            numbers = 0, 0
+        if not 1 <= numbers[0] <= numbers[1] <= _MOST_PROCESSES:
+            self.fail(f"{safe(str(value))!r}: write 4, or 2:8 for two to eight, at most 1000", param, ctx)
+        return numbers
 
 
 def _seconds(value: Any, name: str) -> float:
@@ -82,10 +105,11 @@ def working(command: F) -> F:
             click.option(
                 "--processes",
                 "-c",
-                default=2,
+                default="2",
                 show_default=True,
-                type=click.IntRange(1, 1000),
-                help="Child processes.",
+                type=Processes(),
+                metavar="N|N:M",
+                help="Child processes; 2:8 grows and shrinks with the backlog.",
             ),
             click.option(
                 "--threads",
@@ -118,6 +142,27 @@ def working(command: F) -> F:
                 show_default=True,
                 type=Duration(),
                 help="How long running jobs may go on after SIGTERM.",
+            ),
+            click.option(
+                "--resource",
+                multiple=True,
+                metavar="NAME=...",
+                help="What its jobs share: memory_gb=64 (an amount), gpu=0,1 (units), "
+                "gpu_memory_gb=0:80,1:80 (units that hold so much). May be repeated.",
+            ),
+            click.option(
+                "--accept",
+                multiple=True,
+                metavar="TAG=VALUE",
+                help="Of jobs with a tag model=..., take only model=opus. May be repeated.",
+            ),
+            click.option(
+                "--kind",
+                default="",
+                is_eager=True,
+                expose_value=False,
+                callback=take_kind,
+                help="Options from [workers.KIND] in fleet.toml; another file is named as ops.toml:KIND.",
             ),
             click.option("--name", default="", help="What the worker is called. Default: host:pid."),
         )
@@ -165,7 +210,7 @@ def flags(given: dict[str, Any]) -> list[str]:
     written = {
         "--url": given["url"],
         "--queues": given["queues"],
-        "--processes": given["processes"],
+        "--processes": "{}:{}".format(*given["processes"]),
         "--threads": given["threads"],
         "--coroutines": given["coroutines"],
         "--max-jobs": given["max_jobs"],
@@ -174,7 +219,10 @@ def flags(given: dict[str, Any]) -> list[str]:
         "--grace": given["grace"],
         "--name": given["name"],
     }
-    return [f"{flag}={value}" for flag, value in written.items() if value not in ("", None)]
+    several = [f"--resource={one}" for one in given["resource"]] + [
+        f"--accept={one}" for one in given["accept"]
+    ]
+    return [f"{flag}={value}" for flag, value in written.items() if value not in ("", None)] + several
 
 
 def options_for(place: Whereabouts, *, given: dict[str, Any]) -> WorkerOptions:
@@ -188,7 +236,10 @@ def options_for(place: Whereabouts, *, given: dict[str, Any]) -> WorkerOptions:
         target=place.target,
         url=given["url"],
         groups=groups,
-        processes=given["processes"],
+        processes=given["processes"][0],
+        most_processes=given["processes"][1],
+        offers=offers_of(given["resource"]),
+        accepts=accepts_of(given["accept"]),
         threads=given["threads"],
         coroutines=given["coroutines"],
         max_jobs=given["max_jobs"],

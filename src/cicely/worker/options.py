@@ -7,11 +7,14 @@ from collections.abc import Mapping
 import msgspec
 
 from cicely.core.resources import Amounts
+from cicely.core.scaling import ScaleRule
 from cicely.worker.queues import Groups
 
 
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a worker runs. `groups` are queues with weights; empty: all that the app declares.
+
+    It has `processes` children, or with the backlog up to `most_processes` where that is more.
 
     `grace_s` is the time that running jobs get after the first SIGTERM, `cancel_grace_s` after a
     cancellation; then their process is killed. `url` overrides the app's own. `offers` are the resources
@@ -23,6 +26,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     url: str = ""
     groups: Groups = ()
     processes: int = 2
+    most_processes: int = 0
     threads: int = 1
     coroutines: int = 100
     max_jobs: int = 0
@@ -34,3 +38,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     python_path: tuple[str, ...] = ()
     offers: Amounts = {}
     accepts: Mapping[str, tuple[str, ...]] = {}
+
+    @property
+    def scale(self) -> ScaleRule:
+        """How many children it has."""
+        return ScaleRule(least=self.processes, most=max(self.processes, self.most_processes))

@@ -33,6 +33,7 @@ from cicely.worker.options import WorkerOptions
 from cicely.worker.processes import boottime, death_of, kill_marked, start_time, this_host, tree_rss_bytes
 from cicely.worker.queues import Groups, groups_to_serve
 from cicely.worker.restarts import Restarts
+from cicely.worker.scaler import Scaler
 from cicely.worker.signals import StopSignals
 from cicely.worker.ward import Ward
 
@@ -58,6 +59,7 @@ class Supervisor:
         self._announce = announce
         self._children: dict[int, Ward] = {}
         self._restarts = Restarts()
+        self._scaler = Scaler(options.scale)
         self._next_number = 1
         self._stopping_since = 0.0
         self._has_wrapped_up = False
@@ -164,6 +166,7 @@ class Supervisor:
             self._replace_zygote(error)
 
     def _turn(self) -> None:
+        self._scale()
         self._start_missing()
         poller = select.poll()
         poller.register(self._zygote, select.POLLIN)
@@ -194,9 +197,26 @@ class Supervisor:
         return IDLE_LOOK_S
 
     # --- children -----------------------------------------------------------------------------
+    @property
+    def _working(self) -> list[Ward]:
+        return [child for child in self._children.values() if not child.is_draining]
+
     def _is_short_of_children(self) -> bool:
-        working = sum(1 for child in self._children.values() if not child.is_draining)
-        return working < self._options.processes
+        return len(self._working) < self._scaler.processes
+
+    def _scale(self) -> None:
+        """Have as many children as the backlog wants; one too many ends after what it runs."""
+        if self._stopping_since:
+            return
+        if self._scaler.is_due(boottime()):
+            queues = frozenset(name for group in self._groups for name, _ in group)
+            self._keeper.post(lambda: self._scaler.look(self._engine, queues))
+        before = self._scaler.processes
+        wanted = self._scaler.decide(boottime())
+        if wanted != before:
+            self._announce(f"from {before} to {wanted} child processes, as the backlog wants")
+        while len(self._working) > wanted:
+            min(self._working, key=lambda child: len(child.board.running())).drain()
 
     def _start_missing(self) -> None:
         while not self._stopping_since and self._is_short_of_children():
