@@ -10,7 +10,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test format-check lint types imports tests format constraints torture simulation bench example-embedding example-evaluation clean
+.PHONY: help demo test format-check lint types imports tests format constraints torture simulation bench example-embedding example-pipeline example-evaluation clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -79,8 +79,11 @@ simulation: .venv/dev.stamp
 example-embedding: .venv/examples.stamp
 	$(BIN)/python -m examples.embedding_index
 
-example-evaluation: .venv/examples.stamp
+example-pipeline: .venv/examples.stamp
 	$(BIN)/python -m examples.evaluation_pipeline
+
+example-evaluation: .venv/evaluation.stamp
+	$(BIN)/python -m examples.code_evaluation $(WORDS)
 
 bench: .venv/dev.stamp
 	$(BIN)/python -m benchmarks

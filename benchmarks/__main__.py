@@ -1,14 +1,20 @@
-"""`python -m benchmarks`: measure Cicely on its engines at their defaults, beside the raw loops."""
+"""`python -m benchmarks`: measure Cicely on its engines at their defaults, beside the raw loops.
+
+`compare` measures it beside its peers instead, `scaling` against its backlog and its workers, `profile` says
+where the time goes; each of these commands has words of its own (`python -m benchmarks compare --help`).
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import profile, report
 from benchmarks.bench import QUICK, Bench, Figure, Sizes, say
+from benchmarks.compare import command as compare
 from benchmarks.grounds import ENGINES, ground_of
 from benchmarks.machine import Machine
 from benchmarks.measures.drain import Backlog, drain
@@ -18,14 +24,25 @@ from benchmarks.measures.kill import kill
 from benchmarks.measures.latency import latency
 from benchmarks.measures.workflows import large_chord, workflows
 from benchmarks.page import write_page
+from benchmarks.scaling import command as scaling
 
 REPEATS = 3
 
 Measure = Callable[[Bench], list[Figure]]
 
+#: Commands with words of their own.
+OTHERS: dict[str, Callable[[Sequence[str]], None]] = {
+    "compare": compare.main,
+    "scaling": scaling.main,
+    "profile": profile.main,
+}
+
 
 def main() -> None:
     """Measure, and print the table."""
+    if (other := OTHERS.get(sys.argv[1] if len(sys.argv) > 1 else "")) is not None:
+        other(sys.argv[2:])
+        return
     options = _parser().parse_args()
     sizes = QUICK if options.quick else Sizes()
     # Not /tmp, which may be memory: what is measured is a disk that keeps what it was given.

@@ -21,6 +21,14 @@ def noop() -> None:
 
 
 @app.task
+def burn() -> None:
+    """Keep the processor busy for a millisecond."""
+    until = time.thread_time() + 0.001
+    while time.thread_time() < until:
+        pass
+
+
+@app.task
 def stamp() -> float:
     """Return when it started."""
     return boottime()

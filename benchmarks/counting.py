@@ -1,4 +1,4 @@
-"""Counts the engine calls of a worker's processes: each appends one line to a file.
+"""Counts and times the engine calls of a worker's processes: each appends one line to a file.
 
 Only where the environment names that file; an append of one line is whole, whoever else writes.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -31,19 +32,37 @@ def install_if_asked() -> None:
 
     engine = type(connect(os.environ["CICELY_URL"]))
     fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    for verb in VERBS:
-        setattr(engine, verb, _counted(getattr(engine, verb), f"{verb}\n".encode(), fd))
+    for verb in (verb for verb in VERBS if hasattr(engine, verb)):
+        setattr(engine, verb, _counted(getattr(engine, verb), verb, fd))
 
 
-def _counted(method: Callable[..., Any], line: bytes, fd: int) -> Callable[..., Any]:
+def _counted(method: Callable[..., Any], verb: str, fd: int) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
-        os.write(fd, line)
-        return method(*args, **kwargs)
+        began_at = time.perf_counter()
+        try:
+            return method(*args, **kwargs)
+        finally:
+            os.write(fd, b"%s %.9f\n" % (verb.encode(), time.perf_counter() - began_at))
 
     return call
 
 
 def calls(path: Path) -> Counter[str]:
     """Return how often each verb has been called so far."""
-    return Counter(path.read_text().split()) if path.exists() else Counter()
+    return Counter(verb for verb, _ in _lines(path))
+
+
+def seconds(path: Path) -> dict[str, float]:
+    """Return how long the calls of each verb have taken so far, together."""
+    total: dict[str, float] = {}
+    for verb, taken_s in _lines(path):
+        total[verb] = total.get(verb, 0.0) + taken_s
+    return total
+
+
+def _lines(path: Path) -> list[tuple[str, float]]:
+    if not path.exists():
+        return []
+    words = (line.split() for line in path.read_text().splitlines())
+    return [(verb, float(taken_s)) for verb, taken_s in words]

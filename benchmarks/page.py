@@ -6,8 +6,7 @@ from pathlib import Path
 
 from benchmarks.report import Report, as_page
 
-BEGIN = "<!-- results: written by a script -->"
-END = "<!-- end of the results -->"
+RESULTS = "results"
 
 
 def write_page(path: Path, report: Report) -> None:
@@ -17,9 +16,14 @@ def write_page(path: Path, report: Report) -> None:
     write_between(path, f"{circumstances}\n- medians of {repeats}\n\n{as_page(report)}")
 
 
-def write_between(path: Path, text: str) -> None:
-    """Replace what stands between the two marks of a page."""
+def write_between(path: Path, text: str, *, mark: str = RESULTS) -> None:
+    """Replace what stands between the two marks of a page; `ValueError` if it has none."""
+    begin, end = f"<!-- {mark}: written by a script -->", f"<!-- end of the {mark} -->"
     page = path.read_text()
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+    if begin not in page or end not in page:
+        raise ValueError(
+            f"{path} has no line {begin!r} with {end!r} below it: add them where the text belongs"
+        )
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.apps import app, noop, stamp, stamps
+from benchmarks.apps import app, burn, noop, stamp, stamps
 from benchmarks.clock import boottime
 from benchmarks.runs import Moved, answer, timed, wait_for_go
 from cicely import State, chain, chord
@@ -65,6 +65,16 @@ def bulk(count: int, until: float) -> Moved:
     return timed(work)
 
 
+def burns(count: int, until: float) -> Moved:
+    """Enqueue jobs of a millisecond each."""
+
+    def work() -> int:
+        burn.delay_many(() for _ in range(count))
+        return count
+
+    return timed(work)
+
+
 def schedule(count: int, until: float) -> Moved:
     """Enqueue jobs that are due in an hour."""
     later = noop.options(countdown=3600)
@@ -93,7 +103,16 @@ def watch(count: int, until: float) -> Moved:
 
 
 def _succeeded() -> int:
-    return sum(queue.counts.get(State.SUCCEEDED, 0) for queue in app.engine.queues())
+    return _in_state(State.SUCCEEDED)
+
+
+def waiting(_count: int, _until: float) -> int:
+    """Return how many jobs are ready."""
+    return _in_state(State.READY)
+
+
+def _in_state(state: State) -> int:
+    return sum(queue.counts.get(state, 0) for queue in app.engine.queues())
 
 
 def chord_of(count: int, until: float) -> Moved:
@@ -147,7 +166,7 @@ def warm(count: int, until: float) -> int:
 
 WORKS: dict[str, Callable[[int, float], Any]] = {
     work.__name__: work
-    for work in (single, bulk, schedule, watch, latency, warm, chord_of, chains_of_ten, steps)
+    for work in (single, bulk, burns, schedule, watch, waiting, latency, warm, chord_of, chains_of_ten, steps)
 }
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
-"""Where each microsecond of a no-op job goes: `python -m benchmarks.profile [--page FILE]`.
+"""Where each microsecond of a no-op job goes: `python -m benchmarks profile [--page FILE]`.
 
-Runs a drain by two processes, samples one of them and their supervisor with py-spy (`pip install
-py-spy`), and divides what a job costs by what the samples show. The thread that runs jobs is
-sampled while it holds the interpreter's lock; those that talk to the engine by the clock, because
-there the disk and the other writers count.
+Runs a drain by two processes, samples one of them and their supervisor with py-spy (installed beside the
+peers when it is first asked for), and divides what a job costs by what the samples show. The thread that
+runs jobs is sampled while it holds the interpreter's lock; those that talk to the engine by the clock,
+because there the disk, the server and the other writers count. `--instructions` counts those of a
+producer with valgrind as well: they are the same however busy the machine is.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -23,6 +22,11 @@ import msgspec
 
 from benchmarks.bench import Bench, Sizes, say
 from benchmarks.clock import boottime
+from benchmarks.compare.command import engines_in
+from benchmarks.compare.environments import tool
+from benchmarks.compare.servers import Server, behind
+from benchmarks.grounds import ENGINES, ground_of
+from benchmarks.instructions import instructions_of_delay
 from benchmarks.machine import Machine
 from benchmarks.page import write_between
 from benchmarks.processes import cpu_s, thread_cpu_s
@@ -32,7 +36,7 @@ from benchmarks.stages import CLERK, DELAY, RUN, TALK, stage_of
 from benchmarks.worker import Worker
 
 PROCESSES: Final = 2
-JOBS: Final = 600_000
+JOBS: Final = {"sqlite": 600_000, "redis": 400_000, "postgres": 300_000}
 SINGLES: Final = 1_000_000
 WARM_UP_S: Final = 1.5
 SAMPLE_S: Final = 2
@@ -62,25 +66,50 @@ class Table(msgspec.Struct, frozen=True):
         return sum(us for _, us in self.parts)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Measure, and print the tables."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
-    parser.add_argument("--page", type=Path, help="write the tables into this page of the docs")
-    parser.add_argument("--folder", default="/var/tmp", help="where the file goes: a local disk")
-    parser.add_argument("--py-spy", default=shutil.which("py-spy"), help="the sampler's program")
-    options = parser.parse_args()
-    if options.py_spy is None:
-        sys.exit("py-spy is not on the path: pip install py-spy, or name it with --py-spy")
+    options = _parser().parse_args(words)
     with tempfile.TemporaryDirectory(prefix="cicely-profile-", dir=options.folder) as name:
-        bench = Bench(Path(name), Sizes())
-        sampler = Sampler(options.py_spy, bench.folder / "samples")
-        machine = Machine.here(bench.folder)
-        tables = [*tables_of_running(bench, sampler), table_of_delay(bench, sampler)]
-    circumstances = "\n".join(f"- {line}" for line in [*machine.lines(), bench.ground.about])
-    text = "\n\n".join([circumstances, *map(as_markdown, tables)])
+        folder = Path(name)
+        machine = Machine.here(folder)
+        parts = ["\n".join(f"- {line}" for line in machine.lines())]
+        for engine in options.engines:
+            parts += _profile(engine, folder, options)
+    text = "\n\n".join(parts)
     print(text)
     if options.page:
         write_between(options.page, text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks profile", description=__doc__)
+    parser.add_argument(
+        "--engines", type=engines_in, default=list(ENGINES), help="some of sqlite,redis,postgres"
+    )
+    parser.add_argument("--page", type=Path, help="write the tables into this page of the docs")
+    parser.add_argument("--folder", default="/var/tmp", help="where files go: a local disk")
+    parser.add_argument("--py-spy", help="the sampler's program, instead of one that is installed for this")
+    parser.add_argument(
+        "--instructions", action="store_true", help="count those of a producer with valgrind, too"
+    )
+    return parser
+
+
+def _profile(engine: str, folder: Path, options: argparse.Namespace) -> list[str]:
+    """Return the tables of one engine, below its heading."""
+    own = folder / engine
+    own.mkdir()
+    say(f"on {engine}")
+    sampler = Sampler(options.py_spy or tool("py-spy"), own / "samples")
+    with ground_of(engine, own) as ground:
+        bench = Bench(own, Sizes(), ground)
+        tables = [*tables_of_running(bench, sampler), table_of_delay(bench, sampler)]
+        found = [f"### {ground.about}", *map(as_markdown, tables)]
+        if options.instructions:
+            bench.clear()
+            count = instructions_of_delay(bench.environment, own)
+            found.append(f"One `delay` is {count:,} instructions of its process, by valgrind.")
+        return found
 
 
 def as_markdown(table: Table) -> str:
@@ -122,40 +151,48 @@ def _sample(line: str) -> Sample:
 # --- running a job --------------------------------------------------------------------------------
 def tables_of_running(bench: Bench, sampler: Sampler) -> list[Table]:
     """Sample one of two children, and their supervisor, in the middle of a drain."""
+    engine = bench.ground.engine
+    jobs = JOBS[engine]
+    server = behind(bench.ground)
     bench.clear()
-    bench.moved("bulk", JOBS, limit_s=LIMIT_S)
+    bench.moved("bulk", jobs, limit_s=LIMIT_S)
     with Worker(bench.url, processes=PROCESSES) as worker:
-        look = Run("benchmarks.producer", "watch", JOBS, LIMIT_S, environment=bench.environment)
+        look = Run("benchmarks.producer", "watch", jobs, LIMIT_S, environment=bench.environment)
         look.wait_until_ready()
         look.go()
         time.sleep(WARM_UP_S)
         child = worker.children[0]
-        began_at, cpu, clerks_cpu_s = boottime(), thread_cpu_s(child), cpu_s([worker.pid])
+        began_at, cpu, others_s = boottime(), thread_cpu_s(child), _others_s(worker, server)
         holding = sampler.look_at(child, "--gil")
         by_clock = sampler.look_at(child)
         clerks = _of(sampler.look_at(worker.pid), "cicely-clerk")
         seconds = boottime() - began_at
         cpu = {thread: spent - cpu.get(thread, 0.0) for thread, spent in thread_cpu_s(child).items()}
-        clerks_cpu_s = cpu_s([worker.pid]) - clerks_cpu_s
+        clerks_s, server_s = (
+            now - then for now, then in zip(_others_s(worker, server), others_s, strict=True)
+        )
         rate = msgspec.convert(look.result(LIMIT_S), Moved).per_s
     say(f"{rate:,.0f} jobs/s while being sampled")
-    jobs = rate / PROCESSES * seconds
+    ran = rate * seconds
     runs, talks = _of(holding, "MainThread"), _of(by_clock, "cicely-engine")
-    run_us = cpu[runs[0].thread_id] / jobs * 1e6
+    run_us = cpu[runs[0].thread_id] / (ran / PROCESSES) * 1e6
     between_us = PROCESSES / rate * 1e6
+    everything = [
+        ("a child's thread that runs jobs", run_us),
+        ("a child's thread that talks to its clerk", cpu[talks[0].thread_id] / (ran / PROCESSES) * 1e6),
+        ("the supervisor with the clerks", clerks_s / ran * 1e6),
+        *([("the server", server_s / ran * 1e6)] if server else []),
+    ]
     return [
-        Table(
-            "All processes, CPU per job",
-            (
-                ("a child's thread that runs jobs", run_us),
-                ("a child's thread that talks to its clerk", cpu[talks[0].thread_id] / jobs * 1e6),
-                ("the supervisor with the clerks", clerks_cpu_s / (rate * seconds) * 1e6),
-            ),
-        ),
+        Table("All processes, CPU per job", tuple(everything)),
         divided("A child's thread that runs jobs, CPU per job", run_us, runs, RUN),
         divided("A child's thread that talks to its clerk, time per job", between_us, talks, TALK),
-        divided("A clerk, time per job of its child", between_us, clerks, CLERK),
+        divided("A clerk, time per job of its child", between_us, clerks, CLERK[engine]),
     ]
+
+
+def _others_s(worker: Worker, server: Server | None) -> tuple[float, float]:
+    return cpu_s([worker.pid]), server.cpu_s() if server else 0.0
 
 
 def _of(samples: Sequence[Sample], thread: str) -> list[Sample]:
@@ -173,7 +210,9 @@ def table_of_delay(bench: Bench, sampler: Sampler) -> Table:
     time.sleep(WARM_UP_S)
     samples = sampler.look_at(run.pid)
     moved = msgspec.convert(run.result(limit_s), Moved)
-    return divided("One `delay`, time", 1e6 / moved.per_s, _of(samples, "MainThread"), DELAY)
+    return divided(
+        "One `delay`, time", 1e6 / moved.per_s, _of(samples, "MainThread"), DELAY[bench.ground.engine]
+    )
 
 
 def divided(title: str, total_us: float, samples: Sequence[Sample], stages: dict[str, str]) -> Table:

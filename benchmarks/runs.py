@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import msgspec
 
@@ -70,11 +70,19 @@ def timed(work: Callable[[], int]) -> Moved:
 class Run:
     """One loop in a process of its own."""
 
-    def __init__(self, module: str, *words: object, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        module: str,
+        *words: object,
+        environment: Mapping[str, str] | None = None,
+        python: str = sys.executable,
+        log: IO[str] | None = None,
+    ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *map(str, words)],
+            [python, "-m", module, *map(str, words)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=log,
             text=True,
             env={**os.environ, **(environment or {})},
         )

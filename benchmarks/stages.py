@@ -22,6 +22,8 @@ RUN: Final = {
     "Board.clear": "the board: it runs, it ended",
     "Exchange.finish": "pass the outcome to the engine's thread",
     "Exchange.must_flush_before": "must outcomes leave first?",
+    "Exchange.flush": "wait until the outcomes before it have left",
+    "Outbox.flush": "wait until the outcomes before it have left",
     "Paces.ran": "note how long it took",
     "run_attempt": "call it, and catch what it raises",
     "Slot._close_to_interrupts": "close it to interrupts",
@@ -53,10 +55,39 @@ TALK: Final = {
     "Exchange.run": "the exchange's own steps",
 }
 
-CLERK: Final = _COMMIT | {
+_REDIS: Final = {
+    "Line.read": "wait for the server's answer",
+    "Line.ask": "ask the server",
+    "told": "put outcomes and demand into words",
+    "_intake": "make claims of the answer",
+    "RedisBell.disarm": "the bell",
+    "RedisBell.arm": "the bell",
+    "Connections.run": "the connection's own steps",
+}
+
+_POSTGRES: Final = {
+    "_Settling._read": "settle: read what is to end",
+    "_Settling.write": "settle: write the ends",
+    "_Stream._read": "claim: read the heads of the queues",
+    "_Taking._streams": "claim: which queues and lanes are open",
+    "_Taking.write": "claim: hold what was found",
+    "promote": "claim: promote what is due",
+    "next_due_in_s": "claim: when is more due?",
+    "_repeated": "was this call answered before?",
+    "member_of": "who asks?",
+    "_wake_one": "whom to wake, and wake it",
+    "Transaction.write_counts": "the counts",
+    "PostgresBell.arm": "the bell",
+    "turn": "empty what is done with",
+    "Transactions._begin": "begin the transaction",
+    "Transactions.write.<locals>.once": "commit: wait for the disk",
+    "_settle": "settle and claim: their own steps",
+    "Transactions.write": "the transaction's own steps",
+}
+
+_CLERK: Final = {
     "settle": "settle: judge the tokens, write the ends",
     "claim": "claim: find ready jobs, hold them, make claims of them",
-    "Commits._wait": "wait for the other clerk's transaction, perhaps shared",
     "Clerk._wait": "wait for the child",
     "receive_frame": "wait for the child",
     "decode_request": "read its request",
@@ -64,13 +95,23 @@ CLERK: Final = _COMMIT | {
     "Clerk._serve": "the clerk's own steps",
 }
 
-DELAY: Final = _COMMIT | {
+_DELAY: Final = {
     "Order.new_job": "the call becomes a job: check, encode, name it",
     "enqueue": "enqueue: is it known? store it",
     "Connection.send": "hand it to the engine",
     "Requests.delay": "the call itself",
     "single": "the producer's loop",
 }
+
+_OF_ENGINE: Final = {
+    "sqlite": _COMMIT | {"Commits._wait": "wait for the other clerk's transaction, perhaps shared"},
+    "redis": _REDIS,
+    "postgres": _POSTGRES,
+}
+
+#: By engine: what a clerk does, and what a producer does.
+CLERK: Final = {engine: _CLERK | own for engine, own in _OF_ENGINE.items()}
+DELAY: Final = {engine: _DELAY | own for engine, own in _OF_ENGINE.items()}
 
 
 def stage_of(frames: Sequence[str], stages: dict[str, str]) -> str:

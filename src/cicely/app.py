@@ -31,14 +31,11 @@ from cicely.flow_control import FlowControl
 from cicely.flows import Flow
 from cicely.functions import Functions
 from cicely.handles import Job
+from cicely.history import History
 from cicely.iteration import builtin_tasks
 from cicely.place import checked_name, default_url, importable_name
 from cicely.schedules import Schedule, Schedules, call_of, rule_of
-from cicely.settings import (
-    JobSettings,
-    TaskSettings,
-    task_options,
-)
+from cicely.settings import JobSettings, TaskSettings, refuse_unknown_fields, task_options
 from cicely.signatures import read_canvas
 from cicely.tasks import AsyncTask, BoundDecorator, ComposedTask, Decorator, Requests, Task, registered
 from cicely.values import Store, Values
@@ -56,7 +53,7 @@ _MAX_BLOB_BYTES: Final = (1 << 32) - 1
 _PAGE: Final = 500
 
 
-class Cicely(FlowControl):
+class Cicely(FlowControl, History):
     """An app: tasks and queues by name, and the engine that keeps their jobs.
 
     `url` says where jobs are kept; without it the environment variable CICELY_URL does, else they
@@ -167,6 +164,7 @@ class Cicely(FlowControl):
                 raise ConfigError(
                     f"@app.task cannot use {function!r}: {error}; wrap it in a function"
                 ) from None
+            refuse_unknown_fields(task)
             self.registry.add(task)
             return registered(self._connection, task)
 

@@ -23,7 +23,7 @@ from cicely.composing import (
     with_settings,
 )
 from cicely.connection import Connection, Way
-from cicely.dispatch import CallMaker, deliver_node, refuse_references
+from cicely.dispatch import CallMaker, OnProgress, deliver_node, refuse_references
 from cicely.errors import UsageError
 from cicely.groups import GroupJob, handle_of
 from cicely.handles import Job
@@ -48,6 +48,9 @@ S = TypeVar("S")
 R = TypeVar("R")
 T = TypeVar("T")
 
+Args = tuple[Any, ...]
+Kwargs = Mapping[str, Any]
+
 _EMPTY: str = "empty"
 
 
@@ -69,12 +72,7 @@ class Canvas(Generic[H]):
         arguments that do not fit, NotStorable for values that cannot be kept, UsageError for what is
         no workflow, and EngineUnavailable when the engine stays away for 5 s.
         """
-        node = self._with(args, kwargs)
-        options = dict(node.options)
-        caller = options.pop("connection", None)
-        if caller is not None:
-            node = msgspec.structs.replace(node, options=options)
-        return self._deliver(node, caller)
+        return self._send(args, kwargs)
 
     async def adelay(self, *args: Any, **kwargs: Any) -> H:
         """As `delay`, without blocking the event loop."""
@@ -86,23 +84,33 @@ class Canvas(Generic[H]):
         self,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
+        *,
+        on_progress: OnProgress | None = None,
         **given: Unpack[JobSettings],
     ) -> H:
-        """Enqueue it with arguments and options apart, as in Celery."""
-        return self.clone().set(**given).delay(*args, **(kwargs or {}))
+        """As in Celery; `on_progress` is told after each page how many jobs were sent, of how many."""
+        copy = self.clone().set(**given)
+        return copy._send(tuple(args), kwargs or {}, on_progress)  # noqa: SLF001  (its own)
 
     def __invert__(self) -> Any:
         """Enqueue it and wait for its value: `~sig`."""
         handle: Any = self.delay()
         return handle.get()
 
-    def _with(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Node:
+    def _with(self, args: Args, kwargs: Kwargs) -> Node:
         return with_arguments(self.node, tuple(map(reference, args)), referenced(kwargs))
 
-    def _deliver(self, node: Node, caller: object) -> H:
-        connection = self._connection
-        way: Way = connection if caller is None else connection.within(caller)
-        return cast(H, handle_of(connection, deliver_node(connection, way, node)))
+    def _send(self, args: Args, kwargs: Kwargs, told: OnProgress | None = None) -> H:
+        return self._deliver(self._with(args, kwargs), told)
+
+    def _deliver(self, node: Node, told: OnProgress | None) -> H:
+        options = dict(node.options)
+        way = self._way(options.pop("connection", None))
+        node = msgspec.structs.replace(node, options=options)
+        return cast(H, handle_of(self._connection, deliver_node(self._connection, way, node, told)))
+
+    def _way(self, caller: object) -> Way:
+        return self._connection if caller is None else self._connection.within(caller)
 
     @property
     def _connection(self) -> Connection:
@@ -190,28 +198,28 @@ class Signature(Canvas[Job[R]], Generic[R]):
         owner = (task.owner,) if task.options.bind else ()
         return cast(R, task.function(*owner, *call.args, **call.kwargs))
 
-    def delay(self, *args: Any, **kwargs: Any) -> Job[R]:
-        """Enqueue the call, with `args` before its own arguments and `kwargs` over them."""
+    def _send(self, args: Args, kwargs: Kwargs, told: OnProgress | None = None) -> Job[R]:
         call = self._call_with(args, kwargs)
-        return Signature._enqueued(self, call)
+        if call.links or call.errbacks or "after" in call.options:
+            return self._deliver(call, told)
+        job = Signature._enqueued(self, call)
+        if told is not None:
+            told(1, 1)
+        return job
 
     def _enqueued(self, call: Call) -> Job[R]:
         options = dict(call.options)
-        caller = options.pop("connection", None)
+        way = self._way(options.pop("connection", None))
         call = msgspec.structs.replace(call, options=options)
-        if call.links or call.errbacks or "after" in options:
-            return self._deliver(call, caller)
         refuse_references(call)
-        connection = self._connection
-        way: Way = connection if caller is None else connection.within(caller)
-        maker = CallMaker(connection, way.values)
+        maker = CallMaker(self._connection, way.values)
         job_id = maker.chosen_id(call, options, ()) if "id" in options else ""
         new = maker.make(call, options, job_id=job_id)
-        job: Job[R] = Job(connection, new.id)
+        job: Job[R] = Job(self._connection, new.id)
         way.send(new, job)
         return job
 
-    def _call_with(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+    def _call_with(self, args: Args, kwargs: Kwargs) -> Call:
         if self.immutable and (args or kwargs):
             raise TypeError(f"{self!r} is immutable: it takes no more arguments")
         return cast(Call, self._with(args, kwargs))
@@ -280,11 +288,10 @@ class group(Canvas[GroupJob[R]], Generic[R]):
         """Enqueue it: `group(...)()` is `group(...).delay()`."""
         return self.delay(*args, **kwargs)
 
-    def delay(self, *args: Any, **kwargs: Any) -> GroupJob[R]:
-        """Enqueue the members, with `args` before each one's arguments and `kwargs` over them."""
+    def _send(self, args: Args, kwargs: Kwargs, told: OnProgress | None = None) -> GroupJob[R]:
         if self.bound is None and not cast(Group, self.node).members:
             return GroupJob(cast(Connection, None), _EMPTY, Many(_EMPTY, ()))
-        return super().delay(*args, **kwargs)
+        return super()._send(args, kwargs, told)
 
     def link(self, callback: Canvas[T]) -> Canvas[T]:
         """Refuse: Celery would link the first member only. `group(...) | callback` is given all."""
@@ -356,11 +363,10 @@ class chord(Canvas[H]):
         node = Chord(header=plain, body=body_in(body), cancels_siblings=cancels)
         return Canvas[T](node, self.bound or body.bound).delay()
 
-    def delay(self, *args: Any, **kwargs: Any) -> H:
-        """Enqueue it, with `args` before the arguments of each member of the header."""
+    def _send(self, args: Args, kwargs: Kwargs, told: OnProgress | None = None) -> H:
         if not isinstance(self.node, Chord):
             raise UsageError("a chord needs a body: chord(header, body), or chord(header)(body)")
-        return super().delay(*args, **kwargs)
+        return super()._send(args, kwargs, told)
 
 
 # --- for those who make canvases ----------------------------------------------------------------

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
+from cicely.core.units import Duration
 from cicely.core.values.refusal import shown
 from cicely.errors import UsageError
 from cicely.settings import JobSettings, after_of, job_options, rule_of
 from cicely.workflow.nodes import NONE, Call, Chain, Chord, Group, Node, Ref, with_options
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Awaited(Protocol[R_co]):
+    """A handle whose value is an `R_co`."""
+
+    def get(self, timeout: Duration | None = None, *, allow_blocking: bool = False) -> R_co:
+        """Wait for the value and return it."""
+
+
+class Composed(Protocol[R_co]):
+    """A canvas whose result is an `R_co`, for type checkers: of a group, the list."""
+
+    def delay(self, *args: Any, **kwargs: Any) -> Awaited[R_co]:
+        """Enqueue it and return the handle."""
 
 
 class NodeArgument:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cicely.connection import Connection, Way
@@ -20,6 +20,9 @@ from cicely.workflow.graph import GraphNode, graph_jobs, references_of
 from cicely.workflow.nodes import Call, Node, calls_of, check_size
 from cicely.workflow.outline import Outline, renamed
 from cicely.workflow.written import Written, written
+
+#: Is told how many jobs were sent so far, of how many (None: that is not known).
+OnProgress = Callable[[int, int | None], object]
 
 
 class CallMaker:
@@ -87,30 +90,36 @@ def _identity(value: Any, parents: tuple[str, ...]) -> Any:
     return ["results of", list(parents), value.part.value, repr(value.shape)]
 
 
-def deliver_node(connection: Connection, way: Way, node: Node) -> Outline:
+def deliver_node(
+    connection: Connection, way: Way, node: Node, on_progress: OnProgress | None = None
+) -> Outline:
     """Enqueue a canvas as one workflow; return its outline.
 
     Up to 1,000 jobs are stored all or none. More are stored in pages, and begin when all are.
     """
-    check_size(node)
+    total = check_size(node)
     maker = CallMaker(connection, way.values)
     for call in calls_of(node):
         maker.task(call.task)
         refuse_references(call)
     builder = Builder(maker, fresh_id)
     builder.name(node)
-    result = deliver(way, builder, builder.whole(node))
+    result = _deliver(_Sender(way, total, on_progress), builder, builder.whole(node))
     return renamed(result.outline, result.names)
 
 
-def deliver_flow(connection: Connection, ordered: list[GraphNode]) -> tuple[str, dict[str, Outline]]:
+def deliver_flow(
+    connection: Connection, ordered: list[GraphNode], on_progress: OnProgress | None = None
+) -> tuple[str, dict[str, Outline]]:
     """Enqueue a flow's nodes, which are in order; return its workflow's id and the nodes' outlines."""
+    total = check_size(*(node.node for node in ordered))
     maker = CallMaker(connection, connection.values)
     for node in ordered:
         for call in calls_of(node.node):
             maker.task(call.task)
     builder = Builder(maker, fresh_id, workflow=fresh_id())
-    names = deliver(connection, builder, graph_jobs(builder, ordered)).names
+    sender = _Sender(connection, total, on_progress)
+    names = _deliver(sender, builder, graph_jobs(builder, ordered)).names
     return builder.workflow, {key: renamed(outline, names) for key, outline in builder.outlines.items()}
 
 
@@ -121,18 +130,30 @@ def refuse_references(call: Call) -> None:
         raise UsageError(f"an argument of {call.task} is the node {name!r} of a flow: add this to the flow")
 
 
-def deliver(way: Way, builder: Builder, jobs: Jobs) -> Written:
+def _deliver(sender: _Sender, builder: Builder, jobs: Jobs) -> Written:
     """Enqueue the jobs of a workflow; what is held begins when all is written."""
-
-    def enqueue(page: Sequence[NewJob], edges: Sequence[Edge]) -> Sequence[Enqueued]:
-        answers = [_Answer(job.id) for job in page]
-        way.send_all(list(zip(page, answers, strict=True)), edges)
-        return [Enqueued(answer.id, fresh=True) for answer in answers]
-
-    result = written(jobs, enqueue)
+    result = written(jobs, sender.enqueue)
     if result.is_held:
-        way.publish(builder.workflow)
+        sender.way.publish(builder.workflow)
     return result
+
+
+class _Sender:
+    """Enqueues page after page, and says how far it is."""
+
+    def __init__(self, way: Way, total: int, on_progress: OnProgress | None) -> None:
+        self.way = way
+        self._total = total
+        self._on_progress = on_progress
+        self._sent = 0
+
+    def enqueue(self, page: Sequence[NewJob], edges: Sequence[Edge]) -> Sequence[Enqueued]:
+        answers = [_Answer(job.id) for job in page]
+        self.way.send_all(list(zip(page, answers, strict=True)), edges)
+        self._sent += len(page)
+        if self._on_progress is not None:
+            self._on_progress(self._sent, self._total)
+        return [Enqueued(answer.id, fresh=True) for answer in answers]
 
 
 class _Answer:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from cicely.canvas import Canvas
 from cicely.composing import NodeArgument, node_in
 from cicely.connection import Connection
-from cicely.dispatch import deliver_flow
-from cicely.errors import UsageError
-from cicely.groups import handle_of
+from cicely.core.job import Filter
+from cicely.core.states import State
+from cicely.core.units import Duration
+from cicely.dispatch import OnProgress, deliver_flow
+from cicely.errors import JobEnded, UsageError
+from cicely.groups import found_by, handle_of
+from cicely.handles import Job
 from cicely.orders import fresh_id
 from cicely.settings import rule_of
 from cicely.workflow.graph import GraphNode, in_order
 from cicely.workflow.nodes import Ref, calls_of, check_size
-from cicely.workflow.outline import Outline
+from cicely.workflow.outline import Outline, all_of
 from cicely.workflows import Workflow
 
 
@@ -27,6 +31,10 @@ class FlowNode(NodeArgument):
     def __repr__(self) -> str:
         """Name the node."""
         return f"<node {self.name}>"
+
+
+#: Ends that are no success. What was cancelled because of another node stands for that one's end.
+_UNWELL: Final = (State.FAILED, State.EXPIRED, State.CANCELLED)
 
 
 class FlowRun(Workflow):
@@ -44,6 +52,41 @@ class FlowRun(Workflow):
         if name not in self._outlines:
             raise KeyError(name)
         return handle_of(self._connection, self._outlines[name])
+
+    def get(self, timeout: Duration | None = None, *, allow_blocking: bool = False) -> Any:
+        """Wait for the result and return it: that of the nodes nothing comes after, a list of several.
+
+        Raises the first failure in the order of the nodes, also one behind which a node that comes
+        after any end succeeded. Else raises as `Job.get` does.
+        """
+        try:
+            value = super().get(timeout, allow_blocking=allow_blocking)
+        except JobEnded:
+            self._raise_first_failure()
+            raise
+        self._raise_first_failure()
+        return value
+
+    async def aget(self, timeout: Duration | None = None, *, allow_blocking: bool = False) -> Any:
+        """As `get`, for coroutines."""
+        import asyncio
+
+        try:
+            value = await super().aget(timeout, allow_blocking=allow_blocking)
+        except JobEnded:
+            await asyncio.to_thread(self._raise_first_failure)
+            raise
+        await asyncio.to_thread(self._raise_first_failure)
+        return value
+
+    def _raise_first_failure(self) -> None:
+        ids = {job_id: None for outline in self._outlines.values() for job_id in all_of(outline)}
+        where = Filter(workflow=self.id, states=_UNWELL)
+        unwell = {record.id: record for record in found_by(self._connection, where)}
+        for job_id in ids:
+            record = unwell.get(job_id)
+            if record is not None and record.cause not in ids:
+                Job[Any](self._connection, job_id).value_of(record)
 
 
 class Flow:
@@ -114,22 +157,23 @@ class Flow:
         in_order(self._nodes.values())
         check_size(*(node.node for node in self._nodes.values()))
 
-    def delay(self) -> FlowRun:
-        """Enqueue the flow and return its handle; its result is that of the nodes nothing comes after.
+    def delay(self, *, on_progress: OnProgress | None = None) -> FlowRun:
+        """Enqueue the flow and return its handle.
 
         Up to 1,000 jobs are stored all or none; more are written in pages, and none begins before all
-        are. Raises as `check` does, and as `Signature.delay`.
+        are; `on_progress` is told after each how many were sent, of how many. Raises as `check` does, and
+        as `Signature.delay`.
         """
         self.check()
         ordered = in_order(self._nodes.values())
-        workflow, outlines = deliver_flow(self._connection, ordered)
+        workflow, outlines = deliver_flow(self._connection, ordered, on_progress)
         return FlowRun(self._connection, workflow, outlines)
 
-    async def adelay(self) -> FlowRun:
-        """As `delay`, without blocking the event loop."""
+    async def adelay(self, *, on_progress: OnProgress | None = None) -> FlowRun:
+        """As `delay`, without blocking the event loop; `on_progress` is called in another thread."""
         import asyncio
 
-        return await asyncio.to_thread(self.delay)
+        return await asyncio.to_thread(self.delay, on_progress=on_progress)
 
 
 def _listed(value: Any) -> Iterable[Any]:

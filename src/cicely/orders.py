@@ -89,6 +89,7 @@ class Order:
             keep_failed_s=task_options.keep_failed_s,
             remember_s=task_options.remember_s if chosen_id else 0.0,
             flow=self._flow(queue.name, args, kwargs),
+            watched=task_options.events,
         )
 
     def _flow(self, queue: str, args: Args, kwargs: Kwargs) -> Flow | None:

@@ -36,7 +36,7 @@ from cicely.handles import Job
 from cicely.orders import Order, fresh_id
 from cicely.settings import job_options
 from cicely.tasks import Requests
-from cicely.upkeep.schedules import pause, resume, run, stored
+from cicely.upkeep.schedules import kept, pause, resume, run, stored
 from cicely.values import INLINE_BYTES
 from cicely.workflow.nodes import Call
 
@@ -147,8 +147,8 @@ class Schedules:
 
     def all(self) -> list[Schedule]:
         """Return those that the engine keeps and those that the code declares, by name."""
-        kept = {record.name for record in self._connection.call(lambda engine: engine.schedules())}
-        return [self.handle(name) for name in sorted(kept | self._declared.keys())]
+        names = {record.name for record in self._connection.call(kept)}
+        return [self.handle(name) for name in sorted(names | self._declared.keys())]
 
     def handle(self, name: str) -> Schedule:
         """Return the handle of a schedule."""
@@ -267,7 +267,7 @@ def by_hand_id(name: str) -> str:
 
 def unknown(engine: Engine, name: str) -> ConfigError:
     """Return the error for a schedule that the engine does not keep, with the nearest name."""
-    near = get_close_matches(name, [schedule.name for schedule in engine.schedules()], n=1)
+    near = get_close_matches(name, [schedule.name for schedule in kept(engine)], n=1)
     hint = f"; did you mean {near[0]}?" if near else f"; {_A_WORKER_DECLARES}"
     return ConfigError(f"the engine keeps no schedule {name}{hint}")
 

@@ -17,7 +17,7 @@ from cicely.core.job import DAY_S, DEFAULT_PRIORITY
 from cicely.core.needs import Breaker, Cost, Key, Needs, needs_of
 from cicely.core.retry import Retry
 from cicely.core.states import State
-from cicely.core.task import Limits, TaskOptions
+from cicely.core.task import Limits, Task, TaskOptions
 from cicely.core.units import Duration, Size, duration_s, size_bytes
 from cicely.errors import ConfigError
 
@@ -53,7 +53,11 @@ class NeedSettings(LimitSettings, total=False):
 
 
 class TaskSettings(NeedSettings, total=False):
-    """The options of `@app.task`. `failures` says what kinds of failures its errors are."""
+    """The options of `@app.task`. `failures` says what kinds of failures its errors are.
+
+    `events`: each start and success is told as an event, not only what went wrong and what took a second.
+    `log_fields` are parameters whose values stand on each of its log lines.
+    """
 
     name: str
     queue: str
@@ -68,6 +72,8 @@ class TaskSettings(NeedSettings, total=False):
     remember_ids: Duration
     raises: type[BaseException] | tuple[type[BaseException], ...]
     traceback_locals: bool
+    events: bool
+    log_fields: Sequence[str]
     failures: Mapping[type[BaseException], str]
 
 
@@ -132,6 +138,8 @@ def task_options(given: TaskSettings, *, bind: bool) -> TaskOptions:
         remember_s=duration_s(given.get("remember_ids", 90 * DAY_S), name="remember_ids"),
         raises=_error_types(given.get("raises", ())),
         traceback_locals=_flag(given.get("traceback_locals", False), "traceback_locals"),
+        events=_flag(given.get("events", False), "events"),
+        log_fields=log_fields_of(given.get("log_fields", ())),
         bind=_flag(bind, "bind"),
         needs=needs_of(given),
         failures=table_of(given.get("failures", {})),
@@ -248,6 +256,29 @@ def tags_of(value: Iterable[str]) -> tuple[str, ...]:
     if not isinstance(value, Iterable):
         raise ConfigError(f'tags={value!r}: a list of texts, as in tags=["eu", "nightly"]')
     return tuple(dict.fromkeys(_name(tag, "tags") for tag in value))
+
+
+def log_fields_of(value: object) -> tuple[str, ...]:
+    """Return names of parameters, or raise ConfigError."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ConfigError(f'log_fields={value!r}: a list of parameters, as in log_fields=["eval_id"]')
+    for one in value:
+        if not isinstance(one, str) or not one.isidentifier():
+            raise ConfigError(f"log_fields: {one!r} is no name of a parameter")
+    return tuple(dict.fromkeys(value))
+
+
+def refuse_unknown_fields(task: Task) -> None:
+    """Raise ConfigError where `log_fields` names what is no parameter of the task's function."""
+    parameters = task.signature.parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for field in task.options.log_fields:
+        if field not in parameters:
+            there = ", ".join(parameters) or "none"
+            raise ConfigError(
+                f"log_fields of {task.name}: it has no parameter {field!r}; its parameters: {there}"
+            )
 
 
 def _name(value: object, option: str) -> str:

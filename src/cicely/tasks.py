@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import update_wrapper
 from itertools import islice
 from typing import (
@@ -20,12 +20,14 @@ from typing import (
 )
 
 from cicely.canvas import Signature, group
+from cicely.composing import Composed
 from cicely.connection import Connection, Way
 from cicely.core import task as core
 from cicely.core.identity import Stable
 from cicely.core.job import NewJob
 from cicely.core.retry import RetryLater
 from cicely.core.units import Duration, duration_s
+from cicely.dispatch import OnProgress
 from cicely.errors import NotStorable, UsageError
 from cicely.handles import Job
 from cicely.iteration import MAP, STARMAP, name_for, settings_for
@@ -80,11 +82,14 @@ class Requests(Generic[P, R]):
             )
         return await asyncio.to_thread(self.delay, *args, **kwargs)
 
-    def delay_many(self, rows: Iterable[Row], *, ids: Ids | None = None) -> list[Job[R]]:
+    def delay_many(
+        self, rows: Iterable[Row], *, ids: Ids | None = None, on_progress: OnProgress | None = None
+    ) -> list[Job[R]]:
         """Enqueue a job per row, a tuple of arguments, in pages; return the handles in order.
 
         Each page is enqueued whole or not at all. With `ids`, `stable("v1")` or a function of the
-        row, the call can be repeated after any failure: it adds what is missing.
+        row, the call can be repeated after any failure: it adds what is missing. `on_progress` is told
+        after each page how many jobs were sent, of how many (None where the rows have no length).
         """
         if not _COMPOSED.isdisjoint(self._given):
             raise UsageError("delay_many takes no link= and no after=: write group(task.s(...) for ...)")
@@ -94,6 +99,7 @@ class Requests(Generic[P, R]):
             )
         if ids is not None and not isinstance(ids, Stable) and not callable(ids):
             raise TypeError(f'ids={ids!r}: a function of the row, or stable("v1")')
+        total = len(rows) if isinstance(rows, Sized) else None
         numbered = enumerate(rows)
         jobs: list[Job[R]] = []
         while page := list(islice(numbered, PAGE)):
@@ -101,6 +107,8 @@ class Requests(Generic[P, R]):
             entries = [self._entry(number, row, ids, values=way.values) for number, row in page]
             way.send_all(entries)
             jobs += [job for _, job in entries]
+            if on_progress is not None:
+                on_progress(len(jobs), total)
         return jobs
 
     def _entry(self, number: int, row: Row, ids: Ids | None, *, values: Values) -> tuple[NewJob, Job[R]]:
@@ -272,6 +280,17 @@ class AsyncTask(_Registered[P, R]):
         return cast("Coroutine[Any, Any, R]", function(*_owner_of(self._task), *args, **kwargs))
 
 
+class ComposedTask(_Registered[P, R]):
+    """As a type checker sees a task whose function returns a canvas: `R` is what the canvas comes to.
+
+    When it runs it is a Task, or an AsyncTask.
+    """
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Call the function, here and now; it returns the canvas, a coroutine function awaits it."""
+        raise NotImplementedError
+
+
 def _owner_of(task: core.Task) -> Iterator[object]:
     return iter((task.owner,) if task.options.bind else ())
 
@@ -289,7 +308,11 @@ class Decorator(Protocol):
     """Makes a task of a function."""
 
     @overload
-    def __call__(  # type: ignore[overload-overlap]  # a coroutine function is the narrower case
+    def __call__(  # type: ignore[overload-overlap]  # the narrower cases come first
+        self, function: Callable[P, Composed[R]] | Callable[P, Coroutine[Any, Any, Composed[R]]], /
+    ) -> ComposedTask[P, R]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
         self, function: Callable[P, Coroutine[Any, Any, R]], /
     ) -> AsyncTask[P, R]: ...
     @overload
@@ -299,6 +322,13 @@ class Decorator(Protocol):
 class BoundDecorator(Protocol):
     """Makes a task of a function whose first parameter is the task."""
 
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self,
+        function: Callable[Concatenate[Any, P], Composed[R]]
+        | Callable[Concatenate[Any, P], Coroutine[Any, Any, Composed[R]]],
+        /,
+    ) -> ComposedTask[P, R]: ...
     @overload
     def __call__(  # type: ignore[overload-overlap]
         self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /

@@ -70,10 +70,12 @@ class Ends(Protocol):
 class Store:
     """A folder that `fsspec` can reach: one folder per job in it, one file per value.
 
-    Cicely never deletes there; the folder's owner does.
+    Cicely never deletes there; the folder's owner does. Raises ConfigError for what is no text.
     """
 
     def __init__(self, url: str, *, option: str) -> None:
+        if not isinstance(url, str):
+            raise ConfigError(f'{option}={url!r}: the URL of a folder as text, as in "s3://bucket/{option}"')
         self.url = url
         self._option = option
         self._opened: tuple[int, Any, str] = (0, None, "")

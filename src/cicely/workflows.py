@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from cicely.connection import Connection
+from cicely.core.edge import ParentEnd, Role
 from cicely.core.job import Filter
 from cicely.core.job import Job as Record
+from cicely.core.states import State
 from cicely.core.units import Duration, duration_s
 from cicely.errors import JobNotFound
-from cicely.groups import GroupJob, found_by, revive_all, steer_all
+from cicely.groups import GroupJob, found_by, records_of, revive_all, steer_all
 from cicely.handles import Job
 from cicely.waiting import ends_in_order, refuse_inside_a_job
 from cicely.workflow.outline import end_label
@@ -37,8 +40,11 @@ class Workflow:
 
     @property
     def progress(self) -> WorkflowProgress:
-        """How many of its jobs have ended, of how many, and how many are in each state."""
-        return progress_of(record.state for record in self._records())
+        """How many of its jobs have ended, of how many, and how many are in each state.
+
+        Counts the jobs of workflows that its jobs called or went on as; so the total may grow.
+        """
+        return progress_of(record.state for record in self._all_records())
 
     def get(self, timeout: Duration | None = None, *, allow_blocking: bool = False) -> Any:
         """Wait for its result and return it: the last job's, or the list of those it ends with.
@@ -55,14 +61,20 @@ class Workflow:
         return await result.aget(timeout, allow_blocking=allow_blocking)
 
     def wait(self, timeout: Duration | None = None, *, allow_blocking: bool = False) -> WorkflowProgress:
-        """Wait until every job has ended, also those beside the result. Raises TimeoutError."""
+        """Wait until every job that `progress` counts has ended, also those beside the result.
+
+        Raises TimeoutError.
+        """
         if not allow_blocking:
             refuse_inside_a_job(self.id)
         timeout_s = None if timeout is None else duration_s(timeout, name="timeout")
-        ids = [record.id for record in self._records()]
-        return progress_of(
-            record.state for record in ends_in_order(self._connection, ids, timeout_s=timeout_s)
-        )
+        give_up_at = None if timeout_s is None else time.monotonic() + timeout_s
+        ended: dict[str, State] = {}
+        while ids := [record.id for record in self._all_records() if record.id not in ended]:
+            left_s = None if give_up_at is None else max(0.0, give_up_at - time.monotonic())
+            for record in ends_in_order(self._connection, ids, timeout_s=left_s):
+                ended[record.id] = record.state
+        return progress_of(ended.values())
 
     def cancel(self, reason: str = "") -> int:
         """Cancel all that has not ended; return how many jobs were."""
@@ -91,6 +103,34 @@ class Workflow:
 
     def _records(self) -> Iterator[Record]:
         return found_by(self._connection, Filter(workflow=self.id))
+
+    def _all_records(self) -> Iterator[Record]:
+        """Yield its jobs, and those of the workflows that they called or went on as."""
+        seen = {self.id}
+        waiting = [self.id]
+        while waiting:
+            for record in found_by(self._connection, Filter(workflow=waiting.pop())):
+                yield record
+                called = self._called_by(record) - seen
+                seen |= called
+                waiting += called
+
+    def _called_by(self, record: Record) -> set[str]:
+        """Return the workflows that a job called or went on as."""
+        # Most jobs are claimed once: only one that let go of its slot waits after a claim, or has two.
+        if record.fence < (1 if record.state is State.WAITING else 2):
+            return set()
+        called = [end.id for end in self._parents_of(record.id) if end.role is Role.CALL]
+        return {one.workflow for one in records_of(self._connection, called) if one.workflow}
+
+    def _parents_of(self, job_id: str) -> Iterator[ParentEnd]:
+        after = 0
+        while page := self._parents_page(job_id, after):
+            yield from page
+            after += len(page)
+
+    def _parents_page(self, job_id: str, after: int) -> list[ParentEnd]:
+        return self._connection.call(lambda engine: engine.parents(job_id, after=after))
 
 
 def workflow_of(connection: Connection, an_id: str) -> Workflow:

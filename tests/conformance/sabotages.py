@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from cicely.core.edge import Fate
-from cicely.core.job import NewJob, Tallies
+from cicely.core.event import EventFilter, EventPage
+from cicely.core.job import Claim, NewJob, Tallies
 from cicely.core.outcome import Again, Await, Finish, Outcome, Step, Succeeded
+from cicely.core.rollup import Count, Word
 from cicely.core.states import State
 from cicely.engines.contract import (
     Ask,
@@ -23,6 +25,7 @@ from cicely.engines.contract import (
     Verdict,
 )
 from cicely.engines.memory import Member, MemoryEngine, Row
+from cicely.engines.memory.record import Record
 from cicely.engines.memory.rows import Link
 
 
@@ -244,5 +247,50 @@ class OverwritesSteps(MemoryEngine):
 
 
 class TicksTwice(MemoryEngine):
-    def tick(self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob]) -> bool:
-        return super().tick(self._schedules.get(seen.name, seen), then, jobs)
+    def tick(
+        self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob], counts: Sequence[Count] = ()
+    ) -> bool:
+        return super().tick(self._schedules.get(seen.name, seen), then, jobs, counts)
+
+
+class CountsWhatWasKnown(MemoryEngine):
+    """An outcome that is repeated is counted again."""
+
+    def _settle_one(self, outcome: Outcome) -> Verdict:
+        verdict = super()._settle_one(outcome)
+        if verdict is Verdict.ALREADY:
+            self._record.count(Word.SUCCEEDED)
+        return verdict
+
+
+class CountsClaimsThatCameBack(MemoryEngine):
+    """A claim that nobody started counts as an attempt."""
+
+    def _release(self, row: Row, reason: str) -> None:
+        self._record.count(Word.RETURNED, name=row.new.task)
+        super()._release(row, reason)
+
+
+class ForgetsWhatFollows(MemoryEngine):
+    """The ends that another's end brings are not counted."""
+
+    def _cancel_behind(self, row: Row, link: Link) -> Iterator[Row]:
+        record, self._record = self._record, Record(self._now)
+        yield from super()._cancel_behind(row, link)
+        self._record = record
+
+
+class TellsOfStartsAgain(MemoryEngine):
+    """A repeated claim is told as another start."""
+
+    def _claim_of(self, row: Row) -> Claim:
+        self._record.started(row)
+        return super()._claim_of(row)
+
+
+class SkipsEvents(MemoryEngine):
+    """A page's cursor lies one event too far."""
+
+    def history(self, where: EventFilter, *, limit: int = 100, cursor: str | None = None) -> EventPage:
+        page = super().history(where, limit=limit, cursor=cursor)
+        return msgspec.structs.replace(page, cursor=str(int(page.cursor) + 1))

@@ -53,6 +53,11 @@ NOTICED_BY = {
     s.HandsAnEventOutTwice: "suspending",
     s.OverwritesSteps: "suspending",
     s.TicksTwice: "schedules",
+    s.CountsWhatWasKnown: "rollups",
+    s.CountsClaimsThatCameBack: "rollups",
+    s.ForgetsWhatFollows: "rollups",
+    s.TellsOfStartsAgain: "events",
+    s.SkipsEvents: "events",
 }
 
 #: Rare in random sequences, or not looked at by them: these are left to the promises.
@@ -65,6 +70,7 @@ RARE = {
     s.TicksTwice,
     s.HandsAnEventOutTwice,
     s.OverwritesSteps,
+    s.SkipsEvents,
 }
 COMMON = [bug for bug in NOTICED_BY if bug not in RARE]
 

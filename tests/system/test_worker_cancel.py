@@ -10,24 +10,29 @@ from bounds import LENIENCY
 from cicely.errors import JobCancelled
 from cicely.testing.fleet import are_gone, known
 
+MANY = 100
+
 
 @pytest.mark.parametrize("task", ["naps_in_steps", "naps_async"])
-def test_a_running_job_is_cancelled_within_a_second(site, task):
-    site.start(processes=2, threads=5)
-    jobs = [getattr(site.jobs, task).delay(60.0) for _ in range(10)]
+def test_of_a_hundred_running_jobs_all_but_one_are_cancelled_within_a_second(site, task):
+    site.start(processes=2, threads=MANY // 2)
+    jobs = [getattr(site.jobs, task).delay(60.0) for _ in range(MANY)]
     for job in jobs:
         site.await_start(job)
 
-    spans = []
-    for job in jobs:
-        since = time.monotonic()
-        job.cancel()
-        with pytest.raises(JobCancelled):
-            job.get(timeout=20)
-        spans.append(time.monotonic() - since)
+    spans = sorted(_cancelled_in_s(job) for job in jobs)
 
-    assert max(spans) < LENIENCY * 1.0
+    assert spans[-2] < LENIENCY * 1.0
     assert set(site.states(jobs)) == {"cancelled"}
+
+
+def _cancelled_in_s(job) -> float:
+    """Cancel a job, and return how long it took until it had ended."""
+    since = time.monotonic()
+    job.cancel()
+    with pytest.raises(JobCancelled):
+        job.get(timeout=20)
+    return time.monotonic() - since
 
 
 def test_a_job_that_cannot_be_interrupted_is_killed_after_the_grace(site):

@@ -4,6 +4,7 @@ from collections.abc import Coroutine
 from typing import Any, assert_type
 
 from cicely import (
+    Canvas,
     Cicely,
     FlowNode,
     FlowRun,
@@ -47,6 +48,26 @@ def bound(self: Task[..., Any], x: int) -> str:
     return f"{self.name} {x}"
 
 
+@app.task
+def goes_on(x: int) -> Signature[list[str]]:
+    return bare.s(x)
+
+
+@app.task(queue="q")
+def goes_on_as_a_chain(x: int) -> chain[Job[dict[str, float]]]:
+    return bare.s(x) | with_options.s()
+
+
+@app.task(bind=True)
+def goes_on_as_a_group(self: object, x: int) -> group[dict[str, float]]:
+    return group(with_options.s(x) for _ in range(2))
+
+
+@app.task
+async def goes_on_later(x: int) -> Canvas[Job[bytes]]:
+    return coroutine.s(x)
+
+
 def plain(x: int) -> float:
     return float(x)
 
@@ -68,6 +89,12 @@ assert_type(coroutine_with_options.delay(1).get(), bytes)
 
 assert_type(bound(1), str)
 assert_type(bound.delay(1).get(), str)
+
+assert_type(goes_on.delay(1).get(), list[str])
+assert_type(goes_on_as_a_chain.delay(1).get(), dict[str, float])
+assert_type(goes_on_as_a_group.delay(1).get(), list[dict[str, float]])
+assert_type(goes_on_later.delay(1).get(), bytes)
+assert_type(group(goes_on.s(1), goes_on.s(2)).delay().get(), list[list[str]])
 
 assert_type(app.enqueue(plain, 1).get(), float)
 

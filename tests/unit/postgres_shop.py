@@ -18,16 +18,6 @@ from cicely.testing.postgres_server import DATABASE, USER, PostgresServer
 AT_ONCE_S = 0.9
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.destroy()
-
-
 @pytest.fixture
 def app(server: PostgresServer, request: pytest.FixtureRequest) -> Iterator[Cicely]:
     schema = f"s{abs(hash(request.node.name)) % 10**12}"

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 import pytest
 
@@ -31,23 +32,10 @@ from cicely.errors import UnknownQueue
 from cicely.patience import patiently
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.at = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.at
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
 @pytest.fixture
 def app(clock) -> Iterator[Cicely]:
     app = Cicely("tests")
-    app.use(MemoryEngine(now=clock))
+    app.use(MemoryEngine(now=clock.now))
     yield app
     app.close()
 
@@ -250,6 +238,13 @@ def test_info_can_be_written_as_json(app):
 
 
 # --- searching and steering -----------------------------------------------------------------------
+@pytest.mark.parametrize("value", ["1h", "yesterday", True, float("nan"), datetime(2030, 1, 1)])
+@pytest.mark.parametrize("option", ["since", "until"])
+def test_a_time_that_cannot_be_read_is_refused_with_one_that_can(app, option, value):
+    with pytest.raises(ConfigError, match=rf"^{option}=.*: a datetime with a time zone, .* or Unix seconds$"):
+        list(app.jobs(**{option: value}))
+
+
 def test_jobs_are_found_by_state_task_queue_tag_and_time(app, clock):
     app.queue("other")
     one = app.task(name="one", tags=["x"])(lambda: None)

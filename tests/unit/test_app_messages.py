@@ -16,26 +16,31 @@ import pytest
 
 from cicely import Cicely, ConfigError, NotStorable, QueueBackend
 from cicely.core.job import Kind, NewJob
-from cicely.engines.memory import MemoryEngine
+from cicely.testing.clock import VirtualClock
+from cicely.testing.conformance import Harness
+from cicely.testing.conformance.embedded import MemoryHarness, SqliteHarness
+from cicely.testing.conformance.postgres import PostgresHarness
+from conformance.redis_harness import RedisHarness
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.at = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.at
+@pytest.fixture(
+    params=[MemoryHarness, SqliteHarness, RedisHarness, PostgresHarness], ids=lambda harness: harness.name
+)
+def home(request) -> Iterator[Harness]:
+    home = request.param()
+    yield home
+    home.destroy()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock(home) -> VirtualClock:
+    return home.clock
 
 
 @pytest.fixture
-def app(clock) -> Iterator[Cicely]:
+def app(home) -> Iterator[Cicely]:
     app = Cicely("tests")
-    app.use(MemoryEngine(now=clock))
+    app.use(home.engine())
     yield app
     app.close()
 

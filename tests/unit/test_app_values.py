@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -144,3 +145,10 @@ def test_a_folder_of_one_machine_is_refused_beside_a_server(url, folder):
 
 def test_a_bucket_may_stand_beside_a_server():
     Cicely("bucket", "redis://nobody/0", blobs="s3://bucket/x").values(MemoryEngine())
+
+
+@pytest.mark.parametrize("option", ["results", "blobs"])
+@pytest.mark.parametrize("value", [5, True, b"file:///values", Path("values")])
+def test_a_folder_for_values_that_is_no_text_is_refused_at_once(option, value):
+    with pytest.raises(ConfigError, match=rf"^{option}=.*: the URL of a folder as text, as in "):
+        Cicely("tests", **{option: value})

@@ -10,7 +10,7 @@ from cicely.core.values.inputs import OPEN, Inputs, Part
 from cicely.errors import UsageError
 from cicely.workflow.build import Builder
 from cicely.workflow.nodes import Call, Chain, Chord, Group, chained, check_size, joined, with_arguments
-from cicely.workflow.outline import Many, Trail, body_of, is_closed
+from cicely.workflow.outline import Many, Trail, edge_behind, is_closed
 from cicely.workflow.pages import PAGE_JOBS, pages_of
 from cicely.workflow.written import Remembering
 
@@ -184,7 +184,7 @@ def test_every_job_names_its_workflow_and_its_group():
     assert {job.workflow for job in built.jobs.values()} == {"w"}
     assert built.group("a") == built.group("b")
     assert built.group("c") == "end:w"
-    assert built.task(body_of(built.group("a"))[0]) == "c"
+    assert built.task(edge_behind("a", built.group("a")).child) == "c"
 
 
 def test_a_group_that_several_jobs_come_after_takes_no_more():

@@ -13,6 +13,7 @@ from cicely.engines.contract import Ask, Demand, Session
 from cicely.engines.memory import MemoryEngine
 from cicely.worker.attempt import arguments
 from cicely.worker.inputs import Uncalled, called_value, count_calls, parents_of, resolved_claim
+from cicely.workflow.dynamic import MAX_CALLED
 
 
 class Site:
@@ -162,6 +163,38 @@ def test_the_failure_of_what_was_called_is_known_by_its_job(site):
     assert claim.job_id == job.id
     with pytest.raises(Uncalled, match=f"job {failing.job_id}, which this one called"):
         called_value(site.called[job.id], claim, site.values)
+
+
+@pytest.mark.parametrize("count", [3, MAX_CALLED + 1])
+def test_a_job_that_goes_on_as_a_group_waits_for_all_of_it_also_when_one_fails(site, count):
+    site.returned = group([site.fail.s(), *(site.same.s(n) for n in range(1, count))])
+    job = site.start.delay()
+    site.run_one(site.claim())
+    failing = site.claim()
+    site.run_one(failing)
+    for _ in range(count - 2):
+        site.run_one(site.claim())
+    before_the_last = job.state
+
+    site.run_one(site.claim())
+
+    assert (before_the_last, job.state) == ("waiting", "ready")
+    with pytest.raises(Uncalled, match=f"job {failing.job_id}, which this one called"):
+        called_value(site.called[job.id], site.claim(), site.values)
+
+
+def test_what_is_added_to_a_large_group_is_waited_for_as_its_members_are(site):
+    site.returned = group(site.same.s(n) for n in range(MAX_CALLED + 1))
+    job = site.start.delay()
+    site.run_one(site.claim())
+    member = site.claim()
+    site.additions(member).added(site.fail.s(), number=0)
+    site.additions(member).added(site.same.s("added"), number=1)
+    site.run_one(member)
+
+    states = [(site.run_one(site.claim()), job.state)[1] for _ in range(MAX_CALLED + 2)]
+
+    assert states == ["waiting"] * (MAX_CALLED + 1) + ["ready"]
 
 
 def test_a_second_call_is_told_from_the_first(site):

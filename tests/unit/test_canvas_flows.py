@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from cicely import Cicely, JobCancelled, JobFailed, NotStorable, UsageError, group
@@ -109,6 +111,42 @@ def test_a_finaliser_runs_whatever_happens(plant):
         run[broken].get()
     with pytest.raises(JobCancelled):
         run[after].get()
+
+
+def test_a_failure_is_raised_although_a_finaliser_after_it_succeeded(plant):
+    flow = plant.app.flow()
+    broken = flow.add(plant.fail.s() | plant.do.s("never"))
+    flow.add(plant.do.s("after", broken), name="after")
+    flow.add(plant.do.s("release"), after="after", on="done")
+
+    run = flow.delay()
+    plant.world.run()
+
+    with pytest.raises(JobFailed, match="no power"):
+        run.get()
+    with pytest.raises(JobFailed, match="no power"):
+        asyncio.run(run.aget())
+
+
+def test_a_cancellation_by_hand_is_raised_although_a_finaliser_after_it_succeeded(plant):
+    flow = plant.app.flow()
+    first = flow.add(plant.do.s("first"))
+    flow.add(plant.do.s("release"), after=first, on="done")
+    run = flow.delay()
+
+    run[first].cancel("not today")
+
+    with pytest.raises(JobCancelled, match="not today"):
+        run.get()
+
+
+def test_where_nothing_failed_what_waits_for_a_failure_is_no_failure(plant):
+    flow = plant.app.flow()
+    good = flow.add(plant.do.s("good"))
+    told = flow.add(plant.tell.s(), after=good, on="failure")
+    flow.add(plant.do.s("after it", told))
+
+    assert flow.delay().get() == ["good"]
 
 
 def test_what_comes_after_a_failure_is_told_of_it_and_is_no_result(plant):

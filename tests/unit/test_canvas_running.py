@@ -19,6 +19,7 @@ from cicely import (
     UsageError,
     chain,
     chord,
+    current,
     group,
     stable,
 )
@@ -371,6 +372,54 @@ def test_a_retry_in_a_chain_is_no_failure_of_it(shop):
 
 
 # --- handles ------------------------------------------------------------------------------------
+
+
+def test_the_jobs_of_a_workflow_that_a_job_goes_on_as_are_counted_with_those_of_its_own(shop):
+    @shop.app.task(name="inner")
+    def inner():
+        return group(shop.same.s(1), shop.same.s(2) | shop.same.s().set(countdown=60))
+
+    @shop.app.task(name="outer")
+    def outer():
+        return current().call(inner.s() | shop.same.s())
+
+    job = (shop.same.si(0) | outer.si() | shop.same.s()).delay()
+    workflow = shop.app.workflow(job.id)
+    before = workflow.progress
+    shop.world.run()
+    during = workflow.progress
+    shop.world.advance(60)
+
+    assert (before.done, before.total) == (0, 3)
+    assert (during.done, during.total) == (3, 8)
+    assert during.states == {State.SUCCEEDED: 3, State.SCHEDULED: 1, State.WAITING: 4}
+    assert (workflow.progress.done, workflow.progress.total) == (8, 8)
+    assert workflow.wait(timeout=0) == workflow.progress
+
+
+def test_a_long_send_tells_how_far_it_is(shop):
+    told = []
+
+    def tell(sent, total):
+        told.append((sent, total))
+
+    flow = shop.app.flow()
+    for number in range(1_500):
+        flow.add(shop.same.s(number))
+
+    group(shop.same.s(number) for number in range(2_500)).apply_async(on_progress=tell)
+    flow.delay(on_progress=tell)
+    shop.same.delay_many(((number,) for number in range(600)), on_progress=tell)
+    shop.same.delay_many([(1,), (2,)], on_progress=tell)
+    shop.same.s(1).apply_async(on_progress=tell)
+
+    assert told == [
+        *[(1_000, 2_500), (2_000, 2_500), (2_500, 2_500)],
+        *[(1_000, 1_500), (1_500, 1_500)],
+        *[(500, None), (600, None)],
+        (2, 2),
+        (1, 1),
+    ]
 
 
 def test_a_group_tells_its_progress(shop):

@@ -1,7 +1,6 @@
 """The tables have a version: older ones are brought forward, newer ones left alone."""
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -51,16 +50,6 @@ UNION ALL
 SELECT relname, array_to_string(reloptions, ' '), relkind::text, relpersistence::text, '', '' FROM pg_class
 WHERE relnamespace = %(schema)s::regnamespace AND relkind IN ('r', 'p')
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.destroy()
 
 
 @pytest.fixture

@@ -18,16 +18,6 @@ from cicely.testing.postgres_server import PostgresServer
 PAGE = 250
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.destroy()
-
-
 @pytest.fixture
 def engine(server: PostgresServer) -> Iterator[PostgresEngine]:
     engine = PostgresEngine(f"{server.url}?schema=s{os.urandom(6).hex()}")

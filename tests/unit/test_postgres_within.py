@@ -15,7 +15,6 @@ from postgres_shop import (
     engine,
     joined,
     once_of,
-    server,
     ship_of,
     stored,
     taken,
@@ -33,7 +32,7 @@ from cicely.engines.postgres.statements import statements
 from cicely.errors import EngineError, Unsupported, UsageError
 from cicely.testing.conformance.bench import demand
 
-__all__ = ["app", "connection", "engine", "server"]
+__all__ = ["app", "connection", "engine"]
 
 
 # --- psycopg ----------------------------------------------------------------------------------

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from postgres_shop import AT_ONCE_S, Bell, app, connection, engine, server, ship_of, stored, wrapper
+from postgres_shop import AT_ONCE_S, Bell, app, connection, engine, ship_of, stored, wrapper
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from cicely import Cicely
 from cicely.errors import UsageError
 
-__all__ = ["app", "connection", "engine", "server", "wrapper"]
+__all__ = ["app", "connection", "engine", "wrapper"]
 
 
 # --- SQLAlchemy -------------------------------------------------------------------------------

@@ -37,16 +37,6 @@ ROUNDS = 4
 MANY = 700
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.destroy()
-
-
 @pytest.fixture
 def place(server: PostgresServer) -> str:
     return f"{server.url}?schema=s{os.urandom(6).hex()}"

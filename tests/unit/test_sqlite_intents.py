@@ -2,27 +2,33 @@
 
 import os
 import re
-from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
+from sqlite_bench import engine, noting, rows
 
 from cicely.core.edge import Edge, Rule
-from cicely.core.job import Claim, Kind, NewJob
+from cicely.core.job import Claim
 from cicely.core.outcome import Await, Failed, Step, Succeeded, Suspended
 from cicely.core.states import State
-from cicely.engines.contract import Ask, Demand, Save, Session, Verdict
+from cicely.engines.contract import Intake, Save, Settled, Verdict
 from cicely.engines.sqlite import agenda, cascade, deciding
 from cicely.engines.sqlite.engine import SqliteEngine
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import Transaction
+from cicely.testing.conformance.bench import counts, demand, job, take
 from cicely.testing.conformance.embedded import SqliteHarness
 from cicely.testing.machine import check_random_verbs
 
+__all__ = ["engine"]
+
 
 class PagingEngine(SqliteEngine):
-    """After each call, carries out what was written down, in the smallest pages."""
+    """After each move, carries out what was written down, in the smallest pages.
+
+    What is more than a page comes after the call that wrote it down. So a call that does one thing after
+    another is several calls here; else the second would come before what follows from the first.
+    """
 
     def _write(self, verb, work):
         try:
@@ -34,6 +40,18 @@ class PagingEngine(SqliteEngine):
                 super()._write("sweep", cascade.carry_on)
             else:
                 raise AssertionError("10,000 pages were not enough")
+
+    def steer(self, move, job_ids, *, reason=""):
+        steer = super().steer
+        return [moved for one in dict.fromkeys(job_ids) for moved in steer(move, [one], reason=reason)]
+
+    def settle(self, session_id, outcomes, demand=None):
+        settle = super().settle
+        if demand is not None and session_id not in {record.session.id for record in self.sessions()}:
+            return settle(session_id, outcomes, demand)
+        verdicts = [settle(session_id, [one]).verdicts[0] for one in outcomes]
+        intake = Intake() if demand is None else self.claim(session_id, demand)
+        return Settled(tuple(verdicts), intake)
 
 
 class PagingHarness(SqliteHarness):
@@ -59,49 +77,12 @@ def test_in_pages_random_verbs_come_to_the_same_end(monkeypatch, per_call):
 MANY = 900
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.at = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.at
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def engine(tmp_path: Path, clock: Clock) -> Iterator[SqliteEngine]:
-    engine = SqliteEngine(str(tmp_path / "jobs.db"), durability="none", now=clock)
-    engine.join(Session(id="s", worker="s", tasks=frozenset({"work"})))
-    yield engine
-    engine.close()
-
-
-def _job(job_id: str, **options) -> NewJob:
-    return NewJob(id=job_id, **{"task": "work", "kind": Kind.SYNC, "queue": "main", **options})
-
-
-def _take(engine: SqliteEngine, count: int = 1) -> tuple[Claim, ...]:
-    return engine.claim("s", Demand(os.urandom(8), ("main",), (Ask((Kind.SYNC,), count),))).claims
-
-
-def _counts(engine: SqliteEngine) -> dict[State, int]:
-    return dict(engine.queues()[0].counts)
-
-
-def _rows(engine: SqliteEngine, statement: str) -> list[tuple]:
-    return engine._opened().read(lambda txn: txn.rows(statement))
-
-
 def _fan_out(engine: SqliteEngine, **options) -> Claim:
     """A running job, and many that come after it."""
     names = [f"n{n}" for n in range(MANY)]
-    engine.enqueue([_job("a", **options)])
-    [claim] = _take(engine)
-    engine.enqueue([_job(name, **options) for name in names], [Edge("a", name) for name in names])
+    engine.enqueue([job(id="a", **options)])
+    [claim] = take(engine)
+    engine.enqueue([job(id=name, **options) for name in names], [Edge("a", name) for name in names])
     return claim
 
 
@@ -109,23 +90,44 @@ def test_one_call_touches_a_bounded_number_of_jobs(engine):
     claim = _fan_out(engine)
 
     engine.settle("s", [Failed(claim.token, "error", b"why")])
-    seen = [_counts(engine)[State.CANCELLED]]
+    seen = [counts(engine)[State.CANCELLED]]
     while engine.sweep(100).more:
-        seen.append(_counts(engine)[State.CANCELLED])
+        seen.append(counts(engine)[State.CANCELLED])
 
     assert seen[0] == agenda.PER_CALL
     assert max(b - a for a, b in pairwise(seen)) <= 100
-    assert _counts(engine) == {State.FAILED: 1, State.CANCELLED: MANY}
+    assert counts(engine) == {State.FAILED: 1, State.CANCELLED: MANY}
 
 
 def test_the_same_callers_next_calls_carry_on(engine):
     claim = _fan_out(engine)
     engine.settle("s", [Succeeded(claim.token)])
 
-    left = [_rows(engine, "SELECT count(*) FROM node WHERE waits")[0][0] for _ in range(9) if _take(engine)]
+    left = [rows(engine, "SELECT count(*) FROM node WHERE waits")[0][0] for _ in range(9) if take(engine)]
 
     assert left[:3] == [MANY - 2 * agenda.PER_CALL, MANY - 3 * agenda.PER_CALL, 0]
-    assert _rows(engine, "SELECT count(*) FROM intent") == [(0,)]
+    assert rows(engine, "SELECT count(*) FROM intent") == [(0,)]
+
+
+def test_what_is_written_down_comes_after_the_rest_of_its_call(engine):
+    claim = _fan_out(engine)
+
+    settled = engine.settle("s", [Succeeded(claim.token)], demand(MANY))
+
+    assert len(settled.intake.claims) == agenda.PER_CALL
+
+
+def test_a_job_is_moved_by_hand_that_what_is_written_down_has_not_reached(engine):
+    names = [f"n{n}" for n in range(MANY)]
+    engine.enqueue([job(id="a"), *(job(id=name) for name in names)], [Edge("a", name) for name in names])
+
+    moved = engine.steer("cancel", ["a", names[0], names[-1]])
+    while engine.sweep(1000).more:
+        pass
+
+    assert moved == ["a", names[-1]]
+    assert [found.cause for found in engine.get([names[0], names[-1]])] == ["a", ""]
+    assert counts(engine) == {State.CANCELLED: MANY + 1}
 
 
 def test_what_was_written_down_outlives_the_process(engine, clock, tmp_path):
@@ -133,11 +135,11 @@ def test_what_was_written_down_outlives_the_process(engine, clock, tmp_path):
     engine.settle("s", [Succeeded(claim.token)])
     engine.close()
 
-    again = SqliteEngine(str(tmp_path / "jobs.db"), now=clock)
+    again = SqliteEngine(str(tmp_path / "jobs.db"), now=clock.now)
     while again.sweep(1000).more:
         pass
 
-    assert _counts(again) == {State.SUCCEEDED: 1, State.READY: MANY}
+    assert counts(again) == {State.SUCCEEDED: 1, State.READY: MANY}
     again.close()
 
 
@@ -146,21 +148,21 @@ def test_a_revival_waits_until_the_failure_before_it_has_reached_all(engine):
     engine.settle("s", [Failed(claim.token, "error", b"why")])
 
     engine.steer("revive", ["a"])
-    cancelled = _counts(engine)[State.CANCELLED]
+    cancelled = counts(engine)[State.CANCELLED]
     while engine.sweep(1000).more:
         pass
 
     assert cancelled == agenda.PER_CALL
-    assert _counts(engine) == {State.READY: 1, State.WAITING: MANY}
-    engine.settle("s", [Succeeded(_take(engine)[0].token)])
+    assert counts(engine) == {State.READY: 1, State.WAITING: MANY}
+    engine.settle("s", [Succeeded(take(engine)[0].token)])
     while engine.sweep(1000).more:
         pass
-    assert _counts(engine) == {State.SUCCEEDED: 1, State.READY: MANY}
+    assert counts(engine) == {State.SUCCEEDED: 1, State.READY: MANY}
 
 
 def test_jobs_of_other_graphs_do_not_wait_for_what_is_written_down(engine):
-    engine.enqueue([_job("p"), _job("q")], [Edge("p", "q")])
-    [plain] = _take(engine)
+    engine.enqueue([job(id="p"), job(id="q")], [Edge("p", "q")])
+    [plain] = take(engine)
     claim = _fan_out(engine)
     engine.settle("s", [Failed(claim.token, "error", b"why")])
 
@@ -171,16 +173,16 @@ def test_jobs_of_other_graphs_do_not_wait_for_what_is_written_down(engine):
 
 def test_the_edges_into_a_discarded_job_are_removed_in_pages(engine):
     names = [f"n{n}" for n in range(MANY)]
-    engine.enqueue([_job("z"), *(_job(name) for name in names)], [Edge(name, "z") for name in names])
+    engine.enqueue([job(id="z"), *(job(id=name) for name in names)], [Edge(name, "z") for name in names])
     engine.steer("cancel", ["z"])
 
     assert engine.steer("discard", ["z"]) == ["z"]
-    after_one_call = _rows(engine, "SELECT count(*) FROM edge")[0][0]
+    after_one_call = rows(engine, "SELECT count(*) FROM edge")[0][0]
     while engine.sweep(1000).more:
         pass
 
     assert after_one_call == MANY - agenda.PER_CALL
-    assert _rows(engine, "SELECT (SELECT count(*) FROM edge), (SELECT count(*) FROM gone)") == [(0, 0)]
+    assert rows(engine, "SELECT (SELECT count(*) FROM edge), (SELECT count(*) FROM gone)") == [(0, 0)]
 
 
 def test_a_workflow_is_deleted_in_pages_and_nothing_of_it_is_left(engine, clock):
@@ -200,27 +202,27 @@ def test_a_workflow_is_deleted_in_pages_and_nothing_of_it_is_left(engine, clock)
 
     assert (sum(deleted), max(deleted)) == (MANY + 1, 100)
     tables = ("job", "node", "edge", "gone", "step", "workflow", "done", "sweepable", "intent")
-    assert {table: _rows(engine, f"SELECT count(*) FROM {table}")[0][0] for table in tables} == dict.fromkeys(
+    assert {table: rows(engine, f"SELECT count(*) FROM {table}")[0][0] for table in tables} == dict.fromkeys(
         tables, 0
     )
 
 
 def test_many_small_workflows_are_deleted_by_few_sweeps(engine, clock):
-    engine.enqueue([_job(f"j{n}", workflow=f"w{n % 50}", keep_s=60.0) for n in range(100)])
-    engine.settle("s", [Succeeded(claim.token) for claim in _take(engine, 100)])
+    engine.enqueue([job(id=f"j{n}", workflow=f"w{n % 50}", keep_s=60.0) for n in range(100)])
+    engine.settle("s", [Succeeded(claim.token) for claim in take(engine, 100)])
     clock.at += 3_700
 
     swept = engine.sweep(500)
 
     assert (swept.deleted, swept.more) == (100, False)
-    assert _rows(engine, "SELECT count(*) FROM workflow") == [(0,)]
+    assert rows(engine, "SELECT count(*) FROM workflow") == [(0,)]
 
 
 def test_a_workflow_that_was_published_before_its_jobs_came_is_kept_for_a_day(engine, clock):
     engine.publish("w")
     clock.at += 80_000
     engine.sweep(100)
-    engine.enqueue([_job("a", workflow="w", held=True)])
+    engine.enqueue([job(id="a", workflow="w", held=True)])
     ready = engine.get(["a"])[0].state
     engine.publish("other")
     clock.at += 90_000
@@ -230,13 +232,13 @@ def test_a_workflow_that_was_published_before_its_jobs_came_is_kept_for_a_day(en
     engine.sweep(100)
 
     assert ready is State.READY
-    assert _rows(engine, "SELECT name FROM workflow") == [("w",)]
+    assert rows(engine, "SELECT name FROM workflow") == [("w",)]
 
 
 def test_a_workflow_that_was_never_published_goes_with_its_running_jobs(engine, clock):
-    engine.enqueue([_job("a", workflow="w"), _job("b", workflow="w", held=True)], [Edge("a", "b")])
-    [claim] = _take(engine)
-    engine.enqueue([_job("outside")], [Edge("a", "outside", Rule.DONE)])
+    engine.enqueue([job(id="a", workflow="w"), job(id="b", workflow="w", held=True)], [Edge("a", "b")])
+    [claim] = take(engine)
+    engine.enqueue([job(id="outside")], [Edge("a", "outside", Rule.DONE)])
     clock.at += 90_000
 
     while engine.sweep(100).more:
@@ -245,12 +247,12 @@ def test_a_workflow_that_was_never_published_goes_with_its_running_jobs(engine, 
     assert engine.get(["a", "b"]) == [None, None]
     assert engine.settle("s", [Succeeded(claim.token)]).verdicts == (Verdict.STALE,)
     assert engine.get(["outside"])[0].state is State.READY
-    assert _counts(engine) == {State.READY: 1}
+    assert counts(engine) == {State.READY: 1}
 
 
 def test_a_revived_workflow_is_not_deleted(engine, clock):
-    engine.enqueue([_job(name, workflow="w", keep_s=60.0, keep_failed_s=60.0) for name in "ab"])
-    first, second = _take(engine, 2)
+    engine.enqueue([job(id=name, workflow="w", keep_s=60.0, keep_failed_s=60.0) for name in "ab"])
+    first, second = take(engine, 2)
     engine.settle("s", [Succeeded(first.token), Failed(second.token, "error", b"why")])
     clock.at += 3_700
     engine.steer("revive", ["b"])
@@ -263,8 +265,8 @@ def test_a_revived_workflow_is_not_deleted(engine, clock):
 
 def _discarded_parent(engine: SqliteEngine) -> None:
     """Leave a job "b" behind one that was the newest of all and is deleted."""
-    engine.enqueue([_job("b"), _job("a")], [Edge("a", "b")])
-    [claim] = _take(engine)
+    engine.enqueue([job(id="b"), job(id="a")], [Edge("a", "b")])
+    [claim] = take(engine)
     engine.settle("s", [Succeeded(claim.token)])
     engine.steer("cancel", ["b"])
     engine.steer("discard", ["a"])
@@ -273,7 +275,7 @@ def _discarded_parent(engine: SqliteEngine) -> None:
 def test_a_new_job_does_not_stand_where_a_deleted_one_of_another_id_stood(engine):
     _discarded_parent(engine)
 
-    engine.enqueue([_job("c")])
+    engine.enqueue([job(id="c")])
 
     assert [(end.id, end.is_gone) for end in engine.parents("b")] == [("a", True)]
 
@@ -281,10 +283,10 @@ def test_a_new_job_does_not_stand_where_a_deleted_one_of_another_id_stood(engine
 def test_an_id_that_is_used_again_stands_where_the_deleted_job_stood(engine):
     _discarded_parent(engine)
 
-    engine.enqueue([_job("a")])
+    engine.enqueue([job(id="a")])
 
     assert [(end.id, end.state, end.is_gone) for end in engine.parents("b")] == [("a", State.READY, False)]
-    assert _rows(engine, "SELECT count(*) FROM gone") == [(0,)]
+    assert rows(engine, "SELECT count(*) FROM gone") == [(0,)]
 
 
 # --- an idle worker pays nothing --------------------------------------------------------------------
@@ -293,35 +295,27 @@ def test_jobs_that_sleep_or_wait_are_not_looked_at(engine, monkeypatch):
         asked: list[str] = []
         with monkeypatch.context() as patch:
             for name in ("row", "rows"):
-                patch.setattr(Transaction, name, _noting(asked, getattr(Transaction, name)))
-            _take(engine)
+                patch.setattr(Transaction, name, noting(asked, getattr(Transaction, name)))
+            take(engine)
             engine.sweep(100)
         return asked
 
-    engine.enqueue([_job("first")])
-    engine.settle("s", [Succeeded(claim.token) for claim in _take(engine)])
+    engine.enqueue([job(id="first")])
+    engine.settle("s", [Succeeded(claim.token) for claim in take(engine)])
     before = asked_by_a_claim_and_a_sweep()
     for n in range(50):
-        engine.enqueue([_job(f"s{n}"), _job(f"e{n}")])
-        sleeps, waits = _take(engine, 2)
+        engine.enqueue([job(id=f"s{n}"), job(id=f"e{n}")])
+        sleeps, waits = take(engine, 2)
         engine.settle("s", [Suspended(sleeps.token, delay_s=1e6)])
         engine.settle("s", [Suspended(waits.token, event=Await("go", "k", "wait"))])
 
     assert asked_by_a_claim_and_a_sweep() == before
 
 
-def _noting(asked: list[str], ask):
-    def noted(txn, statement: str, *values):
-        asked.append(statement)
-        return ask(txn, statement, *values)
-
-    return noted
-
-
 @pytest.mark.parametrize("duty", ["graph", "intent", "suspend", "workflow", "schedule"])
 def test_no_statement_of_workflows_reads_a_whole_table(engine, duty):
     for name, text in statements(duty).items():
-        plan = _rows(engine, "EXPLAIN QUERY PLAN " + re.sub(r"\?\d?", "0", text))
+        plan = rows(engine, "EXPLAIN QUERY PLAN " + re.sub(r"\?\d?", "0", text))
         scans = [step[3] for step in plan if step[3].startswith("SCAN") and not _is_fine(step[3])]
         assert (name, scans) in [(name, []), ("all", ["SCAN schedule"])]
 

@@ -13,12 +13,23 @@ from hypothesis import strategies as st
 
 from cicely.core.job import Filter, Kind, NewJob
 from cicely.core.outcome import Succeeded
+from cicely.core.rollup import Word
 from cicely.core.schedule import FROM_NOW, CatchUp, Overlap, Plan, decode, encode, tick_id
 from cicely.core.when import Every, cron, every
-from cicely.engines.contract import Ask, Demand, Schedule, Session
+from cicely.engines.contract import MARK, Ask, Demand, Schedule, Session
 from cicely.engines.memory import MemoryEngine
 from cicely.errors import EngineUnavailable
-from cicely.upkeep.schedules import Ticker, carry_out, declare, pause, resume, run, stored
+from cicely.upkeep.schedules import (
+    Ticker,
+    carry_out,
+    declare,
+    kept,
+    overdue_ticks,
+    pause,
+    resume,
+    run,
+    stored,
+)
 
 BEGAN_AT = 1_793_500_000.0
 TEMPLATE = NewJob(id="", task="work", kind=Kind.SYNC, queue="main", body=b"call")
@@ -191,11 +202,11 @@ class Flaky:
     def __getattr__(self, verb):
         return getattr(self._engine, verb)
 
-    def tick(self, seen, then, jobs):
+    def tick(self, seen, then, jobs, counts=()):
         end = next(self._ends, "answer")
         if end == "before":
             raise Crash
-        answer = self._engine.tick(seen, then, jobs)
+        answer = self._engine.tick(seen, then, jobs, counts)
         if end == "after":
             raise EngineUnavailable("the answer is lost")
         return answer
@@ -273,6 +284,63 @@ def test_a_tick_repeated_after_its_record_was_lost_makes_no_second_job(world):
     world.poll()
 
     assert world.job_ids() == ids(10)
+
+
+# --- what is counted ----------------------------------------------------------------------------
+def counted(world):
+    """Return what was counted of ticks, by word."""
+    cells = world.engine.rollups(0, 1 << 40).cells
+    totals = {word: sum(c.count for c in cells if c.word is word and c.task == "s") for word in Word}
+    return tuple(totals[word] for word in (Word.TICKS_DUE, Word.TICKS_MADE, Word.TICKS_SKIPPED))
+
+
+def test_ticks_in_time_are_due_and_made(world):
+    world.add()
+    for _ in range(3):
+        world.advance(10)
+
+    assert counted(world) == (3, 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("catch_up", "made"), [(CatchUp.ALL, 6), (CatchUp.ONE, 1), (CatchUp.SKIP, 1)], ids=str
+)
+def test_ticks_that_nobody_dealt_with_are_due_all_the_same(world, catch_up, made):
+    world.add(catch_up=catch_up)
+
+    world.advance(60)
+
+    assert counted(world) == (6, made, 0)
+
+
+def test_a_tick_without_a_job_of_its_own_is_counted_as_made_and_skipped(world):
+    world.add(overlap=Overlap.SKIP)
+    world.advance(10)
+    world.advance(10)
+
+    assert counted(world) == (2, 2, 1)
+
+
+def test_ticks_that_nobody_deals_with_are_overdue_after_a_minute(world):
+    world.add()
+
+    assert overdue_ticks(world.engine, now=world.now + 60) == 0
+    assert overdue_ticks(world.engine, now=world.now + 90) == 3
+
+
+def test_paused_schedules_are_never_overdue(world):
+    world.add()
+    pause(world.engine, "s")
+
+    assert overdue_ticks(world.engine, now=world.now + 900) == 0
+
+
+def test_marks_are_no_schedules_of_people(world):
+    world.engine.put_schedule(Schedule(name=f"{MARK}cursor", spec=b"?", next_at=None))
+    world.add()
+
+    assert [one.name for one in kept(world.engine)] == ["s"]
+    assert overdue_ticks(world.engine, now=world.now) == 0
 
 
 # --- declarations -------------------------------------------------------------------------------
@@ -362,12 +430,12 @@ def test_a_pause_holds_although_a_tick_comes_between(world):
     racing = world.engine.tick
     calls = []
 
-    def tick(seen, then, jobs):
+    def tick(seen, then, jobs, counts=()):
         if not calls:
             calls.append(1)
             world.engine.tick = racing
             world.poll()
-        return racing(seen, then, jobs)
+        return racing(seen, then, jobs, counts)
 
     world.engine.tick = tick
 

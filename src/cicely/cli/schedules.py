@@ -118,9 +118,10 @@ def _list(where: Where, *, as_json: bool) -> None:
 
 def _all(target: Target) -> Iterator[Shown]:
     from cicely.core.schedule import decode
+    from cicely.upkeep.schedules import kept as kept_schedules
 
     declared = target.app.declared_schedules() if target.app is not None else {}
-    kept = {record.name: record for record in target.engine.schedules()}
+    kept = {record.name: record for record in kept_schedules(target.engine)}
     now = time.time()
     for name in sorted(kept.keys() | declared.keys()):
         record = kept.get(name)

@@ -59,8 +59,8 @@ def filter_of(*, state: tuple[str, ...], task: str, queue: str, tag: str, since:
         task=task,
         queue=queue,
         tag=tag,
-        since=_instant(since, "--since"),
-        until=_instant(until, "--until"),
+        since=instant(since, "--since"),
+        until=instant(until, "--until"),
     )
 
 
@@ -72,7 +72,8 @@ def _states(written: tuple[str, ...]) -> tuple[State, ...]:
     return tuple(dict.fromkeys(map(State, names)))
 
 
-def _instant(written: str, option: str) -> float | None:
+def instant(written: str, option: str) -> float | None:
+    """Return the instant that an age or a time says; None for "". Raises click.UsageError."""
     if not written:
         return None
     try:

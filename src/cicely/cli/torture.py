@@ -25,10 +25,25 @@ from cicely.cli.text import safe
     type=click.IntRange(0),
     help="Jobs run before the first fault; none of them may run twice.",
 )
+@click.option(
+    "--due-jobs",
+    default=200,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Jobs run after those, each due at its time: how late they start is told.",
+)
 @json_option
 @click.pass_context
 def torture(
-    ctx: click.Context, /, *, url: str, minutes: float, seed: int | None, idle_jobs: int, as_json: bool
+    ctx: click.Context,
+    /,
+    *,
+    url: str,
+    minutes: float,
+    seed: int | None,
+    idle_jobs: int,
+    due_jobs: int,
+    as_json: bool,
 ) -> None:
     """Kill, stop and starve real workers, and judge what really ran.
 
@@ -38,7 +53,7 @@ def torture(
 
     with tempfile.TemporaryDirectory(prefix="cicely-torture-") as folder:
         place = url or f"sqlite:///{quote(folder)}/torture.db"
-        wanted = Wanted(seconds=60 * minutes, idle_jobs=idle_jobs)
+        wanted = Wanted(seconds=60 * minutes, idle_jobs=idle_jobs, due_jobs=due_jobs)
         report = run(place, wanted, seed=seed, announce=note)
     if as_json:
         write_json(report.as_dict())

@@ -28,6 +28,9 @@ ON_TIME_S: Final = 60.0
 #: One call makes jobs for so many ticks at most.
 TICKS_PER_TURN: Final = 100
 
+#: Ticks that nobody dealt with are counted up to so many.
+MOST_COUNTED: Final = 1_000
+
 MAX_NAME_CHARS: Final = 120
 
 _FORMAT: Final = b"\x01"
@@ -82,12 +85,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """One step of dealing with what is due: the ticks that get a job, and how the schedule stands then."""
+    """One step of dealing with what is due: the ticks that get a job, and how the schedule stands then.
+
+    `due` counts the ticks that this step deals with, those among them that get no job as well.
+    """
 
     ticks: tuple[float, ...]
     last_at: float | None
     next_at: float | None
     missed_at: float | None = None
+    due: int = 0
 
 
 def turn(plan: Plan, *, next_at: float, last_at: float | None, now: float) -> Turn:
@@ -103,13 +110,18 @@ def turn(plan: Plan, *, next_at: float, last_at: float | None, now: float) -> Tu
         return Turn((), last_at, next_at)
     if plan.catch_up is CatchUp.ALL:
         ticks = tuple(islice(_due(when, next_at, now), TICKS_PER_TURN))
-        return Turn(ticks, ticks[-1], when.after(ticks[-1]))
+        return Turn(ticks, ticks[-1], when.after(ticks[-1]), due=len(ticks))
     latest = when.latest(next_at, now)
     is_late = plan.catch_up is CatchUp.SKIP and now - latest > ON_TIME_S
     following = when.after(latest)
     if is_late:
-        return Turn((), latest, following, missed_at=latest)
-    return Turn((latest,), latest, following)
+        return Turn((), latest, following, missed_at=latest, due=due_ticks(when, next_at, now))
+    return Turn((latest,), latest, following, due=due_ticks(when, next_at, now))
+
+
+def due_ticks(when: When, first: float, now: float) -> int:
+    """Return how many ticks lie from `first` to `now`, up to 1,000."""
+    return sum(1 for _ in islice(_due(when, first, now), MOST_COUNTED)) if first <= now else 0
 
 
 def _due(when: When, first: float, now: float) -> Iterator[float]:

@@ -46,6 +46,7 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     `traceback_locals` keeps each frame's local variables with a failed attempt; they may hold
     secrets, so it is off unless asked for. `failures` says what kinds of failures the task's errors are.
+    `events`: its starts and successes are told. `log_fields` are parameters that stand on each log line.
     """
 
     queue: str = ""
@@ -61,6 +62,8 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     remember_s: float = 90 * DAY_S
     raises: tuple[type[BaseException], ...] = ()
     traceback_locals: bool = False
+    events: bool = False
+    log_fields: tuple[str, ...] = ()
     bind: bool = False
     needs: Needs = Needs()
     failures: Mapping[type[BaseException], Failure] = {}

@@ -13,8 +13,10 @@ from typing import Final, TypeVar
 import msgspec
 
 from cicely.core.edge import Edge
+from cicely.core.event import Event
 from cicely.core.job import Claim, Enqueued, Filter, Job, NewJob
 from cicely.core.outcome import Outcome
+from cicely.core.rollup import Cell
 from cicely.core.states import State
 from cicely.engines.contract import (
     RECEIPT_LEASES,
@@ -34,6 +36,7 @@ from cicely.engines.memory import MemoryEngine
 from cicely.errors import JobNotFound, SessionClosed
 from cicely.testing.clock import VirtualClock
 from cicely.testing.conformance.harness import Harness
+from cicely.testing.past import cells_of, events_of
 
 Answer = TypeVar("Answer")
 Refusal = type[SessionClosed] | type[JobNotFound]
@@ -77,6 +80,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     counts: Mapping[str, Mapping[State, int]]
     paused: tuple[str, ...]
     sessions: tuple[SessionRecord, ...]
+    cells: tuple[Cell, ...] = ()
+    events: tuple[Event, ...] = ()
 
 
 class Pair:
@@ -219,6 +224,8 @@ class Pair:
             counts={record.name: _without_zeros(record) for record in records},
             paused=tuple(record.name for record in records if record.paused),
             sessions=tuple(engine.sessions()),
+            cells=cells_of(engine, self._harness.capabilities),
+            events=events_of(engine, self._harness.capabilities),
         )
 
     def _ask(self, act: Callable[[Engine, int], Answer]) -> Answer | None:
@@ -327,7 +334,7 @@ def _without_token(claim: Claim) -> Claim:
 
 
 def _without_due_time(swept: Swept) -> Swept:
-    return msgspec.structs.replace(swept, next_due_in_s=None, now=0.0)
+    return msgspec.structs.replace(swept, next_due_in_s=None, now=0.0, newest="")
 
 
 def _without_zeros(record: QueueRecord) -> dict[State, int]:

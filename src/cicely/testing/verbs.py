@@ -114,6 +114,7 @@ class EngineMachine(Invariants):
         unique=st.sampled_from(["", "", "key", "other key"]),
         remember_s=st.sampled_from([0.0, 1e7 + 0.0625]),
         ageing_s=st.sampled_from([0.0, 0.0, 60.0]),
+        watched=st.booleans(),
         is_reply_lost=st.booleans(),
     )
     def enqueue(self, count: int, *, is_reply_lost: bool, **options: Any) -> None:

@@ -16,11 +16,26 @@ import msgspec
 
 from cicely.core.failpoints import failpoint
 from cicely.core.job import Enqueued, NewJob
-from cicely.core.schedule import FROM_NOW, Plan, at_once, decode, encode, in_utc, job_of, turn
-from cicely.engines.contract import Engine, Schedule, Swept
+from cicely.core.rollup import Count, Word
+from cicely.core.schedule import (
+    FROM_NOW,
+    Plan,
+    Turn,
+    at_once,
+    decode,
+    due_ticks,
+    encode,
+    in_utc,
+    job_of,
+    turn,
+)
+from cicely.engines.contract import MARK, Engine, Schedule, Swept
 from cicely.errors import ConfigError
 
 log = logging.getLogger("cicely.schedules")
+
+#: A tick that nobody has dealt with for so long is overdue.
+OVERDUE_S: Final = 60.0
 
 #: Whoever ticks has to beat as well, three times within a lease that may be a second.
 SCHEDULES_PER_LOOK: Final = 10
@@ -70,7 +85,7 @@ def carry_out(engine: Engine, seen: Schedule, now: float) -> bool:
     spec = seen.spec if step.missed_at is None else encode(plan)
     then = msgspec.structs.replace(seen, spec=spec, last_at=step.last_at, next_at=step.next_at)
     failpoint("schedules.before-tick")
-    if not engine.tick(seen, then, jobs):
+    if not engine.tick(seen, then, jobs, _counts(seen.name, step)):
         return False
     failpoint("schedules.after-tick")
     if step.missed_at is not None:
@@ -78,6 +93,13 @@ def carry_out(engine: Engine, seen: Schedule, now: float) -> bool:
     if any(job.unique for job in jobs):
         _note_skipped(engine, then, plan, jobs=jobs, ticks=step.ticks)
     return True
+
+
+def _counts(name: str, step: Turn) -> tuple[Count, ...]:
+    """Return what the rollups are to say of a turn."""
+    if not step.due:
+        return ()
+    return Count(Word.TICKS_DUE, step.due, name), Count(Word.TICKS_MADE, len(step.ticks), name)
 
 
 def _note_skipped(
@@ -93,6 +115,26 @@ def _note_skipped(
     noted = msgspec.structs.replace(plan, skipped=plan.skipped + len(skipped), skipped_at=at)
     # Where somebody was faster, the log has it: what counts is that no second job runs.
     engine.tick(then, msgspec.structs.replace(then, spec=encode(noted)), ())
+    engine.report([Count(Word.TICKS_SKIPPED, len(skipped), then.name)])
+
+
+def kept(engine: Engine) -> list[Schedule]:
+    """Return the schedules that people or code declared, by name: no marks."""
+    return [schedule for schedule in engine.schedules() if not schedule.name.startswith(MARK)]
+
+
+def overdue_ticks(engine: Engine, *, now: float) -> int:
+    """Return how many ticks of awake schedules are due for longer than workers may take."""
+    count = 0
+    for schedule in kept(engine):
+        if schedule.paused or schedule.next_at is None or schedule.next_at <= FROM_NOW:
+            continue
+        try:
+            plan = decode(schedule.spec, name=schedule.name)
+        except ConfigError:
+            continue
+        count += due_ticks(plan.when, schedule.next_at, now - OVERDUE_S)
+    return count
 
 
 # --- changes by people --------------------------------------------------------------------------
@@ -138,7 +180,7 @@ def declare(engine: Engine, specs: Mapping[str, bytes]) -> list[str]:
     A new one counts from now on. One that ticks by another rule than before does, too, and keeps
     its last tick; any other change leaves its ticks as they are. Paused ones stay paused.
     """
-    known = {schedule.name: schedule for schedule in engine.schedules()} if specs else {}
+    known = {schedule.name: schedule for schedule in kept(engine)} if specs else {}
     return [name for name, spec in specs.items() if _declare_one(engine, known.get(name), name, spec=spec)]
 
 

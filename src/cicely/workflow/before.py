@@ -20,14 +20,16 @@ FAILURE: Final = (Inputs(0, Part.JOB_ID), Inputs(0, Part.ERROR), Inputs(0, Part.
 class Before(msgspec.Struct, frozen=True):
     """Jobs that a call comes after, by one rule.
 
-    `shape` is that of their results, which are passed on where it `passes` them. `also` are jobs that
-    only have to succeed, and `cancels_siblings` says that the first failure ends the others.
+    `shape` is that of their results, which are passed on where it `passes` them, `join` says when a
+    failure among them decides. `also` are jobs that only have to succeed, and `cancels_siblings` says
+    that the first failure ends the others.
     """
 
     leaves: tuple[str, ...] = ()
     shape: Any = ()
     rule: Rule = Rule.SUCCESS
     passes: bool = False
+    join: Join = Join.FIRST
     also: tuple[str, ...] = ()
     cancels_siblings: bool = False
 
@@ -96,7 +98,8 @@ class Intake:
             return []
         lead = self._befores[0] if self._takes else START
         edges = [
-            Edge(leaf, job_id, lead.rule, cancels_siblings=lead.cancels_siblings) for leaf in lead.leaves
+            Edge(leaf, job_id, lead.rule, Role.INPUT, lead.join, lead.cancels_siblings)
+            for leaf in lead.leaves
         ]
         edges += [Edge(leaf, job_id) for leaf in list(self._inputs)[len(edges) :]]
         known = {edge.parent: edge.rule for edge in edges}

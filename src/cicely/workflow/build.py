@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from cicely.core.edge import Edge, Rule
+from cicely.core.edge import Edge, Join, Rule
 from cicely.core.job import NewJob
 from cicely.core.values.inputs import Inputs
 from cicely.errors import UsageError
@@ -19,6 +19,7 @@ from cicely.workflow.outline import (
     Outline,
     closed_label,
     end_label,
+    gathered_label,
     header_label,
     leaves_of,
     trail_of,
@@ -124,6 +125,14 @@ class Builder:
     def part(self, node: Node, before: Before, *, group: str = "") -> Jobs:
         """Yield the jobs of a node that comes after others; return their outline."""
         return self._node(node, before, Place(group=group))
+
+    def gathered(self, node: Node, gatherer: Call) -> Jobs:
+        """Yield the jobs of a group, and one that is given its results when all of it has ended."""
+        gatherer_id = self._fresh_id()
+        outline = yield from self.part(node, START, group=gathered_label(gatherer_id))
+        before = msgspec.structs.replace(behind(outline, START), join=Join.ALL)
+        place = Place(group=end_label(self.workflow), id=gatherer_id)
+        return trail_of(outline, (yield from self._node(gatherer, before, place)))
 
     # --- each kind of node --------------------------------------------------------------------
     def _node(self, node: Node, before: Before, place: Place) -> Jobs:

@@ -14,12 +14,13 @@ from cicely.core.values.inputs import Inputs
 from cicely.errors import JobNotFound, UsageError
 from cicely.workflow.before import START
 from cicely.workflow.build import Builder, Maker, derived_id
-from cicely.workflow.nodes import Call, Node, check_ends, check_size, joined
-from cicely.workflow.outline import Outline, body_of, ids_of, is_closed, is_end, renamed, shape_of
+from cicely.workflow.nodes import Call, Node, check_ends, check_size
+from cicely.workflow.outline import Outline, edge_behind, ids_of, is_closed, is_end, renamed, shape_of
 from cicely.workflow.pages import Page, pages_of
 from cicely.workflow.written import Enqueue, Remembering, written
 
-#: A job waits for so many others by edges of its own; for more, a job between gathers their results.
+#: A job waits for so many others by edges of its own; for more, a job between gathers their results,
+#: and as the job itself would, it waits until all have ended.
 MAX_CALLED: Final = 256
 
 
@@ -42,12 +43,12 @@ def called(node: Node, maker: Maker, enqueue: Enqueue, *, claim: Claim, calls: i
     argument. The workflow's id follows from the job and its fence: what an attempt wrote that was cut
     short is never published, and swept. Raises as `delay` does.
     """
-    if check_ends(node) > MAX_CALLED:
-        node = joined(node, Call(task=gather))
-    check_size(node)
+    gatherer = (Call(task=gather),) if check_ends(node) > MAX_CALLED else ()
+    check_size(node, *gatherer)
     workflow = derived_id("called", claim.job_id, str(claim.fence), str(calls))
     builder = Builder(maker, _ids_from(workflow), workflow=workflow)
-    result = written(builder.whole(node), enqueue, is_held=True)
+    jobs = builder.gathered(node, gatherer[0]) if gatherer else builder.whole(node)
+    result = written(jobs, enqueue, is_held=True)
     outline = renamed(result.outline, result.names)
     leaves = ids_of([outline])
     edges = tuple(Edge(leaf, claim.job_id, Rule.DONE, Role.CALL) for leaf in leaves)
@@ -61,14 +62,13 @@ def added_to_group(node: Node, maker: Maker, enqueue: Enqueue, *, claim: Claim, 
     `number` counts the additions of this job: a second attempt adds the same jobs under the same ids,
     which changes nothing. All are stored, or none. Raises UsageError for a job that is in no group.
     """
-    body_id, cancels = _body_of(claim)
+    _check_group(claim)
     check_size(node)
     builder = Builder(maker, _ids_from("added", claim.job_id, str(number)), workflow=claim.workflow)
     jobs = Remembering(builder.part(node, START, group=claim.group))
     page = _only(list(pages_of(jobs)))
-    edges = list(page.edges)
-    if body_id:
-        edges += [Edge(leaf, body_id, cancels_siblings=cancels) for leaf in ids_of([jobs.outline])]
+    behind = (edge_behind(leaf, claim.group) for leaf in ids_of([jobs.outline]))
+    edges = [*page.edges, *filter(None, behind)]
     try:
         answers = enqueue(page.jobs, edges)
     except JobNotFound as error:
@@ -80,7 +80,7 @@ def added_to_group(node: Node, maker: Maker, enqueue: Enqueue, *, claim: Claim, 
     return renamed(jobs.outline, names)
 
 
-def _body_of(claim: Claim) -> tuple[str, bool]:
+def _check_group(claim: Claim) -> None:
     if not claim.group or is_end(claim.group):
         raise UsageError(f"job {claim.job_id} is in no group, so that nothing can be added to its group")
     if is_closed(claim.group):
@@ -88,7 +88,6 @@ def _body_of(claim: Claim) -> tuple[str, bool]:
             f"nothing can be added to the group of job {claim.job_id}: what comes after the group is not "
             "one job but several, or has a stable id"
         )
-    return body_of(claim.group)
 
 
 def _only(pages: list[Page]) -> Page:

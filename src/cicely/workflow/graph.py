@@ -84,13 +84,17 @@ def _known(name: str, by_name: Mapping[str, GraphNode], of: str) -> None:
 
 
 def sinks_of(nodes: Iterable[GraphNode]) -> list[str]:
-    """Return the names of the nodes that have the graph's results: nothing comes after their success.
+    """Return which of the nodes, in order, have the graph's results: nothing comes after their success.
 
-    What only comes after a failure is none of them.
+    What only comes after a failure is none of them, nor what comes after the success of that.
     """
     listed = list(nodes)
-    followed = {name for node in listed if node.on is not Rule.FAILURE for name in node.before}
-    sinks = [node.name for node in listed if node.name not in followed and node.on is not Rule.FAILURE]
+    beside: set[str] = set()
+    for node in listed:
+        if node.on is Rule.FAILURE or (node.on is Rule.SUCCESS and not beside.isdisjoint(node.before)):
+            beside.add(node.name)
+    followed = {name for node in listed if node.name not in beside for name in node.before}
+    sinks = [node.name for node in listed if node.name not in followed | beside]
     return sinks or [listed[-1].name]
 
 

@@ -7,13 +7,22 @@ from typing import Any, Final
 
 import msgspec
 
+from cicely.core.edge import Edge, Join
 from cicely.core.values.inputs import OPEN
 
 #: How the label of a chord's header begins: the id of its body follows.
 _HEADER: Final = "chord:"
 _HEADER_OF_FEW: Final = "chord!:"
+_GATHERED: Final = "gathered:"
 _CLOSED: Final = "closed:"
 _END: Final = "end:"
+
+#: How what comes after a group stands behind each of its jobs, by the beginning of their label.
+_BEHIND: Final = {
+    _HEADER: Edge("", ""),
+    _HEADER_OF_FEW: Edge("", "", cancels_siblings=True),
+    _GATHERED: Edge("", "", join=Join.ALL),
+}
 
 
 class Many(msgspec.Struct, frozen=True):
@@ -127,6 +136,11 @@ def header_label(body_id: str, *, cancels_siblings: bool) -> str:
     return f"{_HEADER_OF_FEW if cancels_siblings else _HEADER}{body_id}"
 
 
+def gathered_label(gatherer_id: str) -> str:
+    """Return the label of jobs whose results one job gathers when all have ended."""
+    return f"{_GATHERED}{gatherer_id}"
+
+
 def closed_label(fresh_id: str) -> str:
     """Return the label of a header whose body has no one beginning: nothing can be added to it."""
     return f"{_CLOSED}{fresh_id}"
@@ -137,12 +151,12 @@ def is_closed(label: str) -> bool:
     return label.startswith(_CLOSED)
 
 
-def body_of(label: str) -> tuple[str, bool]:
-    """Return the id that `header_label` was given, and its flag; "" for the label of a plain group."""
-    for prefix in (_HEADER, _HEADER_OF_FEW):
+def edge_behind(job_id: str, label: str) -> Edge | None:
+    """Return the edge from a job of a group into what comes after it; None for the label of a plain group."""
+    for prefix, edge in _BEHIND.items():
         if label.startswith(prefix):
-            return label.removeprefix(prefix), prefix == _HEADER_OF_FEW
-    return "", False
+            return msgspec.structs.replace(edge, parent=job_id, child=label.removeprefix(prefix))
+    return None
 
 
 def end_label(workflow: str) -> str:

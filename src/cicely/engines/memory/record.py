@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice, takewhile
 
 from cicely.core.event import (
     JOB_REVIVED,
@@ -24,7 +25,7 @@ class Record:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._sums: dict[int, dict[tuple[Word, str, str], Sum]] = {}
-        self._history: list[tuple[int, Event]] = []
+        self._history: list[Event] = []
         self._last_seq = 0
 
     # --- what happens to jobs -----------------------------------------------------------------
@@ -121,7 +122,7 @@ class Record:
             run_s=run_s,
             cursor=str(self._last_seq),
         )
-        self._history.append((self._last_seq, event))
+        self._history.append(event)
 
     def _sum(self, word: Word, task: str, queue: str, *, minute: int | None = None) -> Sum:
         at = minute_of(self._now()) if minute is None else minute
@@ -145,17 +146,21 @@ class Record:
 
     def after(self, cursor: str | None) -> list[Event]:
         """Return the events behind a cursor, oldest first."""
-        last = int(cursor) if cursor else 0
-        return [event for seq, event in self._history if seq > last]
+        seen = int(cursor) if cursor else 0
+        first = self._last_seq - len(self._history)
+        return self._history[max(0, seen - first) :]
 
     # --- retention ----------------------------------------------------------------------------
     def forget(self, batch: int) -> bool:
         """Drop what is past its retention, `batch` rows of each at most; return whether there is more."""
         oldest = minute_of(self._now()) - KEEP_ROLLUP_MINUTES
-        for minute in [minute for minute in sorted(self._sums) if minute <= oldest][:batch]:
+        old_minutes = list(islice(takewhile(lambda minute: minute <= oldest, self._sums), batch))
+        for minute in old_minutes:
             del self._sums[minute]
-        begun_before = self._now() - KEEP_HISTORY_S
-        surplus = len(self._history) - MAX_HISTORY
-        old = sum(1 for n, (_, event) in enumerate(self._history) if n < surplus or event.at <= begun_before)
-        del self._history[: min(old, batch)]
-        return old > batch
+        old = list(islice(takewhile(self._is_old, enumerate(self._history)), batch))
+        del self._history[: len(old)]
+        return batch in (len(old_minutes), len(old))
+
+    def _is_old(self, numbered: tuple[int, Event]) -> bool:
+        n, event = numbered
+        return n < len(self._history) - MAX_HISTORY or event.at <= self._now() - KEEP_HISTORY_S

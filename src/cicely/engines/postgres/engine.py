@@ -16,6 +16,7 @@ import psycopg
 from cicely.core.edge import Edge, ParentEnd
 from cicely.core.job import Enqueued, Filter, Job, NewJob, Page
 from cicely.core.outcome import Outcome, Step
+from cicely.core.rollup import Count
 from cicely.engines.checks import Check
 from cicely.engines.contract import (
     Beat,
@@ -57,13 +58,14 @@ from cicely.engines.postgres.schema import migrate
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import Transaction
 from cicely.engines.postgres.transactions import Transactions, Work
+from cicely.engines.unkept import WithoutPast
 
 T = TypeVar("T")
 
 _SESSIONS: Final = statements("sessions")
 
 
-class PostgresEngine:
+class PostgresEngine(WithoutPast):
     """Jobs in one schema of a database, shared by every process that reaches the server.
 
     `now` replaces the server's clock, for tests.
@@ -215,7 +217,9 @@ class PostgresEngine:
     def drop_schedule(self, name: str) -> bool:
         return self._write("drop_schedule", lambda txn: schedules.drop(txn, name))
 
-    def tick(self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob]) -> bool:
+    def tick(
+        self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob], counts: Sequence[Count] = ()
+    ) -> bool:
         return self._write("tick", lambda txn: schedules.tick(txn, seen, then, jobs))
 
     # --- blobs ----------------------------------------------------------------------------

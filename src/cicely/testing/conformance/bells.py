@@ -2,163 +2,164 @@
 
 from __future__ import annotations
 
-import select
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from cicely.core.outcome import Failed, HandedBack, Succeeded
-from cicely.engines.contract import Bell
-from cicely.testing.conformance.bench import job, session, settle, silent, start, sweep
+from cicely.testing.conformance.bench import (
+    SILENCE_S,
+    armed,
+    job,
+    rings,
+    session,
+    settle,
+    silent,
+    start,
+    sweep,
+)
 from cicely.testing.conformance.harness import Capability, Harness
 
 REQUIRES = frozenset({Capability.BELLS})
-
-#: How long a ring may take on a busy machine, and how long a wait for none lasts.
-RING_S = 2.0
-SILENCE_S = 0.05
 
 
 def test_an_armed_bell_rings_for_a_new_job(harness: Harness) -> None:
     engine = harness.engine()
     engine.join(session(id="s"))
-    with _armed(engine.doorbell("s")) as bell:
+    with armed(engine.doorbell("s")) as bell:
         harness.engine().enqueue([job(id="a")])
 
-        assert _rings(bell)
+        assert rings(bell)
 
 
 def test_a_bell_that_is_not_armed_stays_silent(harness: Harness) -> None:
     engine = harness.engine()
     engine.join(session(id="s"))
-    with _armed(engine.doorbell("s")) as bell:
+    with armed(engine.doorbell("s")) as bell:
         bell.disarm()
         engine.enqueue([job(id="a")])
 
-        assert not _rings(bell, SILENCE_S)
+        assert not rings(bell, SILENCE_S)
 
 
 def test_disarming_forgets_the_rings_so_far(harness: Harness) -> None:
     engine = harness.engine()
     engine.join(session(id="s"))
-    with _armed(engine.doorbell("s")) as bell:
+    with armed(engine.doorbell("s")) as bell:
         engine.enqueue([job(id="a")])
-        assert _rings(bell)
+        assert rings(bell)
 
         bell.disarm()
 
-        assert not _rings(bell, SILENCE_S)
+        assert not rings(bell, SILENCE_S)
 
 
 def test_a_bell_rings_again_after_it_was_armed_again(harness: Harness) -> None:
     engine = harness.engine()
     engine.join(session(id="s"))
-    with _armed(engine.doorbell("s")) as bell:
+    with armed(engine.doorbell("s")) as bell:
         engine.enqueue([job(id="a")])
         bell.disarm()
         bell.arm()
 
         engine.enqueue([job(id="b")])
 
-        assert _rings(bell)
+        assert rings(bell)
 
 
-def test_a_hand_back_rings(harness: Harness) -> None:
+def test_a_hand_backrings(harness: Harness) -> None:
     engine = harness.engine()
     claim = start(engine, job(id="a"))
     engine.join(session(id="idle"))
-    with _armed(engine.doorbell("idle")) as bell:
+    with armed(engine.doorbell("idle")) as bell:
         settle(engine, HandedBack(claim.token))
 
-        assert _rings(bell)
+        assert rings(bell)
 
 
 def test_retiring_a_session_rings_for_what_it_held(harness: Harness) -> None:
     engine = harness.engine()
     start(engine, job(id="a"))
     engine.join(session(id="idle"))
-    with _armed(engine.doorbell("idle")) as bell:
+    with armed(engine.doorbell("idle")) as bell:
         engine.retire("s")
 
-        assert _rings(bell)
+        assert rings(bell)
 
 
 def test_a_rescue_rings_for_what_it_took_back(harness: Harness) -> None:
     engine = harness.engine()
     start(engine, job(id="a"))
     engine.join(session(id="idle"))
-    with _armed(engine.doorbell("idle")) as bell:
+    with armed(engine.doorbell("idle")) as bell:
         sweep(engine, silent(engine))
 
-        assert _rings(bell)
+        assert rings(bell)
 
 
-def test_resuming_a_queue_rings(harness: Harness) -> None:
+def test_resuming_a_queuerings(harness: Harness) -> None:
     engine = harness.engine()
     engine.join(session(id="s"))
     engine.pause("main")
     engine.enqueue([job(id="a")])
-    with _armed(engine.doorbell("s")) as bell:
+    with armed(engine.doorbell("s")) as bell:
         engine.resume("main")
 
-        assert _rings(bell)
+        assert rings(bell)
 
 
 def test_no_ring_for_work_is_spent_on_a_supervisor(harness: Harness) -> None:
     engine = harness.engine()
     engine.join(session(id="boss", tasks=frozenset()))
     engine.join(session(id="s"))
-    with _armed(engine.doorbell("boss")) as supervisors, _armed(engine.doorbell("s")) as bell:
+    with armed(engine.doorbell("boss")) as supervisors, armed(engine.doorbell("s")) as bell:
         engine.enqueue([job(id="a")])
 
-        assert _rings(bell)
-        assert not _rings(supervisors, 0.1)
+        assert rings(bell)
+        assert not rings(supervisors, 0.1)
 
 
 def test_a_claim_that_leaves_work_rings_the_next_session(harness: Harness) -> None:
     engine = harness.engine()
     engine.join(session(id="idle"))
     engine.enqueue([job(id="left")])
-    with _armed(engine.doorbell("idle")) as bell:
+    with armed(engine.doorbell("idle")) as bell:
         start(engine, job(id="a", priority=9))
 
-        assert _rings(bell)
+        assert rings(bell)
 
 
 def test_cancelling_a_running_job_rings_its_worker(harness: Harness) -> None:
     engine = harness.engine()
     engine.join(session(id="boss"))
     start(engine, job(id="a"))
-    with _armed(engine.doorbell("boss")) as bell:
+    with armed(engine.doorbell("boss")) as bell:
         engine.steer("cancel", ["a"])
 
-        assert _rings(bell)
+        assert rings(bell)
 
 
 def test_a_success_rings_those_who_wait_for_it(harness: Harness) -> None:
     engine = harness.engine()
     claim = start(engine, job(id="a"))
-    with _armed(harness.engine().result_bell(["a", "b"])) as bell:
+    with armed(harness.engine().result_bell(["a", "b"])) as bell:
         settle(engine, Succeeded(claim.token))
 
-        assert _rings(bell)
+        assert rings(bell)
 
 
 def test_a_failure_rings_those_who_wait_for_it(harness: Harness) -> None:
     engine = harness.engine()
     claim = start(engine, job(id="a"))
-    with _armed(engine.result_bell(["a"])) as bell:
+    with armed(engine.result_bell(["a"])) as bell:
         settle(engine, Failed(claim.token, "error"))
 
-        assert _rings(bell)
+        assert rings(bell)
 
 
 def test_a_cancellation_rings_those_who_wait_for_it(harness: Harness) -> None:
     engine = harness.engine()
     engine.enqueue([job(id="a")])
-    with _armed(engine.result_bell(["a"])) as bell:
+    with armed(engine.result_bell(["a"])) as bell:
         engine.steer("cancel", ["a"])
 
-        assert _rings(bell)
+        assert rings(bell)
 
 
 def test_a_bell_may_be_closed_twice(harness: Harness) -> None:
@@ -180,19 +181,3 @@ def test_a_ring_without_a_listener_harms_nobody(harness: Harness) -> None:
     bell.close()
 
     assert engine.enqueue([job(id="a")])[0].fresh
-
-
-@contextmanager
-def _armed(bell: Bell) -> Iterator[Bell]:
-    """Arm a bell, and close it in the end."""
-    bell.arm()
-    try:
-        yield bell
-    finally:
-        bell.close()
-
-
-def _rings(bell: Bell, timeout_s: float = RING_S) -> bool:
-    """Return whether the bell is readable within so many seconds of real time."""
-    readable, _, _ = select.select([bell.fileno()], [], [], timeout_s)
-    return bool(readable)

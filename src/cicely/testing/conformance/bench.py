@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+from cicely.core.flow import Flow, Use
 from cicely.core.job import Claim, Job, Kind, NewJob
 from cicely.core.outcome import Failed, Outcome, Succeeded
 from cicely.core.states import State
 from cicely.engines.contract import (
     Ask,
     Beat,
+    Bell,
     Demand,
     Engine,
     Intake,
@@ -20,6 +23,7 @@ from cicely.engines.contract import (
     Silent,
     Swept,
     Verdict,
+    name_of,
 )
 
 QUEUE = "main"
@@ -30,9 +34,23 @@ KINDS = (Kind.SYNC, Kind.ASYNC, Kind.ISOLATED)
 #: Instants are compared so: engines may round to the millisecond.
 TICK_S = 0.002
 
+#: How long a ring may take on a busy machine, and how long a wait for none lasts.
+RING_S = 2.0
+SILENCE_S = 0.05
+
 job = partial(NewJob, task="work", kind=Kind.SYNC, queue=QUEUE)
 message = partial(NewJob, task="", kind=Kind.MESSAGE, queue=QUEUE, max_receives=3)
 session = partial(Session, worker="boss", tasks=TASKS, lease_s=LEASE_S)
+
+
+def using(*keys: str, **cost: float) -> Flow:
+    """Return the flow of a job that takes of these limits, and so much of the meters of each."""
+    return Flow(uses=tuple(Use(key, cost) for key in sorted(keys)))
+
+
+def wanting(**amounts: float) -> Flow:
+    """Return the flow of a job that wants so much of these resources."""
+    return Flow(resources=tuple(sorted(amounts.items())))
 
 
 def demand(
@@ -137,6 +155,12 @@ def counts(engine: Engine, queue: str = QUEUE) -> dict[State, int]:
     return {state: count for state, count in record.counts.items() if count}
 
 
+def held_of(engine: Engine, key: str = "api") -> int:
+    """Return how many claims hold a limit that is configured or was refused."""
+    [record] = [r for r in engine.settings("limit") if name_of(r.setting) == key]
+    return record.held
+
+
 def near(instant: float | None, expected: float) -> bool:
     """Return whether two instants are the same to the precision that engines keep."""
     return instant is not None and abs(instant - expected) <= TICK_S
@@ -150,3 +174,19 @@ def refused(error: type[Exception]) -> Iterator[None]:
     except error:
         return
     raise AssertionError(f"{error.__name__} was not raised")
+
+
+@contextmanager
+def armed(bell: Bell) -> Iterator[Bell]:
+    """Arm a bell, and close it in the end."""
+    bell.arm()
+    try:
+        yield bell
+    finally:
+        bell.close()
+
+
+def rings(bell: Bell, timeout_s: float = RING_S) -> bool:
+    """Return whether the bell is readable within so many seconds of real time."""
+    readable, _, _ = select.select([bell.fileno()], [], [], timeout_s)
+    return bool(readable)

@@ -70,6 +70,58 @@ def test_a_settle_may_claim_the_job_that_it_releases(harness: Harness) -> None:
     assert ids(settled.intake) == ["b"]
 
 
+def test_successes_that_are_settled_together_release_what_each_leads_to(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    before = [job(id=name) for name in "abc"]
+    edges = [Edge("a", "z"), Edge("b", "z"), Edge("b", "y"), Edge("c", "x"), Edge("w", "x")]
+    engine.enqueue([*before, job(id="z"), job(id="y"), job(id="x"), job(id="w")], edges)
+    claims = take(engine, 3)
+
+    engine.settle("s", [Succeeded(claim.token) for claim in claims])
+
+    assert [state_of(engine, name) for name in "zyx"] == [State.READY, State.READY, State.WAITING]
+    assert look(engine, "x").pending == 1
+
+
+def test_a_success_that_also_cancels_is_settled_with_one_that_does_not(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    edges = [Edge("a", "z"), Edge("a", "y", Rule.FAILURE), Edge("b", "z"), Edge("c", "z")]
+    engine.enqueue([job(id=name) for name in "abczy"], edges)
+    claims = take(engine, 3)
+
+    engine.settle("s", [Succeeded(claim.token) for claim in claims])
+
+    assert (state_of(engine, "y"), state_of(engine, "z")) == (State.CANCELLED, State.READY)
+
+
+def test_a_failure_between_two_successes_cancels_what_all_lead_to(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    edges = [Edge(name, "z", cancels_siblings=True) for name in "abc"]
+    engine.enqueue([job(id=name) for name in "abcz"], edges)
+    a, b, c = take(engine, 3)
+
+    engine.settle("s", [Succeeded(a.token), Failed(b.token, "error", b"why"), Succeeded(c.token)])
+
+    states = [state_of(engine, name) for name in "abcz"]
+    assert states == [State.SUCCEEDED, State.FAILED, State.CANCELLED, State.CANCELLED]
+    assert look(engine, "z").pending == 0
+
+
+def test_a_join_of_all_ends_with_the_failure_that_is_settled_between_successes(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    edges = [Edge("a", "z", join=Join.ALL), Edge("b", "z", join=Join.ALL)]
+    engine.enqueue([job(id=name) for name in "abcz"], edges)
+    a, b, c = take(engine, 3)
+
+    engine.settle("s", [Succeeded(a.token), Failed(b.token, "error", b"why"), Succeeded(c.token)])
+
+    assert state_of(engine, "z") is State.CANCELLED
+
+
 def test_the_claim_says_how_the_parents_ended(harness: Harness) -> None:
     engine = harness.engine()
     engine.join(session(id="s"))

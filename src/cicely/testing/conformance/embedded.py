@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -10,10 +9,8 @@ from cicely.engines.contract import Engine
 from cicely.engines.memory import MemoryEngine
 from cicely.engines.sqlite.engine import SqliteEngine
 from cicely.testing.clock import VirtualClock
-from cicely.testing.conformance.harness import Capability
-
-#: A file system in memory, where there is one: hundreds of files are made and deleted.
-MEMORY_FOLDER = "/dev/shm"  # noqa: S108  (the folders in it have unguessable names)
+from cicely.testing.conformance.harness import LEARNING, Capability
+from cicely.testing.servers import fast_folder
 
 
 class MemoryHarness:
@@ -43,11 +40,11 @@ class SqliteHarness:
     """A file in a folder of its own; each connection is a new one."""
 
     name = "sqlite"
-    capabilities = frozenset(Capability)
+    capabilities = frozenset(Capability) - LEARNING
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
-        self._folder = tempfile.TemporaryDirectory(dir=_fast_folder())
+        self._folder = tempfile.TemporaryDirectory(dir=fast_folder())
         self._opened: list[SqliteEngine] = []
 
     def engine(self) -> Engine:
@@ -68,8 +65,3 @@ class SqliteHarness:
         for engine in self._opened:
             engine.close()
         self._folder.cleanup()
-
-
-def _fast_folder() -> str | None:
-    """Return where files cost least; None for the usual place."""
-    return MEMORY_FOLDER if os.access(MEMORY_FOLDER, os.W_OK) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from cicely.engines.contract import Engine
 
@@ -15,7 +15,14 @@ class Capability(StrEnum):
     BELLS = "bells"
     BLOBS = "blobs"
     DURABLE = "durable"
+    EVENTS = "events"
+    FLOW = "flow control"
+    ROLLUPS = "rollups"
     THREADS = "threads"
+
+
+#: What an engine may still have to learn.
+LEARNING: Final = frozenset({Capability.EVENTS, Capability.FLOW, Capability.ROLLUPS})
 
 
 class Harness(Protocol):

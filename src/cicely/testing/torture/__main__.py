@@ -61,6 +61,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--supervisor-kills", type=int, default=20, help="at least")
     parser.add_argument("--server-kills", type=int, default=20)
     parser.add_argument("--idle-jobs", type=int, default=10_000, help="run before the first fault")
+    parser.add_argument("--due-jobs", type=int, default=200, help="run after those, each at its time")
     parser.add_argument("--seed", type=int, help="repeat the faults of an earlier run")
     chosen = parser.parse_args(words)
     wanted = Wanted(
@@ -69,6 +70,7 @@ def main(words: list[str]) -> int:
         supervisor_kills=chosen.supervisor_kills,
         outages=chosen.server_kills,
         idle_jobs=chosen.idle_jobs,
+        due_jobs=chosen.due_jobs,
     )
     unknown = [name for name in chosen.engines if name not in ENGINES]
     if unknown:

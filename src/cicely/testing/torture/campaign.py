@@ -35,6 +35,7 @@ from cicely.testing.torture.producer import Order
 from cicely.testing.torture.report import (
     Report,
     fences_out_of_order_in,
+    late_s,
     retries_in,
     unexplained_in,
 )
@@ -71,6 +72,7 @@ class Campaign:
         self.workers: list[WorkerProcess] = []
         self.idle_jobs = 0
         self.idle_re_runs = 0
+        self.due: dict[str, float] = {}
         self.saboteur = Saboteur(
             self, lease_s=lease_s, seed=seed, journal=self.folder / "faults", server=server
         )
@@ -166,8 +168,10 @@ class Campaign:
             worker.await_children(self._processes)
 
     # --- producers ------------------------------------------------------------------------------
-    def start_producer(self, *, per_second: float = 60.0, count: int = 0) -> subprocess.Popen[bytes]:
-        """Start another producer: without end, or of `count` short jobs."""
+    def start_producer(
+        self, *, per_second: float = 60.0, count: int = 0, due: int = 0
+    ) -> subprocess.Popen[bytes]:
+        """Start another producer: without end, of `count` short jobs, or of `due` that are due later."""
         number = len(self._producers)
         order = Order(
             folder=str(self.folder),
@@ -175,6 +179,7 @@ class Campaign:
             seed=self.seed + number,
             per_second=per_second,
             count=count,
+            due=due,
         )
         program = [sys.executable, "-m", "cicely.testing.torture.producer"]
         with (self.folder / "producers.log").open("ab") as log:
@@ -212,15 +217,24 @@ class Campaign:
             elsewhere = self._start(inside=ELSEWHERE)
             self._retired.append(elsewhere)
             elsewhere.await_children(self._processes)
-        producer = self.start_producer(count=count)
-        if producer.wait(within_s):
-            raise RuntimeError((self.folder / "producers.log").read_text())
-        self.await_rest(within_s=within_s)
+        self._run_all(self.start_producer(count=count), within_s=within_s)
         for worker in self._retired:
             worker.close()
         starts = Counter(line.job_id for line in self.ledger.lines() if line.what == "start")
         self.idle_jobs = count
         self.idle_re_runs = sum(times - 1 for times in starts.values())
+
+    def run_due(self, count: int, *, within_s: float) -> None:
+        """Run `count` short jobs that are due one after the other, while nothing is done to anybody."""
+        self._run_all(self.start_producer(due=count), within_s=within_s)
+        noted = (line.split() for line in (self.folder / "due").read_text().splitlines())
+        self.due = {job_id: float(due_at) for job_id, due_at in noted}
+
+    def _run_all(self, producer: subprocess.Popen[bytes], *, within_s: float) -> None:
+        """Wait until a producer has sent its jobs, and they have ended."""
+        if producer.wait(within_s):
+            raise RuntimeError((self.folder / "producers.log").read_text())
+        self.await_rest(within_s=within_s)
 
     # --- judging --------------------------------------------------------------------------------
     def attempted(self) -> list[str]:
@@ -299,6 +313,8 @@ class Campaign:
             fences_out_of_order=fences_out_of_order_in(lines),
             stale_refused=sum(log.count(_REFUSED) for log in logs),
             still_moving=still_moving,
+            due_jobs=len(self.due),
+            due_late_s=late_s(lines, self.due),
         )
 
 

@@ -32,7 +32,8 @@ _LONGEST: Final = 3
 class Wanted(msgspec.Struct, frozen=True):
     """How much of what. `seconds` of faults at least, and `child_kills` and `supervisor_kills` of them.
 
-    `outages` of the server follow. `idle_jobs` run before all that, while nothing is done to anybody.
+    `outages` of the server follow. `idle_jobs` run before all that, while nothing is done to anybody, and
+    then `due_jobs`, each at its time.
     """
 
     seconds: float = 120.0
@@ -40,6 +41,7 @@ class Wanted(msgspec.Struct, frozen=True):
     supervisor_kills: int = 0
     outages: int = 0
     idle_jobs: int = 10_000
+    due_jobs: int = 0
 
 
 class Ordeal:
@@ -130,6 +132,9 @@ def run(
         if wanted.idle_jobs:
             announce(f"first {wanted.idle_jobs:,} jobs while nothing is done to anybody")
             campaign.run_idle(wanted.idle_jobs, within_s=_REST_S)
+        if wanted.due_jobs:
+            announce(f"then {wanted.due_jobs:,} jobs that are due one after the other")
+            campaign.run_due(wanted.due_jobs, within_s=_REST_S)
         ordeal.torment()
         if server is not None and wanted.outages:
             ordeal.suffer_outages()

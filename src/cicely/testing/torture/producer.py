@@ -17,6 +17,7 @@ import msgspec
 
 from cicely.errors import EngineError
 from cicely.testing.torture import app as jobs
+from cicely.worker.processes import boottime
 
 _PAGE: Final = 40
 _CANCEL_EVERY: Final = 25
@@ -26,16 +27,23 @@ _LONG_S: Final = 5.0
 #: How often a page of jobs is sent, and how often an enqueue is repeated.
 _PAGES: Final = 0.05
 _REPEATS: Final = 0.05
+#: When the first of the jobs for later is due, all of them sent by then, and how far they lie apart.
+_DUE_FIRST_S: Final = 6.0
+_DUE_EVERY_S: Final = 0.05
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What a producer is to do: ids begin with `prefix`; with `count`, so many short jobs and no more."""
+    """What a producer is to do: ids begin with `prefix`.
+
+    With `count`, so many short jobs and no more; with `due`, so many that are due one after the other.
+    """
 
     folder: str
     prefix: str
     seed: int
     per_second: float = 120.0
     count: int = 0
+    due: int = 0
 
 
 Draw = Callable[[random.Random], tuple[Any, tuple[Any, ...]]]
@@ -73,6 +81,9 @@ class Producer:
         if self._order.count:
             self._flood(self._order.count)
             return
+        if self._order.due:
+            self._send_for_later(self._order.due)
+            return
         while True:
             try:
                 asked = self._some()
@@ -89,6 +100,19 @@ class Producer:
             jobs.naps.options(id=job_id).delay(_LONG_S)
             self._note(self._acknowledged, [job_id])
         self._page(max(0, count - _LONG))
+
+    def _send_for_later(self, count: int) -> None:
+        """Ask for short jobs that are due later, and write down when, on the clock of the ledger."""
+        first_at = boottime() + _DUE_FIRST_S
+        with (Path(self._order.folder) / "due").open("a", buffering=1) as due:
+            for number in range(count):
+                job_id = self._new_id()
+                self._note(self._attempted, [job_id])
+                now = boottime()
+                due_at = max(now, first_at + number * _DUE_EVERY_S)
+                jobs.naps.options(id=job_id, countdown=due_at - now).delay(0.0)
+                self._note(self._acknowledged, [job_id])
+                self._note(due, [f"{job_id} {due_at}"])
 
     def _some(self) -> int:
         if self._random.random() < _PAGES:

@@ -1,0 +1,52 @@
+"""The example's commands, one module each. See README.md."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+COMMANDS = {
+    "tour": "HumanEval through the gateway, with wild programs and an executor away (the default)",
+    "serve": "start everything and stay",
+    "migrate": "move from the old queue to Cicely under load",
+    "kills": "kill gateways, workers and executors at random under load",
+    "burst": "from 100 to 10,000 evaluations in a minute",
+    "exercises.traffic": "change the share of the new side live",
+    "exercises.executor": "stop the executors",
+    "exercises.slowest": "find what is slow",
+    "exercises.workers": "add workers",
+    "exercises.order": "who goes first",
+}
+#: What a command takes unless it is told otherwise: rate per second, and seconds.
+PACES = {"migrate": (200.0, 4.0), "kills": (20.0, 120.0), "burst": (0.0, 60.0)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return 0 where every promise was kept."""
+    words = "\n".join(f"  {name:<20} {what}" for name, what in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.code_evaluation",
+        description=__doc__,
+        epilog=f"commands:\n{words}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", nargs="?", default="tour", choices=COMMANDS, metavar="COMMAND")
+    parser.add_argument("--keep", default="", metavar="FOLDER", help="leave the files there")
+    parser.add_argument("--problems", type=int, default=164, help="of HumanEval (tour)")
+    parser.add_argument("--workers", type=int, default=1, help="(serve)")
+    parser.add_argument("--rate", type=float, help="evaluations per second (migrate, kills)")
+    parser.add_argument("--seconds", type=float, help="of each chapter (migrate), of all (kills, burst)")
+    parser.add_argument("--peak", type=int, default=10_000, help="evaluations (burst)")
+    parser.add_argument("--processes", type=int, default=2, help="of the worker (burst)")
+    parser.add_argument("--seed", type=int, default=1, help="of the kills")
+    options = parser.parse_args(arguments)
+    rate, seconds = PACES.get(options.command, (0.0, 0.0))
+    options.rate = rate if options.rate is None else options.rate
+    options.seconds = seconds if options.seconds is None else options.seconds
+    return int(import_module(f"examples.code_evaluation.{options.command}").main(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

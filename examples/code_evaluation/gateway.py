@@ -1,0 +1,213 @@
+"""The gateway: `uvicorn examples.code_evaluation.gateway:gateway`.
+
+It keeps nothing itself: any number of them may run, and whatever one accepted is in the engine before it
+says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import PlainTextResponse, StreamingResponse
+from pydantic import ValidationError
+
+from cicely import CicelyError, EngineUnavailable, Filter, Job, JobNotFound, State
+from cicely.migration import Migration
+from examples.code_evaluation import metrics, moving
+from examples.code_evaluation.app import app, evaluate
+from examples.code_evaluation.submissions import BULK, MAX_BATCH, Submission, queue_of
+
+gateway = FastAPI(title="Code evaluation", version="1")
+#: While the service is moved, submissions are split between the queue that it had and Cicely.
+moves = moving.migration() if moving.OLD_VARIABLE in os.environ else None
+_LOOK_S = 0.1
+_PAGE = 500
+
+
+@gateway.exception_handler(EngineUnavailable)
+def away(_request: Request, error: Exception) -> Response:
+    """Nothing was accepted; the caller may repeat the request as it is."""
+    return PlainTextResponse(f"try again: {error}\n", 503, headers={"Retry-After": "5"})
+
+
+@gateway.post("/evaluations", status_code=202)
+def submit(submission: Submission, response: Response) -> dict[str, Any]:
+    """Accept an evaluation; answers 200 where it was accepted before, 409 where that was another program."""
+    if moves is not None:
+        return _split(moves, submission, response)
+    before = _found(submission.eval_id)
+    if before is not None:
+        response.status_code = 200
+        return _checked(before, submission)
+    _enqueue(submission, queue=queue_of(submission.tier))
+    # Whoever was faster with the same id has the say.
+    return _checked(app.job(submission.eval_id), submission)
+
+
+def _split(migration: Migration, submission: Submission, response: Response) -> dict[str, Any]:
+    """Accept an evaluation on one of the two sides, where it is not on one already."""
+    before = migration.status(submission.eval_id)
+    if before.is_known:
+        response.status_code = 200
+        return {"eval_id": submission.eval_id, "state": before.state}
+    side = migration.submit(submission.eval_id, moving.payload_of(submission), key=submission.eval_id)
+    return {"eval_id": submission.eval_id, "state": "live", "side": side}
+
+
+@gateway.post("/batches", status_code=202)
+async def submit_batch(request: Request) -> dict[str, Any]:
+    """Accept a file with a submission per line (JSON), all or none, and answer how many there were."""
+    lines = (await request.body()).splitlines()
+    return await asyncio.to_thread(_submit_all, [line for line in lines if line.strip()])
+
+
+def _submit_all(lines: list[bytes]) -> dict[str, Any]:
+    submissions = _parsed(lines)
+    for start in range(0, len(submissions), _PAGE):
+        with app.batch():
+            for submission in submissions[start : start + _PAGE]:
+                _enqueue(submission, queue=BULK)
+    return {"accepted": len(submissions), "queue": BULK}
+
+
+def _parsed(lines: list[bytes]) -> list[Submission]:
+    if len(lines) > MAX_BATCH:
+        raise HTTPException(413, f"{len(lines):,} lines; a batch has up to {MAX_BATCH:,}")
+    submissions, wrong = [], []
+    for number, line in enumerate(lines, 1):
+        try:
+            submissions.append(Submission.model_validate_json(line))
+        except ValidationError as error:
+            first = error.errors()[0]
+            wrong.append({"line": number, "where": ".".join(map(str, first["loc"])), "msg": first["msg"]})
+    if wrong:
+        raise HTTPException(422, wrong[:20])
+    return submissions
+
+
+def _enqueue(submission: Submission, *, queue: str) -> None:
+    asked = evaluate.options(id=submission.eval_id, queue=queue, tags=[submission.mark])
+    asked.delay(submission.eval_id, submission.code, submission.language)
+
+
+@gateway.get("/evaluations")
+def listed(
+    state: Annotated[State | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    before: Annotated[float | None, Query(description="accepted before this instant, to page on")] = None,
+) -> list[dict[str, Any]]:
+    """Return evaluations, newest first."""
+    states = () if state is None else (state,)
+    where = Filter(states=states, task=evaluate.name, until=before)
+    return [
+        {"eval_id": record.id, "state": record.state, "queue": record.queue, "accepted_at": record.created_at}
+        for record in app.records(where, limit=limit)
+    ]
+
+
+@gateway.get("/evaluations/{eval_id}")
+def shown(eval_id: str) -> dict[str, Any]:
+    """Return how an evaluation stands, with its result or its error."""
+    job = _found(eval_id)
+    if job is None and moves is not None and (standing := moves.status(eval_id)).is_known:
+        return {"eval_id": eval_id, "side": "old", "state": standing.state, "result": standing.output}
+    return _shown(job or _known(eval_id))
+
+
+@gateway.post("/evaluations/{eval_id}/cancel")
+def cancel(eval_id: str) -> dict[str, Any]:
+    """Cancel an evaluation; a running one ends soon. 409 where it had ended."""
+    job = _known(eval_id)
+    if not job.cancel("asked for by the gateway"):
+        raise HTTPException(409, f"{eval_id} has ended already: {job.state}")
+    return _shown(job)
+
+
+@gateway.get("/evaluations/{eval_id}/events")
+async def followed(eval_id: str) -> StreamingResponse:
+    """Tell every change by server-sent events until the evaluation has ended."""
+    job = await asyncio.to_thread(_known, eval_id)
+    return StreamingResponse(_changes(job), media_type="text/event-stream")
+
+
+async def _changes(job: Job[Any]) -> AsyncIterator[str]:
+    last: dict[str, Any] = {}
+    while True:
+        now = await asyncio.to_thread(_shown, job)
+        if now != last:
+            yield f"event: {now['state']}\ndata: {json.dumps(now)}\n\n"
+        if State(now["state"]).is_final:
+            return
+        last = now
+        await asyncio.sleep(_LOOK_S)
+
+
+@gateway.get("/metrics")
+def measured() -> PlainTextResponse:
+    """Return jobs by state, depth and run times in Prometheus' text format."""
+    return PlainTextResponse(metrics.text(app), media_type="text/plain; version=0.0.4")
+
+
+@gateway.get("/health")
+def health() -> dict[str, str]:
+    """Answer where the engine does."""
+    return {"engine": app.engine.facts().engine}
+
+
+# --- jobs -----------------------------------------------------------------------------------------
+
+
+def _found(eval_id: str) -> Job[Any] | None:
+    try:
+        return app.job(eval_id)
+    except JobNotFound:
+        return None
+
+
+def _known(eval_id: str) -> Job[Any]:
+    job = _found(eval_id)
+    if job is None:
+        raise HTTPException(404, f"no evaluation has the id {eval_id}")
+    return job
+
+
+def _checked(job: Job[Any], submission: Submission) -> dict[str, Any]:
+    info = job.info()
+    marks = [tag for tag in info["tags"] if tag.startswith("code:")]
+    if marks and marks != [submission.mark]:
+        raise HTTPException(409, f"{submission.eval_id} is the id of another program: choose a new one")
+    return {"eval_id": job.id, "state": info["state"], "queue": info["queue"]}
+
+
+def _shown(job: Job[Any]) -> dict[str, Any]:
+    info = job.info()
+    error = info["error"] or {}
+    return {
+        "eval_id": job.id,
+        "state": info["state"],
+        "queue": info["queue"],
+        "attempt": info["attempt"],
+        "accepted_at": info["created_at"],
+        "ended_at": info["ended_at"],
+        "progress": info["progress"],
+        "result": _result(job, info["state"]),
+        "error": f"{error['type_name']}: {error['message']}" if error else None,
+        "attempts": [
+            {"number": one["attempt"], "ended": one["reason"], "error": (one["error"] or {}).get("message")}
+            for one in info["attempts"]
+        ],
+    }
+
+
+def _result(job: Job[Any], state: str) -> Any:
+    if state != State.SUCCEEDED:
+        return None
+    try:
+        return job.result
+    except CicelyError:
+        return None

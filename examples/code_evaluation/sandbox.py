@@ -1,0 +1,115 @@
+"""Programs in processes of their own, under limits: a nursery, and the way to it from any thread."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import Future
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+LANGUAGES = ("python", "bash")
+MAX_PROCESSES = 32
+_NURSERY = Path(__file__).with_name("nursery.py")
+#: How long an answer may take beyond the program's own time.
+_PATIENCE_S = 20.0
+
+
+class Program(msgspec.Struct, frozen=True):
+    """A program and what it may use."""
+
+    language: str
+    code: str
+    timeout_s: float = 10.0
+    memory_bytes: int = 128 << 20
+    max_processes: int = MAX_PROCESSES
+
+
+class Ran(msgspec.Struct, frozen=True):
+    """What came of a program. `ended`: finished, killed, or the limit: timeout, memory, processes."""
+
+    ended: str
+    exit_code: int
+    output: str
+    duration_s: float
+    peak_bytes: int
+    processes: int
+
+
+class SandboxGone(ConnectionError):
+    """The nursery died while the program ran: it says nothing of the program."""
+
+
+class Sandbox:
+    """A nursery in a process of its own, started when it is first needed and again when it died."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._numbers = count(1)
+        self._nursery: subprocess.Popen[bytes] | None = None
+        self._asked: dict[int, Future[Ran]] = {}
+
+    def run(self, program: Program) -> Ran:
+        """Run a program to its end. Raises SandboxGone; may be called by many threads."""
+        answer: Future[Ran] = Future()
+        with self._lock:
+            number = next(self._numbers)
+            nursery = self._started()
+            self._asked[number] = answer
+            request = msgspec.structs.asdict(program) | {"id": number}
+            assert nursery.stdin is not None
+            try:
+                nursery.stdin.write(json.dumps(request).encode() + b"\n")
+                nursery.stdin.flush()
+            except OSError as error:
+                del self._asked[number]
+                raise SandboxGone(f"the nursery takes no programs: {error}") from error
+        try:
+            return answer.result(program.timeout_s + _PATIENCE_S)
+        except TimeoutError:
+            raise SandboxGone(f"no answer within {program.timeout_s + _PATIENCE_S:g} s") from None
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        nursery = self._nursery
+        if nursery is None or nursery.poll() is not None:
+            nursery = self._nursery = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_NURSERY)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={"PATH": os.environ.get("PATH", "")},
+            )
+            threading.Thread(target=self._hear, args=(nursery,), daemon=True).start()
+        return nursery
+
+    def _hear(self, nursery: subprocess.Popen[bytes]) -> None:
+        assert nursery.stdout is not None
+        for line in nursery.stdout:
+            said: dict[str, Any] = json.loads(line)
+            waiting = self._asked.pop(said["id"], None)
+            if waiting is not None:
+                waiting.set_result(msgspec.convert(said, Ran))
+        with self._lock:
+            left, self._asked = self._asked, {}
+        for waiting in left.values():
+            waiting.set_exception(SandboxGone("the nursery died while the program ran"))
+
+    def close(self) -> None:
+        """End the nursery and all that runs in it."""
+        nursery = self._nursery
+        if nursery is not None and nursery.stdin is not None:
+            nursery.stdin.close()
+            nursery.wait()
+
+
+_sandboxes: dict[int, Sandbox] = {}
+
+
+def of_this_process() -> Sandbox:
+    """Return the sandbox of this process; a forked child gets one of its own."""
+    return _sandboxes.setdefault(os.getpid(), Sandbox())

@@ -1,0 +1,134 @@
+"""`cicely events`: what happened, and with `--follow` what happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+
+from cicely.cli.screen import is_narrow, json_option, note, write_json_lines
+from cicely.cli.selection import instant
+from cicely.cli.target import Where, located
+from cicely.cli.text import safe, short_id, span
+
+if TYPE_CHECKING:
+    from cicely.core.event import Event, EventFilter
+    from cicely.engines.contract import Engine
+
+#: Where nobody says since when.
+_RECENT: Final = "1h"
+
+
+@click.command()
+@located
+@click.option("--follow", "-f", is_flag=True, help="Go on with what happens, until interrupted.")
+@click.option("--since", metavar="WHEN", default="", help="An age as 90s, 1h, 7d, or a time [default: 1h].")
+@click.option("--cursor", default="", help="Go on behind this event (its cursor, as --json gives it).")
+@click.option(
+    "--kind", "-k", "kinds", multiple=True, metavar="KIND", help="As job.failed, or job; repeatable."
+)
+@click.option("--task", default="", help="Only events of this task (its full name).")
+@click.option("--queue", "-Q", default="", help="Only events of jobs of this queue.")
+@click.option("--job", "job_id", default="", help="Only events of this job.")
+@click.option("--workflow", default="", help="Only events of jobs of this workflow.")
+@json_option
+def events(
+    *,
+    where: Where,
+    follow: bool,
+    since: str,
+    cursor: str,
+    kinds: tuple[str, ...],
+    task: str,
+    queue: str,
+    job_id: str,
+    workflow: str,
+    as_json: bool,
+) -> None:
+    """Show what happened: failures, retries, workers that came and went, pauses.
+
+    Successes are told where they took a second, or where their task says events=True. With
+    --follow and neither --since nor --cursor, only what is to come is shown.
+    """
+    from cicely.core.event import NEWEST, EventFilter
+
+    is_bounded = bool(since or cursor)
+    wanted = EventFilter(
+        kinds=_known(kinds),
+        task=task,
+        queue=queue,
+        job_id=job_id,
+        workflow=workflow,
+        since=instant(since if is_bounded or follow else _RECENT, "--since"),
+    )
+    write = _write_json if as_json else _write
+    with where.open() as target:
+        begin = NEWEST if follow and not is_bounded else cursor or None
+        _show(target.engine, wanted, begin, write=write, follow=follow)
+
+
+def _known(kinds: tuple[str, ...]) -> tuple[str, ...]:
+    from cicely.core.event import KINDS
+
+    nouns = sorted({kind.partition(".")[0] for kind in KINDS})
+    for kind in kinds:
+        if kind.partition(".")[0] not in nouns:
+            raise click.UsageError(f"There is no event {kind!r}; there are {', '.join((*nouns, *KINDS))}.")
+    return kinds
+
+
+def _show(
+    engine: Engine,
+    wanted: EventFilter,
+    cursor: str | None,
+    *,
+    write: Callable[[Event], None],
+    follow: bool,
+) -> None:
+    from cicely.observe.events import FOLLOW_S, page_behind
+
+    count = 0
+    while True:
+        page = page_behind(engine, wanted, cursor)
+        for event in page.events:
+            write(event)
+        count += len(page.events)
+        cursor = page.cursor
+        if page.more:
+            continue
+        if not follow:
+            break
+        try:
+            time.sleep(FOLLOW_S)
+        except KeyboardInterrupt:
+            break
+    if not count and not follow:
+        note("Nothing to tell: `--since` goes further back.")
+
+
+def _write_json(event: Event) -> None:
+    write_json_lines([msgspec.structs.asdict(event)])
+
+
+def _write(event: Event) -> None:
+    moment = datetime.fromtimestamp(event.at).astimezone()
+    click.echo(f"{moment:%Y-%m-%d %H:%M:%S}  {event.kind:<16}  {_told(event)}".rstrip())
+
+
+def _told(event: Event) -> str:
+    """Return what happened to whom, on one line."""
+    if not event.job_id:
+        return safe(f"{event.name}  {event.reason}".rstrip())
+    job = short_id(event.job_id) if is_narrow() else safe(event.job_id)
+    parts = [job, safe(event.task or "(message)")]
+    if event.attempt:
+        parts.append(f"attempt {event.attempt}")
+    if event.run_s is not None:
+        parts.append(f"after {span(event.run_s)}")
+    if event.reason:
+        parts.append(safe(event.reason))
+    return "  ".join(parts)

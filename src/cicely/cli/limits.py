@@ -1,0 +1,170 @@
+"""`cicely limits`: what bounds jobs across all workers, where it stands, and changing it at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from cicely.cli.exits import NOTHING
+from cicely.cli.screen import Column, json_option, note, write_json, write_json_lines, write_table
+from cicely.cli.target import Where, located
+from cicely.cli.text import safe, span
+
+if TYPE_CHECKING:
+    from cicely.core.limits import Limit
+    from cicely.engines.contract import SettingRecord
+
+_COLUMNS: Final = (
+    Column("LIMIT", gives=True),
+    Column("HELD", right=True),
+    Column("AT ONCE", right=True),
+    Column("RATE"),
+    Column("COSTS", gives=True),
+    Column("BACKLOG", right=True),
+    Column("NOW", gives=True),
+)
+
+
+@click.group(invoke_without_command=True)
+@located
+@json_option
+@click.pass_context
+def limits(ctx: click.Context, *, where: Where, as_json: bool) -> None:
+    """List, set and remove limits that all workers share; by itself, list them.
+
+    Those that an app declares are put into the engine by its workers; what is set here stays until the
+    app declares something else.
+    """
+    if ctx.invoked_subcommand is None:
+        _list(where, as_json=as_json)
+        return
+    given = {"app": where.app, "url": where.url, "as_json": as_json}
+    ctx.default_map = {ctx.invoked_subcommand: {name: value for name, value in given.items() if value}}
+
+
+@limits.command("list")
+@located
+@json_option
+def list_(*, where: Where, as_json: bool) -> None:
+    """List the limits, where they stand, and how many hold them."""
+    _list(where, as_json=as_json)
+
+
+def _list(where: Where, *, as_json: bool) -> None:
+    with where.open() as target:
+        records = target.engine.settings("limit")
+    if as_json:
+        write_json_lines(map(_as_json, records))
+    elif records:
+        write_table(_COLUMNS, map(_row, records))
+    else:
+        note("There are no limits. An app declares one with app.limit(...).")
+
+
+@limits.command("set")
+@click.argument("key")
+@click.option("--concurrency", type=int, help="How many hold it at once.")
+@click.option("--rate", help='How many pass in a time: "500/m".')
+@click.option("--cost", multiple=True, metavar="METER=RATE", help="As tokens=200k/m. May be repeated.")
+@click.option("--backlog", type=int, help="How many of its jobs may wait; more are refused.")
+@located
+@json_option
+def set_(
+    *,
+    where: Where,
+    key: str,
+    concurrency: int | None,
+    rate: str | None,
+    cost: Sequence[str],
+    backlog: int | None,
+    as_json: bool,
+) -> None:
+    """Set all bounds of a limit; those that are not given are none.
+
+    What runs already goes on to its end, and nothing more is started until it fits.
+    """
+    from cicely.flow_control import limit_of
+
+    costs = {name: text for name, _, text in (one.partition("=") for one in cost)}
+    limit = limit_of(key, concurrency=concurrency, rate=rate, cost=costs, backlog=backlog)
+    with where.open() as target:
+        target.engine.configure([limit])
+    if as_json:
+        write_json(_bounds(limit))
+    else:
+        click.echo(f"Set {safe(key)}: {_said(limit) or 'no bounds'}.")
+
+
+@limits.command()
+@click.argument("key")
+@located
+@click.pass_context
+def remove(ctx: click.Context, *, where: Where, key: str) -> None:
+    """Forget a limit; its jobs pass freely from now on."""
+    with where.open() as target:
+        was_known = target.engine.unset("limit", key)
+    if was_known:
+        click.echo(f"Removed {safe(key)}.")
+    else:
+        note(f"There is no limit {safe(key)}; `cicely limits` lists them.")
+        ctx.exit(NOTHING)
+
+
+def _bounds(limit: Limit) -> dict[str, Any]:
+    return {
+        "key": limit.key,
+        "concurrency": limit.concurrency,
+        "rate": limit.rate.text if limit.rate else None,
+        "cost": {name: rate.text for name, rate in limit.costs.items()},
+        "backlog": limit.backlog,
+    }
+
+
+def _as_json(record: SettingRecord) -> dict[str, Any]:
+    limit: Any = record.setting
+    gauge = record.gauge
+    return _bounds(limit) | {
+        "held": record.held,
+        "shut_for_s": max(0.0, gauge.shut_until - record.now),
+        "ceiling": _ceiling(record),
+    }
+
+
+def _row(record: SettingRecord) -> tuple[str, ...]:
+    limit: Any = record.setting
+    costs = ", ".join(f"{safe(name)} {rate.text}" for name, rate in limit.costs.items())
+    return (
+        safe(limit.key),
+        str(record.held),
+        "·" if limit.concurrency is None else str(limit.concurrency),
+        limit.rate.text if limit.rate else "·",
+        costs or "·",
+        "·" if limit.backlog is None else str(limit.backlog),
+        "; ".join(_now(record)),
+    )
+
+
+def _now(record: SettingRecord) -> Iterator[str]:
+    shut_s = record.gauge.shut_until - record.now
+    if shut_s > 0:
+        yield f"refused, again in {span(shut_s)}"
+    ceiling = _ceiling(record)
+    if ceiling is not None:
+        yield f"{ceiling} at once after refusals"
+
+
+def _ceiling(record: SettingRecord) -> int | None:
+    from cicely.core.limits import NEVER, ceiling
+
+    limit: Any = record.setting
+    most = ceiling(limit, record.gauge, now=record.now)
+    return int(most) if most < NEVER and most != limit.concurrency else None
+
+
+def _said(limit: Limit) -> str:
+    bounds = _bounds(limit)
+    costs = [f"{name} {text}" for name, text in bounds.pop("cost").items()]
+    said = [f"{name} {value}" for name, value in bounds.items() if name != "key" and value is not None]
+    return ", ".join(said + costs)

@@ -1,0 +1,112 @@
+"""What happened, as a user reads it: an iterator of events that can be resumed, for threads and for loops."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import datetime
+from typing import Final
+
+from cicely.connection import Connection
+from cicely.core.event import KINDS, NEWEST, Event, EventFilter, EventPage
+from cicely.core.text import storable
+from cicely.errors import ConfigError
+from cicely.observe.events import FOLLOW_S, page_behind
+from cicely.settings import instant_of
+
+_NOUNS: Final = tuple(dict.fromkeys(kind.partition(".")[0] for kind in KINDS))
+
+
+class Events:
+    """Events, oldest first; `cursor` resumes behind the last that was given out, in any process.
+
+    A `for` or an `async for` over it. One that follows waits for what is to come, for ever; any other ends
+    with what has happened.
+    """
+
+    def __init__(
+        self, connection: Connection, where: EventFilter, *, cursor: str | None, follow: bool
+    ) -> None:
+        self.cursor = cursor
+        self._connection = connection
+        self._where = where
+        self._follow = follow
+
+    def __iter__(self) -> Iterator[Event]:
+        """Yield events, and sleep while there is none to follow."""
+        while True:
+            page = self._page()
+            for event in page.events:
+                self.cursor = event.cursor
+                yield event
+            self.cursor = page.cursor
+            if page.more:
+                continue
+            if not self._follow:
+                return
+            time.sleep(FOLLOW_S)
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """Yield events, and let the loop go on while there is none to follow."""
+        import asyncio
+
+        while True:
+            page = await asyncio.to_thread(self._page)
+            for event in page.events:
+                self.cursor = event.cursor
+                yield event
+            self.cursor = page.cursor
+            if page.more:
+                continue
+            if not self._follow:
+                return
+            await asyncio.sleep(FOLLOW_S)
+
+    def _page(self) -> EventPage:
+        return self._connection.call(lambda engine: page_behind(engine, self._where, self.cursor))
+
+
+class History:
+    """The part of an app that tells what happened."""
+
+    _connection: Connection
+
+    def events(
+        self,
+        kind: str | Sequence[str] = (),
+        *,
+        task: str = "",
+        queue: str = "",
+        job: str = "",
+        workflow: str = "",
+        since: datetime | float | None = None,
+        cursor: str | None = None,
+        follow: bool = False,
+    ) -> Events:
+        """Return the events that match, to be iterated with `for` or `async for`, oldest first.
+
+        `kind` is one or several, as "job.failed", or a noun, as "worker". `cursor` is that of an event, or of
+        what was returned here before: each event behind it comes once. With `follow` it goes on with what
+        happens; without `cursor` and `since` it then begins with what is to come. Events are kept 30 days.
+        """
+        where = EventFilter(
+            kinds=kinds_of(kind),
+            task=storable(task),
+            queue=storable(queue),
+            job_id=storable(job),
+            workflow=storable(workflow),
+            since=None if since is None else instant_of(since, name="since"),
+        )
+        if follow and cursor is None and since is None:
+            # Now, not with the first step of the iteration: what happens in between is not to be missed.
+            cursor = self._connection.call(lambda engine: engine.history(where, cursor=NEWEST)).cursor
+        return Events(self._connection, where, cursor=cursor, follow=follow)
+
+
+def kinds_of(kind: str | Sequence[str]) -> tuple[str, ...]:
+    """Return kinds of events as a filter takes them. Raises ConfigError for a noun that there is not."""
+    kinds = (kind,) if isinstance(kind, str) else tuple(kind)
+    for one in kinds:
+        if not isinstance(one, str) or one.partition(".")[0] not in _NOUNS:
+            raise ConfigError(f"kind={one!r}: one of {', '.join((*_NOUNS, *KINDS))}, or several in a list")
+    return kinds

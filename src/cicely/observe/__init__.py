@@ -1,0 +1,1 @@
+"""What happened: read from the engine, and shown to people and programs."""
