@@ -14,6 +14,7 @@ from cicely.core.edge import Edge, ParentEnd
 from cicely.core.failpoints import failpoint
 from cicely.core.job import Enqueued, Filter, Job, NewJob, Page
 from cicely.core.outcome import CANCELLED, Outcome, Step
+from cicely.core.rollup import Count
 from cicely.engines.checks import Check
 from cicely.engines.contract import (
     Beat,
@@ -46,6 +47,7 @@ from cicely.engines.redis.line import Line, Reply, Word
 from cicely.engines.redis.place import Place, Target
 from cicely.engines.redis.scripts import script
 from cicely.engines.redis.server import Server, examined
+from cicely.engines.unkept import WithoutPast
 
 #: Verbs that accept nothing and may be lost with the power.
 _FLEETING: Final = frozenset(
@@ -66,7 +68,7 @@ _FLEETING: Final = frozenset(
 )
 
 
-class RedisEngine:
+class RedisEngine(WithoutPast):
     """Jobs in one namespace of a Redis server, shared by every process that connects to it.
 
     `now` replaces the server's clock, for tests.
@@ -198,7 +200,9 @@ class RedisEngine:
     def drop_schedule(self, name: str) -> bool:
         return bool(self._run("drop_schedule", name))
 
-    def tick(self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob]) -> bool:
+    def tick(
+        self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob], counts: Sequence[Count] = ()
+    ) -> bool:
         return ticking.tick(self._run, seen, then, jobs)
 
     # --- blobs ----------------------------------------------------------------------------

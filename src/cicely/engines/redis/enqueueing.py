@@ -20,6 +20,9 @@ INLINE_BYTES: Final = 1_024
 #: So many jobs go into one call of the script; the caller's own page is rarely larger.
 PAGE: Final = 2_000
 
+#: Workflow, group and whether it is held.
+Label = tuple[str, str, bool]
+
 _encode: Final = msgspec.msgpack.Encoder().encode
 #: An array of 18 values begins with so many bytes.
 _HEAD_BYTES: Final = 3
@@ -28,7 +31,7 @@ _HEAD_BYTES: Final = 3
 def enqueue(run: Caller, jobs: Sequence[NewJob], edges: Sequence[Edge] = ()) -> list[Enqueued]:
     """Store those of `jobs` that are new, in their order. Raises JobNotFound for an edge's end."""
     labelled = labels(jobs)
-    if not labelled and not edges:
+    if not labelled[0] and not edges:
         return _answers(jobs, run("enqueue", *told(jobs)))
     ends = [word for edge in edges for word in (edge.parent, edge.child, traits_of(edge))]
     reply = run("enqueue_graph", _encode((labelled, ends)), *told(jobs))
@@ -37,14 +40,16 @@ def enqueue(run: Caller, jobs: Sequence[NewJob], edges: Sequence[Edge] = ()) -> 
     return _answers(jobs, reply)
 
 
-def labels(jobs: Sequence[NewJob]) -> list[object]:
-    """Return the labels of those that have any: place from 1, workflow, group and whether it is held."""
-    return [
-        word
-        for i, job in enumerate(jobs, 1)
+def labels(jobs: Sequence[NewJob]) -> tuple[list[Label], list[int]]:
+    """Return the labels that there are, and which of them each job has, from 1; 0 for none."""
+    numbers: dict[Label, int] = {}
+    places = [
+        numbers.setdefault((job.workflow, job.group, job.held), len(numbers) + 1)
         if job.workflow or job.group or job.held
-        for word in (i, job.workflow, job.group, job.held)
+        else 0
+        for job in jobs
     ]
+    return list(numbers), places if numbers else []
 
 
 def told(jobs: Sequence[NewJob]) -> list[Word]:

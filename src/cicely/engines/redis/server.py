@@ -167,12 +167,19 @@ def durability(standing: Standing, place: Place) -> str:
     process = "process: an accepted call survives the death of any process"
     match standing.appendfsync:
         case "everysec":
-            return f"{process}; up to 1 s is lost on the loss of power (appendfsync everysec); {tail}"
+            # While a sync takes long, this server answers up to two seconds before it writes its log.
+            return (
+                f"{process}; but up to 2 s are lost with the power, or when the server is killed while its "
+                f"disk is slow (appendfsync everysec); {tail}"
+            )
         case "no":
             return (
                 f"{process}; the loss of power loses what the kernel had not written (appendfsync no); {tail}"
             )
-    return f"{process}; unknown for the loss of power, as the server forbids CONFIG; {tail}"
+    return (
+        f"{process}; unknown for the loss of power, and for a killed server with a slow disk, as the server "
+        f"forbids CONFIG; {tail}"
+    )
 
 
 def _lost(standing: Standing) -> str:

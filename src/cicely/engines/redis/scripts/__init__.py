@@ -25,6 +25,7 @@ _RARE: Final = frozenset(
         "linking",
         "node",
         "parents",
+        "releases",
         "rules",
         "suspending",
         "ticking",

@@ -8,17 +8,22 @@
 local storing, linking = use('storing'), use('linking')
 local labels, edges = unpack(cmsgpack.unpack(ARGV[2]))
 local ids = storing.ids(3)
-local ends, is_new = {}, {}
-for _, id in ipairs(ids) do is_new[id] = true end
+local ends, is_seen = {}, {}
+for _, id in ipairs(ids) do is_seen[id] = true end
 for i = 1, #edges, 3 do
   for j = i, i + 1 do
-    if not is_new[edges[j]] then ends[#ends + 1] = edges[j] end
+    if not is_seen[edges[j]] then
+      is_seen[edges[j]] = true
+      ends[#ends + 1] = edges[j]
+    end
   end
 end
-for i, n in ipairs(read_all(NS .. 'ids', ends)) do
+local ns = read_all(NS .. 'ids', ends)
+for i, n in ipairs(ns) do
   if not n then return ends[i] end
 end
 linking.begin(labels, edges)
+linking.know(ends, ns)
 local replies = storing.store(3, ids, linking)
 linking.link(ids, replies, edges)
 use('endings').write()

@@ -1,7 +1,8 @@
 -- settle: records how attempts ended, then claims for a demand, if there is one.
 -- Keys: runs, held:<id>, asked:<id>, d:<n>, r:<n>, t:<token>, unique, ended:<state>, old, old:<instant>,
--- await, those of a job that runs again, and those of claim.
--- Work: the outcomes of the call, and that of claim.
+-- await, out:<n>, in:<n> and w:<n> of the jobs behind them, those of a job that runs again, and those of claim.
+-- Work: the outcomes of the call, 512 jobs behind plain successes, 256 of those that follow otherwise, and that
+-- of claim.
 -- ARGV: now, session, demand or '', plans, how many outcomes, the outcomes.
 -- Returns {'closed'}, or {'settled', verdicts}, then as claim does.
 local session, demand

@@ -3,9 +3,9 @@
 -- ARGV: now, name, what was seen, what comes then, when that is due next or '', labels, then as for enqueue.
 -- Returns 1, or 0 where the schedule is another by now.
 if call('HGET', NS .. 'schedules', ARGV[2]) ~= ARGV[3] then return 0 end
-local storing, linking = use('storing'), use('linking')
+local storing, linking, ids = use('storing'), use('linking'), use('storing').ids(7)
 linking.begin(cmsgpack.unpack(ARGV[6]), {})
 use('ticking').put(ARGV[2], ARGV[4], ARGV[5])
-storing.store(7, storing.ids(7), linking)
+linking.link(ids, storing.store(7, ids, linking), {})
 ring()
 return 1

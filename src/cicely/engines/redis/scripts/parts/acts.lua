@@ -68,14 +68,7 @@ function acts.publish(task)
   if #ns == 0 then return nil end
   agenda.left = agenda.left - #ns
   many('ZREM', key, ns)
-  for _, n in ipairs(ns) do
-    call('HDEL', NS .. 'w:' .. n, 'held')
-    if (call('HGET', NS .. 'w:' .. n, 'broken') or '0') == '0' then
-      graph.judge(n)
-    else
-      agenda.push_late({ kind = 'judge', n = n, cursor = '0', cause = '', reason = '' })
-    end
-  end
+  use('releases').publish(ns)
   return call('EXISTS', key) == 1 and task or nil
 end
 

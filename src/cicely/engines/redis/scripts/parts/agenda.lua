@@ -20,9 +20,10 @@ function agenda.push_late(task)
   late[#late + 1] = task
 end
 
-local function is_behind(task)
+-- Whether intents of a job are left, behind which its tasks wait.
+function agenda.is_behind(n)
   if has_stored == nil then has_stored = call('EXISTS', NS .. 'intents_of') == 1 end
-  return has_stored and call('HEXISTS', NS .. 'intents_of', task.n) == 1
+  return has_stored and call('HEXISTS', NS .. 'intents_of', n) == 1
 end
 
 local function store(list, tasks)
@@ -69,7 +70,7 @@ function agenda.run()
   while agenda.left > 0 do
     local task, is_late = next_task()
     if not task then break end
-    if not is_late and is_behind(task) then
+    if not is_late and agenda.is_behind(task.n) then
       put_off[#put_off + 1] = task
     else
       local rest = perform(task)

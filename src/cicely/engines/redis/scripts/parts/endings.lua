@@ -60,7 +60,7 @@ local function note(n, id, end_without_large, error, result, delete_at, flags)
 end
 
 -- Has the edges out of a job decided that has ended with this fate.
-local function decide_behind(n, id, fate)
+function endings.decide_behind(n, id, fate)
   endings.ends[n] = { fate = fate, id = id }
   use('agenda').push({ kind = 'decide', n = n, cursor = '0', cause = '', reason = '' })
 end
@@ -77,7 +77,7 @@ function endings.succeed(
   )
   note(n, id, packed, NOTHING, result, delete_at, flags)
   counts.move(queue, 'running', 'succeeded', 1)
-  if flags > 1 and rows.has(flags, CHILDREN) then decide_behind(n, id, 'success') end
+  if flags > 1 and rows.has(flags, CHILDREN) then use('releases').add(n, id) end
 end
 
 -- `job` is a row of a waiting job or the `claimed` part of a running one, which has left its place. `fate` says how
@@ -93,7 +93,7 @@ function endings.finish(job, state, reason, outcome, error, result, fate)
   if state ~= 'succeeded' then call('ZADD', NS .. 'ended:' .. state, job.n, job.n) end
   local source = job.is_running and 'running' or job.waits and 'waiting' or job.due_at and 'scheduled' or 'ready'
   counts.move(job.queue, source, state, 1)
-  if rows.has(job.flags, CHILDREN) then decide_behind(job.n, job.id, fate or use('rules').fate[state]) end
+  if rows.has(job.flags, CHILDREN) then endings.decide_behind(job.n, job.id, fate or use('rules').fate[state]) end
 end
 
 local function write_gone_runs()

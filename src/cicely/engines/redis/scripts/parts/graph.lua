@@ -1,8 +1,8 @@
 -- Jobs that come after others, as they are stored.
 --
 -- The node of a job, `w:<n>`, has what a plain job needs not. waits: it is waiting; held: its workflow is to be
--- published first; pending, broken, joins: how many edges into it are undecided, did not hold, and all, exact
--- while it is final, too; passes: it was cancelled and counts as failed; cause: because of which job; workflow,
+-- published first; pending, broken, joins: how many edges into it are undecided, did not hold, and all (absent:
+-- none), exact while it is final, too; passes: it was cancelled and counts as failed; cause: because of which job; workflow,
 -- group; event, key, step: what it waits for; start: delay_s, due_at, expires_s and expires_at.
 --
 -- An edge stands in `in:<child>` and `out:<parent>` under one score: its number * 256 + its traits, and into

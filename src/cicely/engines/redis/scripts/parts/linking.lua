@@ -1,88 +1,132 @@
 -- What is said of new jobs beside them: labels, by their places, and edges.
 local graph, rows = use('graph'), use('rows')
 local linking = {}
--- Who waits and who is waited for, by their ids; the numbers of those stored, by their ids, and their nodes, in
--- their order and by their numbers.
-local labels, waits, leads, numbers, nodes, node_of = {}, {}, {}, {}, {}, {}
+-- Who waits and who is waited for, by their ids; the numbers of those stored, by their ids; those of them that
+-- have nodes, in their order; their nodes and what they asked for of their start, by their numbers.
+local labels, waits, leads, numbers, nodes, node_of, start_of = {}, {}, {}, {}, {}, {}, {}
 
--- Labels are place, workflow, group and whether it is held, in turns; edges are parent, child and traits.
+-- Labels: those there are, each as workflow, group and whether it is held; then which of them each job has, 0 for
+-- none. Edges are parent, child and traits in turns.
 function linking.begin(said, edges)
-  for i = 1, #said, 4 do labels[said[i]] = { said[i + 1], said[i + 2], said[i + 3] } end
+  local kinds, places = unpack(said)
+  for i = 1, #places do labels[i] = kinds[places[i]] end
   for i = 1, #edges, 3 do
     leads[edges[i]] = true
     waits[edges[i + 1]] = true
   end
 end
 
+local published = {}
+
+local function is_published(workflow)
+  if published[workflow] == nil then published[workflow] = use('workflows').is_published(workflow) end
+  return published[workflow]
+end
+
+-- Jobs with the same labels share what their nodes say, and lists; some of them wait.
+local NONE = { '', '', false }
+local alike = {}
+
+local function node_like(label, is_waiting)
+  label = label or NONE
+  local both = alike[label]
+  if not both then
+    both = {}
+    alike[label] = both
+  end
+  local node = both[is_waiting]
+  if not node then
+    local workflow, group, is_held = label[1], label[2], label[3] and not is_published(label[1])
+    local fields = {}
+    node = {
+      waits = is_waiting or is_held, is_held = is_held, workflow = workflow, group = group, fields = fields,
+      members = {},
+    }
+    if node.waits then fields[1], fields[2] = 'waits', '1' end
+    if is_held then fields[#fields + 1], fields[#fields + 2] = 'held', '1' end
+    if workflow ~= '' then fields[#fields + 1], fields[#fields + 2] = 'workflow', workflow end
+    if group ~= '' then fields[#fields + 1], fields[#fields + 2] = 'group', group end
+    both[is_waiting] = node
+  end
+  return node
+end
+
 -- Notes the node of a job that is stored, if it has one; returns its flags, and whether it waits.
 function linking.note(i, n, id, start)
-  local label = labels[i]
-  local is_held = label and label[3] and not use('workflows').is_published(label[1])
+  local label, is_waiting = labels[i], waits[id] or false
   local flags = leads[id] and rows.CHILDREN or 0
   numbers[id] = n
-  if not label and not waits[id] and not leads[id] then return 0, false end
-  if not label and not waits[id] and not start then return flags, false end
-  -- What it asked for of its start counts anew where it comes back before its first run.
-  local node = { start = start }
-  if waits[id] or is_held then node.waits = '1' end
-  if is_held then node.held = '1' end
-  if label and label[1] ~= '' then node.workflow = label[1] end
-  if label and label[2] ~= '' then node.group = label[2] end
+  if not label and not is_waiting and not (leads[id] and start) then return flags, false end
+  local node = node_like(label, is_waiting)
+  local members = node.members
+  members[#members + 1] = n
+  members[#members + 1] = n
   nodes[#nodes + 1] = n
   node_of[n] = node
-  return rows.NODE + flags + (node.workflow and rows.MEMBER or 0), node.waits
+  -- What it asked for of its start counts anew where it comes back before its first run.
+  start_of[n] = start
+  return rows.NODE + flags + (node.workflow ~= '' and rows.MEMBER or 0), node.waits
 end
 
-local function list(lists, name, n)
-  local members = lists[name]
-  if not members then
-    members = {}
-    lists[name] = members
-  end
-  members[#members + 1] = n
-  members[#members + 1] = n
-end
-
-local function write_lists(prefix, lists)
-  for name, members in pairs(lists) do many('ZADD', NS .. prefix .. name, members) end
-end
-
+-- Writes what is told of the new jobs together; `link` writes their nodes.
 function linking.write()
-  local of, groups, held = {}, {}, {}
-  for _, n in ipairs(nodes) do
-    local args, fields = {}, node_of[n]
-    for name, value in pairs(fields) do args[#args + 1], args[#args + 2] = name, value end
-    if #args > 0 then call('HSET', NS .. 'w:' .. n, unpack(args)) end
-    if fields.workflow then list(of, fields.workflow, n) end
-    if fields.group then list(groups, fields.group, n) end
-    if fields.held then list(held, fields.workflow or '', n) end
+  for _, both in pairs(alike) do
+    for _, node in pairs(both) do
+      if node.workflow ~= '' then
+        many('ZADD', NS .. 'of:' .. node.workflow, node.members)
+        use('workflows').note(node.workflow)
+      end
+      if node.group ~= '' then many('ZADD', NS .. 'grp:' .. node.group, node.members) end
+      if node.is_held then many('ZADD', NS .. 'hold:' .. node.workflow, node.members) end
+    end
   end
-  write_lists('of:', of)
-  write_lists('grp:', groups)
-  write_lists('hold:', held)
-  for workflow in pairs(of) do use('workflows').note(workflow) end
 end
 
--- An edge out of a job that was stored just now is new and undecided: such edges are gathered by their children.
-local gathered, is_linked = {}, {}
+-- New edges out of jobs that live and do not run are undecided: they are gathered by their children.
+local gathered = {}
+
+-- Most have one edge into them; of more, `has` says whose they are.
+local function is_gathered(into, parent)
+  if not into.has then
+    into.has = {}
+    for i = 2, #into, 2 do into.has[into[i]] = true end
+  end
+  if into.has[parent] then return true end
+  into.has[parent] = true
+  return false
+end
 
 local function gather(parent, child, score)
-  if is_linked[parent .. child] then return end
-  is_linked[parent .. child] = true
   local into = gathered[child]
   if not into then
-    into = {}
-    gathered[child] = into
+    gathered[child] = { score, parent }
+  elseif is_gathered(into, parent) then
+    return
+  else
+    into[#into + 1], into[#into + 2] = score, parent
   end
-  into[#into + 1], into[#into + 2] = score, parent
   call('ZADD', NS .. 'out:' .. parent, score, child)
 end
 
 local function write_gathered()
   for child, into in pairs(gathered) do
     many('ZADD', NS .. 'in:' .. child, into)
-    call('HINCRBY', NS .. 'w:' .. child, 'pending', #into / 2)
-    call('HINCRBY', NS .. 'w:' .. child, 'joins', #into / 2)
+    if not node_of[child] then
+      call('HINCRBY', NS .. 'w:' .. child, 'pending', #into / 2)
+      call('HINCRBY', NS .. 'w:' .. child, 'joins', #into / 2)
+    end
+  end
+end
+
+local function write_nodes()
+  for _, n in ipairs(nodes) do
+    local key, fields, into = NS .. 'w:' .. n, node_of[n].fields, gathered[n]
+    if into then
+      call('HSET', key, 'pending', #into / 2, 'joins', #into / 2, unpack(fields))
+    elseif #fields > 0 then
+      call('HSET', key, unpack(fields))
+    end
+    if start_of[n] then call('HSET', key, 'start', start_of[n]) end
   end
 end
 
@@ -90,25 +134,80 @@ end
 local waiting = {}
 
 local function is_waiting(n)
-  if waiting[n] == nil then
-    local node = node_of[n]
-    waiting[n] = (node and node.waits or call('HGET', NS .. 'w:' .. n, 'waits')) == '1'
-  end
+  local node = node_of[n]
+  if node then return node.waits end
+  if waiting[n] == nil then waiting[n] = call('HGET', NS .. 'w:' .. n, 'waits') == '1' end
   return waiting[n]
 end
 
 -- The number of a job that edges name; 'tomb' for one that is gone.
 local known = {}
 
+-- Notes the numbers of jobs that were stored before this call.
+function linking.know(names, ns)
+  for i, id in ipairs(names) do known[id] = ns[i] end
+end
+
 local function number_of(id)
-  if not known[id] then known[id] = numbers[id] or call('HGET', NS .. 'ids', id) end
+  if numbers[id] then return numbers[id] end
+  if not known[id] then known[id] = call('HGET', NS .. 'ids', id) end
   return known[id]
 end
 
--- Keeps the edges of a call, and lets those of its jobs go, or cancels them, whose edges say so.
-function linking.link(ids, replies, edges)
-  if #edges == 0 then return end
-  local stands_for, is_judged = {}, {}
+-- --- edges out of jobs that were stored before this call ------------------------------------------
+-- By their children, and those in their order: parent, traits and number in turns.
+local older, children, parents, is_parent = {}, {}, {}, {}
+
+local function put_off(parent, child, traits, number)
+  if not older[child] then
+    older[child] = {}
+    children[#children + 1] = child
+  end
+  local links = older[child]
+  local size = #links
+  links[size + 1], links[size + 2], links[size + 3] = parent, traits, number
+  if not is_parent[parent] then
+    is_parent[parent] = true
+    parents[#parents + 1] = parent
+  end
+end
+
+-- Those parents that are nodes, live and do not run; they are marked as parents.
+local function mark_idle()
+  local keys, idle = {}, {}
+  for i, n in ipairs(parents) do keys[2 * i - 1], keys[2 * i] = NS .. 'j:' .. n, NS .. 'd:' .. n end
+  local said, runs = read_all(nil, keys), read_all(NS .. 'runs', parents)
+  for i, n in ipairs(parents) do
+    local record = said[2 * i - 1]
+    local is_read, _, _, flags = pcall(limit, record or '', 2)
+    if is_read and not said[2 * i] and not runs[i] and rows.are_flags(flags) and rows.has(flags, rows.NODE) then
+      idle[n] = true
+      if not rows.has(flags, rows.CHILDREN) then rows.flag_record(n, record, rows.CHILDREN) end
+    end
+  end
+  return idle
+end
+
+-- Gathers the new edges into one job; those that are not that simple are added to `others`.
+local function link_older(child, links, idle, others)
+  local ns = {}
+  for i = 1, #links, 3 do ns[#ns + 1] = links[i] end
+  for from = 1, #ns, MOST do
+    local last = math.min(from + MOST - 1, #ns)
+    for i, score in ipairs(call('ZMSCORE', NS .. 'in:' .. child, unpack(ns, from, last))) do
+      local at = 3 * (from + i) - 5
+      local parent, traits, number = links[at], links[at + 1], links[at + 2]
+      if not score and idle[parent] then
+        gather(parent, child, number * 256 + traits)
+      elseif not score then
+        others[#others + 1] = { parent, child, traits, number }
+      end
+    end
+  end
+end
+
+local function sort_edges(ids, replies, edges)
+  local stands_for = {}
   for i, id in ipairs(ids) do stands_for[id] = stands_for[id] or replies[i] or id end
   local number = call('HINCRBY', NS .. 'meta', 'edges', #edges / 3) - #edges / 3
   for i = 1, #edges, 3 do
@@ -120,16 +219,30 @@ function linking.link(ids, replies, edges)
       if numbers[parent_id] then
         gather(parent, child, number * 256 + edges[i + 2])
       else
-        graph.link(parent, child, edges[i + 2], number)
-        is_judged[child] = true
+        put_off(parent, child, edges[i + 2], number)
       end
     end
   end
+end
+
+-- Keeps the nodes and edges of a call, and lets those of its jobs go, or cancels them, whose edges say so.
+function linking.link(ids, replies, edges)
+  local others, is_judged = {}, {}
+  if #edges > 0 then sort_edges(ids, replies, edges) end
+  local idle = #parents > 0 and mark_idle()
+  for _, child in ipairs(children) do link_older(child, older[child], idle, others) end
   write_gathered()
+  write_nodes()
+  for _, link in ipairs(others) do
+    graph.link(unpack(link))
+    is_judged[link[2]] = true
+  end
   -- Those of the new jobs all of whose edges are undecided wait.
   for i, id in ipairs(ids) do
     local n = not replies[i] and waits[id] and numbers[id]
-    if n and (is_judged[n] or not gathered[n]) then use('agenda').push_late({ kind = 'judge', n = n, cursor = '0', cause = '', reason = '' }) end
+    if n and (is_judged[n] or not gathered[n]) then
+      use('agenda').push_late({ kind = 'judge', n = n, cursor = '0', cause = '', reason = '' })
+    end
   end
 end
 

@@ -14,21 +14,29 @@ local function state_of(n, row)
   return row.waits and 'waiting' or row.due_at and 'scheduled' or 'ready'
 end
 
+local function ended_of(n, ended)
+  local before, state, _, _, _, _, _, _, _, _, _, _, _, _, large = limit(ended, 14)
+  local after, error = rows.read_bin(ended, before)
+  local _, result = rows.read_bin(ended, after)
+  return state, error, large == 1 and call('GET', NS .. 'r:' .. n) or result
+end
+
+-- The id of a parent that has succeeded, which is read without the rest of its record; nil for a damaged one.
+local function id_in(record)
+  local is_read, _, _, _, _, _, _, id = pcall(limit, record, 6)
+  return is_read and type(id) == 'string' and id or nil
+end
+
 -- Returns id, traits, state, error, result, cause, is_gone.
-local function told(n, score)
-  local row, traits = rows.of(n), score % 64
+local function told(n, score, record, ended)
+  local traits, state, error, result = score % 64, nil, nil, ''
+  if ended then state, error, result = ended_of(n, ended) end
+  local id = state == 'succeeded' and record and id_in(record)
+  -- Only who was cancelled has a cause.
+  if id then return { id, traits, state, error, result, '', 0 } end
+  local row = rows.of(n)
   if not row then return { call('HGET', NS .. 'gone', n) or '', traits, 'succeeded', '', '', '', 1 } end
-  local state, error, result, _
-  local ended = call('GET', NS .. 'd:' .. n)
-  if ended then
-    local after
-    state = select(2, limit(ended, 1))
-    after, error = rows.read_bin(ended, (limit(ended, 14)))
-    _, result = rows.read_bin(ended, after)
-    if select(15, limit(ended, 14)) == 1 then result = call('GET', NS .. 'r:' .. n) end
-  else
-    state, error, result = state_of(n, row), error_of(n), ''
-  end
+  if not ended then state, error = state_of(n, row), error_of(n) end
   local cause = rows.has(row.flags, rows.NODE) and call('HGET', NS .. 'w:' .. n, 'cause') or ''
   if cause ~= '' then
     local origin = call('HGET', NS .. 'ids', cause)
@@ -38,9 +46,12 @@ local function told(n, score)
 end
 
 function parents.list(n, after, count)
-  local links = call('ZRANGE', NS .. 'in:' .. n, after, after + count - 1, 'WITHSCORES')
-  local told_of = {}
-  for i = 1, #links, 2 do told_of[#told_of + 1] = told(links[i], tonumber(links[i + 1])) end
+  local links, keys = call('ZRANGE', NS .. 'in:' .. n, after, after + count - 1, 'WITHSCORES'), {}
+  for i = 1, #links, 2 do keys[i], keys[i + 1] = NS .. 'j:' .. links[i], NS .. 'd:' .. links[i] end
+  local said, told_of = read_all(nil, keys), {}
+  for i = 1, #links, 2 do
+    told_of[#told_of + 1] = told(links[i], tonumber(links[i + 1]), said[i], said[i + 1])
+  end
   return told_of
 end
 

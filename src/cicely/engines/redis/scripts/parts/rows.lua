@@ -89,14 +89,19 @@ local function place_of_flags(packed, before, flags)
   if all ~= known then return at, string.char(all) end
 end
 
+-- Sets flags in the record of a job.
+function rows.flag_record(n, record, flags)
+  local at, all = place_of_flags(record, 1, flags)
+  if at then call('SETRANGE', NS .. 'j:' .. n, at, all) end
+end
+
 -- Sets flags in the record of a job and in its claim.
 function rows.flag(n, flags)
   local record, run = call('GET', NS .. 'j:' .. n), call('HGET', NS .. 'runs', n)
   if not record then return end
-  local at, all = place_of_flags(record, 1, flags)
-  if at then call('SETRANGE', NS .. 'j:' .. n, at, all) end
+  rows.flag_record(n, record, flags)
   if not run then return end
-  at, all = place_of_flags(run, rows.CLAIM + 1, flags)
+  local at, all = place_of_flags(run, rows.CLAIM + 1, flags)
   if at then call('HSET', NS .. 'runs', n, sub(run, 1, at) .. all .. sub(run, at + 2)) end
 end
 

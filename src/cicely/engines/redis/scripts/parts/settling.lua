@@ -14,6 +14,7 @@ local function conclude(n, request, fence, plan, run, payload, last_payload)
     )
     return 'a'
   end
+  if made.releases then made.releases.write() end
   local job = rows.claimed(n, run)
   job.receipt = request
   if not use('decisions').carry_out(job, plan, payload, last_payload) then
@@ -55,6 +56,7 @@ function settling.settle(at)
     end
     verdicts[i] = verdict
   end
+  if made.releases then made.releases.write() end
   endings.write()
   return table.concat(verdicts)
 end
