@@ -11,6 +11,7 @@ import msgspec
 from cicely.core.job import Kind, Tallies, rank
 from cicely.core.outcome import Again, Finish
 from cicely.core.states import State
+from cicely.engines.postgres.days import day_of
 from cicely.engines.postgres.graph import LABEL
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import (
@@ -189,6 +190,7 @@ class Endings:
             (
                 row.n, code, txn.now, delete_at, row.started_at, row.session, request, row.fence,
                 row.attempt, step.reason, reason, step.error or None, step.result or None,
+                day_of(delete_at, row.traits),
             )
         )  # fmt: skip
         txn.move(row.queue, row.state_code, code)

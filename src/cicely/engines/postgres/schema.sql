@@ -131,8 +131,12 @@ CREATE INDEX run_session ON run (session, request);
 CREATE INDEX run_deadline ON run (deadline_at) WHERE deadline_at IS NOT NULL;
 
 -- session is NULL where the job ended without running; request is NULL unless an outcome ended it.
+-- Ends of plain jobs lie in the part of the day on which they expire. There they are not deleted with their
+-- jobs: an end whose job is gone means nothing, and the part is dropped when none has a job any more. All
+-- others lie in done_0, and are deleted with their jobs: those of workflows, and what expires on a day that
+-- has no part yet.
 CREATE TABLE done (
-    n bigint PRIMARY KEY,
+    n bigint NOT NULL,
     state smallint NOT NULL,
     ended_at float8 NOT NULL,
     delete_at float8 NOT NULL,
@@ -144,11 +148,22 @@ CREATE TABLE done (
     reason text NOT NULL,
     outcome text NOT NULL,
     error bytea,
-    result bytea
-);
+    result bytea,
+    day int NOT NULL DEFAULT 0,
+    PRIMARY KEY (n, day)
+) PARTITION BY LIST (day);
 ALTER TABLE done ALTER COLUMN result SET STORAGE EXTERNAL;
 CREATE INDEX done_delete ON done (delete_at);
 CREATE INDEX done_state ON done (state, n) WHERE state <> 3;
+CREATE TABLE done_0 PARTITION OF done FOR VALUES IN (0);
+
+-- The days that have a part of done, counted in 86,400 s of delete_at. is_open: ends go there. swept_at:
+-- of the jobs that expire before, none is left.
+CREATE TABLE day (
+    day int PRIMARY KEY,
+    is_open boolean NOT NULL DEFAULT true,
+    swept_at float8 NOT NULL
+) WITH (fillfactor = 50);
 
 -- Attempts after which the job went on; the last one stands in done.
 CREATE TABLE attempt (

@@ -12,6 +12,7 @@ from cicely.core.outcome import Again, Outcome, Pause, Succeeded, Suspended, dec
 from cicely.engines.contract import RECEIPT_LEASES, Save, Verdict
 from cicely.engines.postgres import edges, waiting, workflows
 from cicely.engines.postgres.cascade import Cascade, Moves
+from cicely.engines.postgres.days import day_of
 from cicely.engines.postgres.endings import Row, rows_of
 from cicely.engines.postgres.graph import LABEL, NODE, OUT, End, Nodes
 from cicely.engines.postgres.intents import Kind, Work
@@ -33,6 +34,7 @@ _HELD: Final = _SQL["held"]
 _SUCCEED: Final = _SQL["succeed"]
 _COLUMNS: Final = (
     "ns", "delete_ats", "started_ats", "sessions", "requests", "fences", "attempts", "results",
+    "days",
 )  # fmt: skip
 _SAVE: Final = statements("save")
 
@@ -111,8 +113,11 @@ class _Settling:
         if traits & OUT:
             self._followed.append(End(n, Fate.SUCCESS, job_id))
         self._plain.append(
-            (n, delete_at, claimed_at, session, request, fence, attempt, outcome.result or None)
-        )
+            (
+                n, delete_at, claimed_at, session, request, fence, attempt, outcome.result or None,
+                day_of(delete_at, traits),
+            )
+        )  # fmt: skip
         self._successes[queue] = self._successes.get(queue, 0) + 1
         self._txn.ended.append(job_id)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from cicely.core.job import DAY_S
 from cicely.core.outcome import after_loss, after_visibility
 from cicely.engines.contract import RECEIPT_LEASES, Silent
 from cicely.engines.postgres.cascade import Moves, expire
@@ -36,6 +37,9 @@ _SESSION_KEPT_S: Final = 90 * 86_400.0
 
 #: A job that is past its retention is looked at again so much later while one after it lives.
 _KEPT_LONGER_S: Final = 3_000.0
+
+#: Of a day, so many seconds are looked through again: settles that take long may end a job in the past.
+_SWEPT_AGAIN_S: Final = 2.0
 
 #: Counter rows are narrow: so many are folded for each step of the other duties.
 FOLDED_PER_STEP: Final = 10
@@ -95,12 +99,41 @@ def expire_late(txn: Transaction, batch: int) -> int:
 
 
 def delete_old(txn: Transaction, batch: int) -> int:
-    """Delete jobs past their retention; return how many."""
+    """Delete jobs past their retention, those first that expired first; return how many."""
     old = txn.rows(_SQL["old"], _until_now(txn, batch))
-    before_others = [n for n, traits in old if traits is not None and traits & OUT]
+    by_day = _Days(txn, batch)
+    old = sorted(old + by_day.old, key=lambda row: row[2])[:batch]
+    by_day.move_on(old[-1][2] if len(old) == batch else txn.now)
+    before_others = [n for n, traits, _ in old if traits is not None and traits & OUT]
     kept = _with_live_children(txn, before_others) if before_others else set()
-    delete(txn, sorted(n for n, _ in old if n not in kept))
+    delete(txn, sorted(n for n, _, _ in old if n not in kept))
     return len(old)
+
+
+class _Days:
+    """The jobs past their retention whose ends lie in the parts of days, up to today's.
+
+    The ends of jobs that are deleted already stay in them: each sweep begins where the last one stopped.
+    """
+
+    def __init__(self, txn: Transaction, batch: int) -> None:
+        self._txn = txn
+        self._seen: list[tuple[int, float]] = []
+        self.old: list[Values] = []
+        for day, swept_at in txn.rows(_SQL["swept"], {"now": txn.now}):
+            if len(self.old) >= batch:
+                return
+            where = _until_now(txn, batch) | {"since": swept_at - _SWEPT_AGAIN_S}
+            self.old += txn.rows(_SQL["old_of_day"].replace("DAY", str(day)), where)
+            self._seen.append((day, swept_at))
+
+    def move_on(self, until: float) -> None:
+        """Note up to when no job is left; those that expired then may be, as more may at that instant."""
+        for day, swept_at in self._seen:
+            reached = min(until, (day + 1) * DAY_S)
+            is_over = reached == (day + 1) * DAY_S
+            if is_over or reached >= swept_at + _SWEPT_AGAIN_S:
+                self._txn.execute(_SQL["sweep_on"], {"day": day, "at": reached})
 
 
 def _with_live_children(txn: Transaction, ns: list[int]) -> set[int]:

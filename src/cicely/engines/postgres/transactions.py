@@ -17,6 +17,7 @@ from psycopg import Cursor, errors
 from cicely.core.failpoints import failpoint
 from cicely.core.job import NewJob
 from cicely.engines.postgres.connections import Connections
+from cicely.engines.postgres.days import look_after_days
 from cicely.engines.postgres.faults import translated
 from cicely.engines.postgres.member import Member
 from cicely.engines.postgres.names import Names, Unnamed, add
@@ -44,7 +45,7 @@ _CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 #: Before the snapshot is taken: what it sees in these parts must not be emptied while it is looked at.
-_PARTS_STAY: Final = "LOCK TABLE run, ready, delta IN ACCESS SHARE MODE"
+_PARTS_STAY: Final = "LOCK TABLE run, ready, delta, ONLY done IN ACCESS SHARE MODE"
 _IN_THE_WAY: Final = (errors.DeadlockDetected, errors.SerializationFailure, Retry)
 
 
@@ -143,8 +144,9 @@ class Transactions:
         # Upkeep: the verb was carried out, whatever becomes of it.
         try:
             turn(link, lambda: link.execute(self._begin_write))
+            look_after_days(link, lambda: link.execute(self._begin_write), self.given_now)
         except psycopg.Error as error:
-            log.warning("the parts of hot tables stay as they are: %s", error)
+            log.warning("the parts of some tables stay as they are: %s", error)
             link.close()
 
     def read(self, work: Work[T]) -> T:

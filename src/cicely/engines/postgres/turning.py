@@ -18,6 +18,8 @@ from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import Link
 
 _SQL: Final = statements("turn")
+#: Whoever waits behind us for a lock waits no longer than this.
+PATIENCE: Final = _SQL["patience"]
 _TABLES: Final = ("ready", "run", "delta")
 _PARTS: Final = range(4)
 
@@ -34,9 +36,9 @@ def turn(link: Link, begin: Callable[[], object]) -> None:
     *grown, bells = _grown(link, begin)
     for table, has_grown in zip(_TABLES, grown, strict=True):
         if has_grown:
-            _whole(link, partial(_turn_one, link, begin, table))
+            whole(link, partial(_turn_one, link, begin, table))
     if bells:
-        _whole(link, partial(_renew_bells, link, begin))
+        whole(link, partial(_renew_bells, link, begin))
 
 
 def _grown(link: Link, begin: Callable[[], object]) -> list[bool]:
@@ -51,7 +53,7 @@ def _grown(link: Link, begin: Callable[[], object]) -> list[bool]:
     ] + [bells_bytes >= _FULL_BYTES]
 
 
-def _whole(link: Link, work: Callable[[], object]) -> None:
+def whole(link: Link, work: Callable[[], object]) -> None:
     """Do it, or leave it for the next time where somebody is in the way."""
     with contextlib.suppress(psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
         work()
@@ -103,10 +105,10 @@ def _is_alone(link: Link) -> bool:
 
 def _empty_some(link: Link, table: str, parts: list[int]) -> None:
     """Empty the first part that can be, without keeping others waiting for long."""
-    link.execute(_SQL["patience"])
+    link.execute(PATIENCE)
     for part in parts:
         name = f"{table}_{part}"
-        if _living(link, name) > _MOST_COPIED or _is_held(link, name):
+        if _living(link, name) > _MOST_COPIED or is_held(link, name):
             continue
         link.execute(_of("lock", name))
         living = _living(link, name)
@@ -122,8 +124,8 @@ def _renew_bells(link: Link, begin: Callable[[], object]) -> None:
     """Write those who wait anew where the table of bells has grown by those who came and went."""
     begin()
     [(size_bytes,)] = link.execute(_SQL["bells_bytes"]).fetchall()
-    if size_bytes >= _FULL_BYTES and _is_alone(link) and not _is_held(link, "bell"):
-        link.execute(_SQL["patience"])
+    if size_bytes >= _FULL_BYTES and _is_alone(link) and not is_held(link, "bell"):
+        link.execute(PATIENCE)
         link.execute(_of("lock", "bell"))
         waiting = link.execute(_SQL["bells"]).fetchall()
         link.execute(_of("empty", "bell"))
@@ -137,7 +139,8 @@ def _living(link: Link, part: str) -> int:
     return int(living)
 
 
-def _is_held(link: Link, part: str) -> bool:
+def is_held(link: Link, part: str) -> bool:
+    """Return whether a transaction that is not short has touched a table."""
     [(is_held,)] = link.execute(_of("is_held", part)).fetchall()
     return bool(is_held)
 

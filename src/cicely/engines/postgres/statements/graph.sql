@@ -106,7 +106,7 @@ SELECT id, parent FROM edge WHERE child = %(n)s AND id > %(after)s ORDER BY id L
 SELECT i.n, coalesce(j.id, g.id, ''), d.state, coalesce(p.passes, false), coalesce(p.cause, ''),
        (SELECT state FROM tomb WHERE tomb.id = g.id)
 FROM (SELECT %(n)s::bigint AS n) AS i LEFT JOIN job j ON j.n = i.n LEFT JOIN gone g ON g.n = i.n
-LEFT JOIN done d ON d.n = i.n LEFT JOIN node p ON p.n = i.n
+LEFT JOIN done d ON d.n = j.n LEFT JOIN node p ON p.n = i.n
 
 -- :name cause
 SELECT cause FROM node WHERE n = %(n)s

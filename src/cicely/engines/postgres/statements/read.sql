@@ -42,10 +42,13 @@ SELECT n FROM job WHERE n < %(before)s ORDER BY n DESC LIMIT %(limit)s
 SELECT n FROM run WHERE n < %(before)s ORDER BY n DESC LIMIT %(limit)s
 
 -- :name newest_ended
-SELECT n FROM done WHERE state = %(key)s AND state <> 3 AND n < %(before)s ORDER BY n DESC LIMIT %(limit)s
+SELECT n FROM done
+WHERE state = %(key)s AND state <> 3 AND n < %(before)s AND EXISTS (SELECT FROM job WHERE job.n = done.n)
+ORDER BY n DESC LIMIT %(limit)s
 
 -- :name newest_final
-SELECT n FROM done WHERE n < %(before)s ORDER BY n DESC LIMIT %(limit)s
+SELECT n FROM done WHERE n < %(before)s AND EXISTS (SELECT FROM job WHERE job.n = done.n)
+ORDER BY n DESC LIMIT %(limit)s
 
 -- :name newest_tagged
 SELECT n FROM tag WHERE tag = %(key)s AND n < %(before)s ORDER BY n DESC LIMIT %(limit)s

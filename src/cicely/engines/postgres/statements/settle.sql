@@ -45,22 +45,27 @@ SELECT reason FROM receipt WHERE token = %(token)s
 -- :name recorded_end
 SELECT outcome FROM done
 WHERE n = %(n)s AND request = %(request)s AND (fence & 16777215) = %(fence)s
+  AND EXISTS (SELECT FROM job WHERE job.n = done.n)
 
 -- :name succeed
 WITH gone AS (
     DELETE FROM run WHERE n = ANY(%(ns)b::bigint[])
 )
 INSERT INTO done (n, state, ended_at, delete_at, started_at, session, request, fence, attempt, reason,
-                  outcome, result)
-SELECT n, 3, %(now)s, delete_at, started_at, session, request, fence, attempt, '', 'succeeded', result
+                  outcome, result, day)
+SELECT n, 3, %(now)s, delete_at, started_at, session, request, fence, attempt, '', 'succeeded', result,
+       coalesce(day.day, 0)
 FROM unnest(%(ns)b::bigint[], %(delete_ats)b::float8[], %(started_ats)b::float8[], %(sessions)b::int[],
-            %(requests)b::bytea[], %(fences)b::int[], %(attempts)b::int[], %(results)b::bytea[])
-     AS i (n, delete_at, started_at, session, request, fence, attempt, result)
+            %(requests)b::bytea[], %(fences)b::int[], %(attempts)b::int[], %(results)b::bytea[],
+            %(days)b::int[])
+     AS i (n, delete_at, started_at, session, request, fence, attempt, result, wanted)
+LEFT JOIN day ON day.day = i.wanted AND day.is_open
 
 -- :name done
 INSERT INTO done (n, state, ended_at, delete_at, started_at, session, request, fence, attempt, reason,
-                  outcome, error, result)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                  outcome, error, result, day)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,
+        coalesce((SELECT day FROM day WHERE day = %s AND is_open), 0))
 
 -- :name unrun
 DELETE FROM run WHERE n = ANY(%(ns)b::bigint[])

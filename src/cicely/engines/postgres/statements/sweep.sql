@@ -1,5 +1,5 @@
 -- Upkeep in bounded steps. Each duty reads the head of the index that is ordered by its instant:
--- deferred, expiring, run_deadline, done_delete, receipt_until, tomb_until, blob_watch.
+-- deferred, expiring, run_deadline, done_<part>_delete_at_idx, receipt_until, tomb_until, blob_watch.
 -- Locks: those heads, passing over what another sweep has locked, so that any number may run at once.
 
 -- :name promote
@@ -24,11 +24,25 @@ SELECT n FROM run WHERE deadline_at <= %(now)s
 ORDER BY deadline_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
 
 -- :name old
-SELECT d.n, j.traits FROM done d LEFT JOIN job j ON j.n = d.n WHERE d.delete_at <= %(now)s
+SELECT d.n, j.traits, d.delete_at FROM done_0 d LEFT JOIN job j ON j.n = d.n WHERE d.delete_at <= %(now)s
 ORDER BY d.delete_at LIMIT %(batch)s FOR UPDATE OF d SKIP LOCKED
 
+-- One sweep at a time looks after the days; their ends stay, so it begins where the last one stopped.
+-- :name swept
+SELECT day, swept_at FROM day
+WHERE day * 86400.0::float8 <= %(now)s AND swept_at < (day + 1) * 86400.0::float8
+ORDER BY day FOR UPDATE SKIP LOCKED
+
+-- :name old_of_day
+SELECT d.n, j.traits, d.delete_at FROM done_DAY d JOIN job j ON j.n = d.n
+WHERE d.delete_at >= %(since)s AND d.delete_at <= %(now)s
+ORDER BY d.delete_at LIMIT %(batch)s FOR UPDATE OF d SKIP LOCKED
+
+-- :name sweep_on
+UPDATE day SET swept_at = %(at)s WHERE day = %(day)s
+
 -- :name keep_longer
-UPDATE done SET delete_at = %(until)s WHERE n = ANY(%(ns)b::bigint[])
+UPDATE done SET delete_at = %(until)s, day = 0 WHERE n = ANY(%(ns)b::bigint[])
 
 -- :name remains
 SELECT j.n, j.id, j.class, j.queue, j.remember_s, j.tags, d.state, d.ended_at, d.request, d.fence,
@@ -48,7 +62,7 @@ DELETE FROM tag WHERE tag = %s AND n = %s
 DELETE FROM job WHERE n = ANY(%(ns)b::bigint[])
 
 -- :name delete_done
-DELETE FROM done WHERE n = ANY(%(ns)b::bigint[])
+DELETE FROM done_0 WHERE n = ANY(%(ns)b::bigint[])
 
 -- :name delete_attempt
 DELETE FROM attempt WHERE n = ANY(%(ns)b::bigint[])
