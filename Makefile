@@ -85,8 +85,12 @@ example-pipeline: .venv/examples.stamp
 example-evaluation: .venv/evaluation.stamp
 	$(BIN)/python -m examples.code_evaluation $(WORDS)
 
+# Cicely beside the raw loops, then beside its peers, which install into .venv-peers the first time.
+# COMPARE may be given: make bench COMPARE="--engines redis --peers celery,rq --quick"
+COMPARE ?= --page docs/benchmarks.md
 bench: .venv/dev.stamp
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks compare $(COMPARE)
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

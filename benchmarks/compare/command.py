@@ -15,7 +15,7 @@ from benchmarks.compare import tables
 from benchmarks.compare.contest import contest
 from benchmarks.compare.lines import QUICK, Sizes
 from benchmarks.compare.measures import MEASURES
-from benchmarks.compare.pages import write_comparison
+from benchmarks.compare.pages import write_comparisons
 from benchmarks.compare.results import Comparison
 from benchmarks.grounds import ENGINES
 from benchmarks.machine import Machine
@@ -25,8 +25,21 @@ RUNS: Final = 3
 
 
 def main(words: Sequence[str]) -> None:
-    """Measure, and print the tables."""
+    """Measure, or read what was measured, and print the tables."""
     options = parser().parse_args(words)
+    found = [msgspec.json.decode(path.read_bytes(), type=Comparison) for path in options.results]
+    if not found:
+        found = [_measured(options)]
+    if options.page:
+        write_comparisons(options.page, found)
+    print("\n\n".join(_shown(comparison, options) for comparison in found))
+
+
+def _shown(comparison: Comparison, options: argparse.Namespace) -> str:
+    return msgspec.json.encode(comparison).decode() if options.json else tables.as_text(comparison)
+
+
+def _measured(options: argparse.Namespace) -> Comparison:
     sizes = sizes_of(options)
     peers = [peer_of(OURS), *options.peers]
     before = os.getloadavg()[0]
@@ -38,10 +51,7 @@ def main(words: Sequence[str]) -> None:
             contest(engine, peers, folder, sizes=sizes, runs=options.runs, only=options.only)
             for engine in options.engines
         )
-    found = Comparison(machine, sizes, options.runs, (before, os.getloadavg()[0]), fields)
-    if options.page:
-        write_comparison(options.page, found)
-    print(msgspec.json.encode(found).decode() if options.json else tables.as_text(found))
+    return Comparison(machine, sizes, options.runs, (before, os.getloadavg()[0]), fields)
 
 
 def sizes_of(options: argparse.Namespace) -> Sizes:
@@ -73,6 +83,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
     parser.add_argument(
         "--page", type=Path, help="write the tables and their plots into this page of the docs"
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="show what earlier runs printed with --json instead",
     )
     parser.add_argument("--folder", default="/var/tmp", help="where files go: a local disk")
     return parser

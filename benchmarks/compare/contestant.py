@@ -95,7 +95,7 @@ class Contestant:
         self._python = environment.python
         self._log = folder / f"{peer.name}.log"
         # In memory: writing down is no part of what is measured, and asks no disk.
-        self.ledger = Path("/dev/shm") / f"{folder.name}-{peer.name}.ledger"
+        self.ledger = Path("/dev/shm") / f"{folder.parent.name}-{peer.name}.ledger"
 
     @property
     def name(self) -> str:
@@ -188,6 +188,11 @@ class Contestant:
         }
 
     # --- watching ---------------------------------------------------------------------------------
+    @property
+    def ran(self) -> int:
+        """How many jobs wrote something down since it was last forgotten."""
+        return ledger.count(self.ledger)
+
     def await_first(self, crew: Crew) -> Moved:
         """Return when a first job ran, with how many had by then."""
         give_up_at = ledger.now() + _START_S

@@ -81,7 +81,7 @@ GROUPS: Final = (
         (
             Line("run2", "2 processes", "jobs/s"),
             Line("run4", "4 processes", "jobs/s"),
-            _less("calls", "server calls", "per job"),
+            _less("calls", "commands or transactions", "per job"),
             _less("server_cpu", "server CPU", "µs per job"),
         ),
     ),
@@ -118,7 +118,7 @@ GROUPS: Final = (
         (
             _less("idle_cpu", "CPU", "% of a core"),
             _less("idle_server_cpu", "CPU of the server", "% of a core"),
-            _less("idle_calls", "server calls", "per s"),
+            _less("idle_calls", "requests to the server", "per s"),
             _less("idle_memory", "memory (PSS)", "MB"),
         ),
     ),

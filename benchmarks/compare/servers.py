@@ -45,6 +45,9 @@ class Server(Protocol):
     def calls(self) -> int | None:
         """Return what it was asked so far; None if nobody counts."""
 
+    def requests(self) -> int | None:
+        """Return how often somebody asked it something, however much at once; None if nobody counts."""
+
     def cpu_s(self) -> float:
         """Return the seconds that it spent on the CPU so far."""
 
@@ -68,6 +71,9 @@ class SqliteFile:
                 old.unlink()
 
     def calls(self) -> None:
+        """Nobody counts."""
+
+    def requests(self) -> None:
         """Nobody counts."""
 
     def cpu_s(self) -> float:
@@ -99,6 +105,10 @@ class RedisServer:
     def calls(self) -> int:
         """Return how many commands it ran, those inside scripts included."""
         return int(self._facts()["total_commands_processed"])
+
+    def requests(self) -> int:
+        """Return how often it read something from a connection."""
+        return int(self._facts()["total_reads_processed"])
 
     def cpu_s(self) -> float:
         """Return what its process and those that rewrite its log spent."""
@@ -141,6 +151,10 @@ class PostgresServer:
             f"SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = '{_DATABASE}'"
         )
         return int(number)
+
+    def requests(self) -> int:
+        """Return the same: each transaction is at least one."""
+        return self.calls()
 
     def cpu_s(self) -> float:
         """Return what all its processes spent."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import median
+from typing import Final
 
 import msgspec
 
 from benchmarks.targets import Better
+
+#: Seconds until what did not happen as long as somebody looked; JSON has no infinity.
+NEVER: Final = 1e9
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -36,8 +40,9 @@ def best_of(values: Mapping[str, Sequence[float]], better: Better) -> str:
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> Spread | None:
-    """Return the ratio of values that were found one after the other, run by run."""
-    ratios = [mine / other for mine, other in zip(ours, theirs, strict=False) if other > 0]
+    """Return the ratio of values that were found one after the other, run by run; None if there is none."""
+    pairs = zip(ours, theirs, strict=False)
+    ratios = [mine / other for mine, other in pairs if 0 < other < NEVER and mine < NEVER]
     return Spread.of(ratios) if ratios else None
 
 

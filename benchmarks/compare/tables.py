@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from benchmarks.compare.lines import GROUPS, Group, Line
 from benchmarks.compare.results import Comparison, Field, Showing
-from benchmarks.compare.statistics import Spread, best_of, paired, verdict
+from benchmarks.compare.statistics import NEVER, Spread, best_of, paired, verdict
 from benchmarks.peers.catalogue import OURS
 from benchmarks.report import number
 from benchmarks.targets import Better
@@ -33,10 +32,18 @@ def heads_of(group: Group) -> Cells:
 
 
 def rows_of(field: Field, group: Group, *, patience_s: float) -> list[Cells]:
-    """Return a row per system: those with figures in their order, then those without, with the reason."""
-    without = [showing for showing in field.showings if not _measured(showing, group)]
-    rows = [_row(showing, group, patience_s=patience_s) for showing in ordered(field, group)]
-    return rows + [_absent(showing, group) for showing in without]
+    """Return a row per system that has figures, the best in the first line first."""
+    return [_row(showing, group, patience_s=patience_s) for showing in ordered(field, group)]
+
+
+def absences_of(field: Field, group: Group) -> list[str]:
+    """Return who has no figures, and why."""
+    absent = [showing for showing in field.showings if not _measured(showing, group)]
+    return [f"{showing.name}: {_reason(showing, group)}" for showing in absent]
+
+
+def _reason(showing: Showing, group: Group) -> str:
+    return showing.reasons.get(group.key) or showing.reasons.get("install") or "not measured"
 
 
 def ordered(field: Field, group: Group) -> list[Showing]:
@@ -48,7 +55,7 @@ def ordered(field: Field, group: Group) -> list[Showing]:
 
 def _rank(spread: Spread | None, line: Line) -> float:
     if spread is None:
-        return math.inf
+        return NEVER
     return -spread.median if line.better is Better.MORE else spread.median
 
 
@@ -58,16 +65,10 @@ def _row(showing: Showing, group: Group, *, patience_s: float) -> Cells:
     return (showing.name, *cells, *risk)
 
 
-def _absent(showing: Showing, group: Group) -> Cells:
-    reason = showing.reasons.get(group.key) or showing.reasons.get("install") or "not measured"
-    blanks = len(heads_of(group)) - 2
-    return (showing.name, reason, *("" for _ in range(blanks)))
-
-
 def _cell(spread: Spread | None, *, patience_s: float) -> str:
     if spread is None:
         return ""
-    if math.isinf(spread.median):
+    if spread.median >= NEVER:
         return f"not within {patience_s:g} s"
     if spread.least == spread.most:
         return number(spread.median)
@@ -78,7 +79,7 @@ def _risk(showing: Showing, *, patience_s: float) -> str:
     spread = showing.spread("rerun_process")
     if spread is None:
         return "not measured"
-    return f"not within {patience_s:g} s" if math.isinf(spread.median) else f"after {number(spread.median)} s"
+    return f"not within {patience_s:g} s" if spread.median >= NEVER else f"after {number(spread.median)} s"
 
 
 def judgements_of(field: Field, group: Group) -> list[str]:
@@ -95,7 +96,7 @@ def judgements_of(field: Field, group: Group) -> list[str]:
             continue
         best = best_of(theirs, line.better)
         ratio = paired(mine, theirs[best])
-        if ratio is not None and math.isfinite(ratio.median):
+        if ratio is not None:
             said.append(
                 f"{line.text}: {ratio.median:.2f} of {best}'s ({ratio.least:.2f} to {ratio.most:.2f}), "
                 f"{verdict(ratio, line.better)}"
@@ -110,7 +111,7 @@ def as_text(comparison: Comparison) -> str:
         lines += ["", f"== {field.about}", "", *_systems(field)]
         for group in groups_of(field):
             rows = [heads_of(group), *rows_of(field, group, patience_s=comparison.sizes.patience_s)]
-            lines += ["", group.title, "", *aligned(rows), ""]
+            lines += ["", group.title, "", *aligned(rows), *absences_of(field, group), ""]
             lines += [f"  Cicely {said}" for said in judgements_of(field, group)]
     return "\n".join(lines)
 
@@ -155,7 +156,8 @@ def as_markdown(comparison: Comparison, *, drawings: dict[tuple[str, str], str])
             lines += [_piped(heads), "|" + "---|" * len(heads)]
             rows = rows_of(field, group, patience_s=comparison.sizes.patience_s)
             lines += [_piped(row) for row in rows]
-            lines += ["", *(f"- Cicely {said}" for said in judgements_of(field, group))]
+            lines += ["", *(f"- {said}" for said in absences_of(field, group))]
+            lines += [f"- Cicely {said}" for said in judgements_of(field, group)]
     return "\n".join(lines)
 
 

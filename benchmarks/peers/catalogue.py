@@ -172,12 +172,12 @@ PEERS: Final = (
         engines=("postgres",),
         settings="defaults: 10 per claim; no results, done jobs are deleted",
         worker=Launch(
-            words=("pgq", "run", "benchmarks.peers.pgqueuer:create", "--log-level", "ERROR"), per_process=True
+            words=("pgq", "run", "benchmarks.peers.pgqueuer:create"), per_process=True
         ),
         sleeper=Launch(
             words=(
-                "pgq", "run", "benchmarks.peers.pgqueuer:create", "--log-level", "ERROR",
-                "--batch-size", "1000", "--max-concurrent-tasks", "2000",
+                "pgq", "run", "benchmarks.peers.pgqueuer:create", "--batch-size", "1000",
+                "--max-concurrent-tasks", "2000",
             )
         ),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -54,5 +55,9 @@ class Adapter(adapter.Adapter):
             )
 
     async def result(self, handle: Any, *, timeout_s: float) -> Any:
-        await handle.refresh(until_complete=timeout_s)
+        give_up_at = time.monotonic() + timeout_s
+        while not handle.completed and time.monotonic() < give_up_at:
+            # A job that ends between its look and its subscription is not announced; `map` looks again, too.
+            with contextlib.suppress(TimeoutError):
+                await handle.refresh(until_complete=0.5)
         return handle.result

@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", default="", metavar="FOLDER", help="leave the files there")
     parser.add_argument("--problems", type=int, default=164, help="of HumanEval (tour)")
     parser.add_argument("--workers", type=int, default=1, help="(serve)")
+    parser.add_argument("--port", type=int, default=0, help="of the gateway (serve); 0: any that is free")
     parser.add_argument("--rate", type=float, help="evaluations per second (migrate, kills)")
     parser.add_argument("--seconds", type=float, help="of each chapter (migrate), of all (kills, burst)")
     parser.add_argument("--peak", type=int, default=10_000, help="evaluations (burst)")

@@ -31,8 +31,8 @@ _LOOK_S = 0.02
 class Server:
     """A process that answers HTTP on a port of its own, also after it was killed and started again."""
 
-    def __init__(self, words: Sequence[str], *, health: str, log: Path) -> None:
-        self.port = _free_port()
+    def __init__(self, words: Sequence[str], *, health: str, log: Path, port: int = 0) -> None:
+        self.port = port or _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._words = [word.format(port=self.port) for word in words]
         self._health = self.url + health
@@ -97,16 +97,19 @@ class Service:
         processes: int = 2,
         threads: int = 4,
         gateways: int = 1,
+        port: int = 0,
         old: bool = False,
     ) -> None:
         self.folder = folder
         self.executors = [self._executor(name) for name in "ab"[:executors]]
-        self.gateways = [self._gateway(number) for number in range(gateways)]
+        self.gateways = [self._gateway(number, port) for number in range(gateways)]
         self.old = [Server([FIFO, "--port", "{port}"], health="/health", log=folder / "old.log")] * old
         self.workers: list[Worker] = []
         self._wanted = workers
         self._options = (f"--processes={processes}", f"--threads={threads}", f"--lease={LEASE}")
         self._tell()
+        # Workers write their lines, and those of jobs, as JSON.
+        os.environ["CICELY_LOG"] = "json"
 
     def _tell(self) -> None:
         """Tell the processes by their environment where the others are."""
@@ -121,9 +124,9 @@ class Service:
         words = ["examples.code_evaluation.executor", "--port", "{port}"]
         return Server(words, health="/health", log=self.folder / f"executor-{name}.log")
 
-    def _gateway(self, number: int) -> Server:
+    def _gateway(self, number: int, port: int) -> Server:
         words = ["uvicorn", GATEWAY, "--port", "{port}", "--no-access-log", "--log-level", "warning"]
-        return Server(words, health="/health", log=self.folder / f"gateway-{number}.log")
+        return Server(words, health="/health", log=self.folder / f"gateway-{number}.log", port=port)
 
     @property
     def url(self) -> str:

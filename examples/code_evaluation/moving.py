@@ -6,11 +6,10 @@ import http.client
 import json
 import os
 import threading
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cicely.migration import FileShares, Migration, Standing
+from cicely.migration import Migration, Standing
 from examples.code_evaluation.app import evaluate
 from examples.code_evaluation.submissions import Submission
 
@@ -30,7 +29,6 @@ def migration(mode: str = "fallback") -> Migration:
         name=NAME,
         mode=mode,
         accounts=os.environ[BOOK_VARIABLE],
-        shares=FileShares(Path(os.environ[BOOK_VARIABLE]).with_name("traffic")),
         reading=standing_of,
     )
 

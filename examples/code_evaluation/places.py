@@ -24,6 +24,10 @@ class ExecutorDown(ConnectionError):
     """Nothing of the program was run: nobody listens there, or all slots are taken."""
 
 
+class NoExecutor(ExecutorDown):
+    """One after the other was asked, and none of them runs anything."""
+
+
 class NetworkTrouble(ConnectionError):
     """The connection broke off: the program may have been run."""
 

@@ -13,7 +13,10 @@ from examples.code_evaluation.stage import stage
 
 def main(options: argparse.Namespace) -> int:
     """Serve, and say where."""
-    with stage(options.keep) as folder, Service(folder, workers=options.workers) as service:
+    with (
+        stage(options.keep) as folder,
+        Service(folder, workers=options.workers, port=options.port) as service,
+    ):
         print(f"gateway    {service.url}")
         for executor in service.executors:
             print(f"executor   {executor.url}")

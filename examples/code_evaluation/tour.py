@@ -13,6 +13,7 @@ from examples.code_evaluation.app import app, evaluate
 from examples.code_evaluation.client import Client
 from examples.code_evaluation.crew import Service
 from examples.code_evaluation.stage import Promises, run_name, stage, tell, wait_for
+from examples.code_evaluation.verdicts import TIMEOUT_S
 
 #: How soon a premium evaluation has ended while the batch queue is full.
 PREMIUM_S = 2.0
@@ -94,7 +95,9 @@ def _wild_promises(promises: Promises, ended: dict[str, dict[str, Any]]) -> None
 
     endless, hog, large, bomb = (ended[name] for name in ("endless", "hog", "large", "bomb"))
     promises.promise(
-        "an endless loop", f"{end('endless')}", wanted="failed after 1: CodeTimeout: not done after 10 s"
+        "an endless loop",
+        f"{end('endless')}",
+        wanted=f"failed after 1: CodeTimeout: not done after {TIMEOUT_S:g} s",
     )
     promises.note("a program that takes all memory", end("hog"))
     promises.note(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 
 from examples.code_evaluation.sandbox import Ran
 
 #: What a program may use, and what it may use the second time if the first looked innocent.
 MEMORY_BYTES, MORE_MEMORY_BYTES = 128 << 20, 512 << 20
-TIMEOUT_S = 10.0
+TIMEOUT_S = float(os.environ.get("EVALUATION_TIMEOUT_S", "10"))
 #: An honest program of a language starts no more processes than this.
 HONEST_PROCESSES = {"python": 2, "bash": 8}
 

@@ -2,12 +2,15 @@
 
 from cicely.app import Cicely
 from cicely.canvas import Canvas, Signature, chain, chord, group
+from cicely.core.dead_letter import DeadGroup, DeadLetter
+from cicely.core.event import Event
 from cicely.core.identity import stable
 from cicely.core.job import Filter
 from cicely.core.needs import Breaker
 from cicely.core.retry import OutOfMemory, Retry, StallTimeout, Timeout
 from cicely.core.states import State
 from cicely.core.when import cron, every
+from cicely.dead_letters import Alert, DeadLetterReport, Revive
 from cicely.errors import (
     BacklogFull,
     Cancelled,
@@ -31,6 +34,7 @@ from cicely.flows import Flow, FlowNode, FlowRun
 from cicely.groups import GroupJob
 from cicely.handles import Job
 from cicely.messages import Message, Queue, QueueBackend
+from cicely.observe.explain import Explanation
 from cicely.schedules import Schedule
 from cicely.tasks import Task
 from cicely.worker.context import Context, current
@@ -38,6 +42,7 @@ from cicely.workflow.progress import WorkflowProgress
 from cicely.workflows import Workflow
 
 __all__ = [
+    "Alert",
     "BacklogFull",
     "Breaker",
     "Cancelled",
@@ -46,8 +51,13 @@ __all__ = [
     "CicelyError",
     "ConfigError",
     "Context",
+    "DeadGroup",
+    "DeadLetter",
+    "DeadLetterReport",
     "EngineError",
     "EngineUnavailable",
+    "Event",
+    "Explanation",
     "Filter",
     "Flow",
     "FlowNode",
@@ -67,6 +77,7 @@ __all__ = [
     "RateLimited",
     "ResultGone",
     "Retry",
+    "Revive",
     "Schedule",
     "Signature",
     "SoftTimeout",

@@ -24,6 +24,7 @@ from cicely.core.job import Claim
 from cicely.core.task import Registry
 from cicely.core.units import Duration
 from cicely.core.when import When
+from cicely.dead_letters import DeadLetters
 from cicely.dynamic import Additions
 from cicely.engines.contract import Engine
 from cicely.errors import ConfigError
@@ -31,7 +32,6 @@ from cicely.flow_control import FlowControl
 from cicely.flows import Flow
 from cicely.functions import Functions
 from cicely.handles import Job
-from cicely.history import History
 from cicely.iteration import builtin_tasks
 from cicely.place import checked_name, default_url, importable_name
 from cicely.schedules import Schedule, Schedules, call_of, rule_of
@@ -53,7 +53,7 @@ _MAX_BLOB_BYTES: Final = (1 << 32) - 1
 _PAGE: Final = 500
 
 
-class Cicely(FlowControl, History):
+class Cicely(FlowControl, DeadLetters):
     """An app: tasks and queues by name, and the engine that keeps their jobs.
 
     `url` says where jobs are kept; without it the environment variable CICELY_URL does, else they
@@ -117,6 +117,7 @@ class Cicely(FlowControl, History):
         self.registry.accept_by = _names(accept_by, "accept_by")
         self.registry.quota_by = _names(quota_by, "quota_by")
         self._declared_settings = {}
+        self._hooks = {}
 
     def __repr__(self) -> str:
         """Name the app."""
@@ -359,6 +360,7 @@ class Cicely(FlowControl, History):
             "queues": self.registry.queues_by_priority(),
             "tasks": {name: str(task.kind) for name, task in self.registry.tasks.items()},
             "schedules": self._schedules.specs(),
+            "hooks": self.declared_hooks(),
             "settings": [msgspec.msgpack.encode(setting) for setting in self.declared_settings()],
         }
 

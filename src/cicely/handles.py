@@ -13,7 +13,9 @@ from cicely.core.outcome import ErrorRecord
 from cicely.core.states import State
 from cicely.core.text import storable
 from cicely.core.units import Duration, duration_s
+from cicely.engines.contract import Surroundings
 from cicely.errors import JobCancelled, JobEnded, JobExpired, JobFailed, Malformed, ResultGone
+from cicely.observe.explain import Explanation, explain
 from cicely.upkeep.steering import steer
 from cicely.values import ValueGone
 from cicely.waiting import await_end, await_end_async, look, refuse_inside_a_job
@@ -197,6 +199,14 @@ class Job(Generic[R]):
         except Malformed as malformed:
             return f"(unreadable: {malformed.message})"
         return _shown(body) if record.task else _cut(repr(body))
+
+    def explain(self) -> Explanation:
+        """Return the one thing that holds the job back now, with its numbers; or that it runs, or ended."""
+        around = self._connection.call(lambda engine: engine.surroundings(self.id))
+        if around is None:
+            # What is left of a swept job has nothing around it.
+            around = Surroundings(job=look(self._connection, self.id), now=0.0)
+        return explain(around)
 
     # --- steering -----------------------------------------------------------------------------
     def cancel(self, reason: str = "") -> bool:

@@ -12,6 +12,7 @@ from cicely.core.event import KINDS, NEWEST, Event, EventFilter, EventPage
 from cicely.core.text import storable
 from cicely.errors import ConfigError
 from cicely.observe.events import FOLLOW_S, page_behind
+from cicely.observe.metrics import Metrics
 from cicely.settings import instant_of
 
 _NOUNS: Final = tuple(dict.fromkeys(kind.partition(".")[0] for kind in KINDS))
@@ -70,6 +71,15 @@ class History:
     """The part of an app that tells what happened."""
 
     _connection: Connection
+
+    def metrics(self) -> str:
+        """Return the state of the whole system as text for Prometheus, to be served at /metrics.
+
+        Jobs by queue and state, what was counted since this process first asked, and run times by
+        task. Serve it as `cicely.observe.metrics.CONTENT_TYPE`.
+        """
+        metrics: Metrics = vars(self).setdefault("_metrics", Metrics())
+        return self._connection.call(metrics.text)
 
     def events(
         self,

@@ -14,6 +14,7 @@ from cicely.core.text import storable
 from cicely.errors import ConfigError, JobNotFound
 from cicely.groups import GroupJob
 from cicely.handles import Job
+from cicely.observe.explain import Explanation
 from cicely.orders import fresh_id
 from cicely.settings import States, instant_of, states_of
 from cicely.upkeep.steering import steer
@@ -33,6 +34,10 @@ class Jobs:
         job_id = storable(str(job_id))
         look(self._connection, job_id)
         return Job(self._connection, job_id)
+
+    def explain(self, job: str | Job[Any]) -> Explanation:
+        """Return the one thing that holds a job back now, with its numbers. Raises JobNotFound."""
+        return self.job(job if isinstance(job, str) else job.id).explain()
 
     def group(self, group_id: str) -> GroupJob[Any]:
         """Return the handle of a group by its id. Raises JobNotFound where no job is in it."""

@@ -49,7 +49,8 @@ class Workflow:
     def get(self, timeout: Duration | None = None, *, allow_blocking: bool = False) -> Any:
         """Wait for its result and return it: the last job's, or the list of those it ends with.
 
-        Raises as `Job.get` does.
+        Raises as `Job.get` does. It looks at these jobs alone: of a flow, the handle that `delay` returned
+        also raises a failure behind which a finaliser succeeded.
         """
         return self._result().get(timeout, allow_blocking=allow_blocking)
 

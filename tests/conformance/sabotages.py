@@ -9,8 +9,10 @@ import msgspec
 
 from cicely.core.edge import Fate
 from cicely.core.event import EventFilter, EventPage
+from cicely.core.flow import Needs, Use
 from cicely.core.job import Claim, NewJob, Tallies
 from cicely.core.outcome import Again, Await, Finish, Outcome, Step, Succeeded
+from cicely.core.resources import Amounts
 from cicely.core.rollup import Count, Word
 from cicely.core.states import State
 from cicely.engines.contract import (
@@ -18,11 +20,15 @@ from cicely.engines.contract import (
     Beat,
     Demand,
     Enqueued,
+    Grant,
+    Holder,
     Intake,
     Save,
     Schedule,
+    Setting,
     Silent,
     Verdict,
+    name_of,
 )
 from cicely.engines.memory import Member, MemoryEngine, Row
 from cicely.engines.memory.record import Record
@@ -294,3 +300,114 @@ class SkipsEvents(MemoryEngine):
     def history(self, where: EventFilter, *, limit: int = 100, cursor: str | None = None) -> EventPage:
         page = super().history(where, limit=limit, cursor=cursor)
         return msgspec.structs.replace(page, cursor=str(int(page.cursor) + 1))
+
+
+# --- flow control -------------------------------------------------------------------------
+class CountsNoHolders(MemoryEngine):
+    def _count_holders(self, key: str, since: float) -> int:
+        return 0
+
+
+class CountsHoldersTwice(MemoryEngine):
+    """A claim holds a limit, and what it acquired of it holds the claim's unit as well."""
+
+    def _count_holders(self, key: str, since: float) -> int:
+        return super()._count_holders(key, since) + len(self._acquired)
+
+
+class KeepsWhatClaimsAcquired(MemoryEngine):
+    def _give_back(self, row: Row) -> None:
+        acquired = self._acquired
+        super()._give_back(row)
+        self._acquired = acquired
+
+
+class AcquiresTwiceWhenRepeated(MemoryEngine):
+    def acquire(self, session_id: str, token: bytes, request: bytes, uses: Sequence[Use]) -> Grant:
+        return super().acquire(session_id, token, os.urandom(8) + request, uses)
+
+
+class ServesLanesByRankAlone(MemoryEngine):
+    def _clock_of(self, row: Row) -> float:
+        return 0.0
+
+
+class LetsTheIdleSaveUp(MemoryEngine):
+    def _charge(self, row: Row) -> None:
+        self._clocks[row.new.queue] = 0.0
+        super()._charge(row)
+
+
+class ChargesTheUnstarted(MemoryEngine):
+    def _heed(self, row: Row, outcome: Outcome) -> None:
+        super()._heed(row, outcome)
+        row.unused = False
+
+
+class NeverCorrectsCosts(MemoryEngine):
+    def _heed(self, row: Row, outcome: Outcome) -> None:
+        super()._heed(row, outcome)
+        row.spent = {}
+
+
+class TakesBeforeItLooksAtAllKeys(MemoryEngine):
+    """A job that waits for its second key has used up some of its first one's rate."""
+
+    def _valve_opens_at(self, use: Use) -> float:
+        at = super()._valve_opens_at(use)
+        if at <= self._now():
+            self._reserve(use)
+        return at
+
+
+class AnySuccessClosesABreaker(MemoryEngine):
+    def _tell(self, breaker_name: str, row: Row, *, is_to_blame: bool) -> None:
+        row.started_at = self._now()
+        super()._tell(breaker_name, row, is_to_blame=is_to_blame)
+
+
+class SlowsNobody(MemoryEngine):
+    def _refuse(self, key: str, retry_after_s: float) -> None:
+        """Let them call again at once."""
+
+
+class GivesUnitsTwice(MemoryEngine):
+    def _taken_of(self, worker: str) -> list[Amounts]:
+        return super()._taken_of(worker)[1:]
+
+
+class NeverLosesPatience(MemoryEngine):
+    def _keeps_free(self, row: Row, worker: str) -> bool:
+        return False
+
+
+class RetriesWhereItFailed(MemoryEngine):
+    def _others_run(self, needs: Needs, task: str, queue: str) -> bool:
+        return False
+
+
+class StoresBeyondTheBacklog(MemoryEngine):
+    def _check_backlogs(self, fresh: Sequence[NewJob]) -> None:
+        """Let them in."""
+
+
+class ForgetsWhenValvesOpen(MemoryEngine):
+    def _valves_open_in_s(self) -> float | None:
+        return None
+
+
+class ForgetsGaugesOfWhatIsConfigured(MemoryEngine):
+    def configure(self, settings: Sequence[Setting]) -> None:
+        super().configure(settings)
+        for setting in settings:
+            self._gauges.pop(name_of(setting), None)
+
+
+class ShowsNoHolders(MemoryEngine):
+    def _holders_of(self, key: str) -> list[Holder]:
+        return []
+
+
+class RingsForWhatIsHeldBack(MemoryEngine):
+    def _could_start(self, row: Row, member: Member) -> bool:
+        return True

@@ -308,3 +308,18 @@ def test_breakers_and_rates_are_checked_where_they_are_written() -> None:
         Breaker("executor", failures=0)
     with pytest.raises(ConfigError, match="cooldown=0"):
         Breaker("executor", cooldown=0)
+
+
+def test_a_job_that_waits_says_for_what(app: Cicely, world: Inline) -> None:
+    app.limit("api", rate="1/m")
+
+    @app.task(limits="api")
+    def call() -> None: ...
+
+    first, second = call.delay_many([(), ()])
+    world.run()
+    assert first.explain().reason == "ended"
+    told = app.explain(second)
+    assert told.reason == "rate"
+    assert "api" in told.text
+    assert told.until == pytest.approx(world.now + 60, abs=1)

@@ -1,6 +1,6 @@
 """What the comparison says of several runs: medians, spreads, percentiles, and who is ahead."""
 
-from benchmarks.compare.statistics import Spread, best_of, paired, percentile, verdict
+from benchmarks.compare.statistics import NEVER, Spread, best_of, paired, percentile, verdict
 from benchmarks.targets import Better
 
 
@@ -26,6 +26,7 @@ def test_the_best_has_the_highest_rate_or_the_lowest_cost() -> None:
 def test_a_ratio_compares_what_was_measured_in_the_same_run() -> None:
     assert paired([2.0, 30.0], [1.0, 10.0]) == Spread(2.5, 2.0, 3.0)
     assert paired([1.0], [0.0]) is None
+    assert paired([1.0], [NEVER]) is None
 
 
 def test_who_is_ahead_in_each_run_is_ahead() -> None:

@@ -2,35 +2,23 @@
 
 import os
 import re
-from collections.abc import Callable
 
 import pytest
 from sqlite_bench import engine, noting, rows
 
-from cicely.core.edge import Edge
-from cicely.core.job import Claim
-from cicely.core.outcome import Failed, Succeeded
+from cicely.core.limits import Limit
+from cicely.core.outcome import Succeeded
 from cicely.core.states import State
 from cicely.engines.contract import Save, Session, Silent
 from cicely.engines.sqlite import blobs, claiming, sessions
 from cicely.engines.sqlite.engine import SqliteEngine
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import Transaction
-from cicely.testing.clock import VirtualClock
-from cicely.testing.conformance.bench import demand, job, take
+from cicely.testing.conformance.bench import demand, job, using
 
 __all__ = ["engine"]
 
 MIB = 1 << 20
-
-#: What SQLite's machine carries out in the 20 ms that one call may take, at 100 ns for each instruction: the
-#: time itself depends on the machine and on what else it does.
-INSTRUCTIONS = 200_000
-_COUNTED = 100
-#: How many jobs a call is given at most: by producers, by children, by sweeps.
-PAGE_JOBS = 1_000
-SETTLED = 200
-BATCH = 500
 
 
 def _commits_of(engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -40,75 +28,6 @@ def _commits_of(engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> list[s
     run = commits.run
     monkeypatch.setattr(commits, "run", lambda verb, work: (committed.append(verb), run(verb, work))[1])
     return committed
-
-
-def instructions_of(engine: SqliteEngine, call: Callable[[], object]) -> int:
-    """Return how many instructions of SQLite's machine the transaction of a call took, by hundreds."""
-    counted = 0
-
-    def count() -> bool:
-        nonlocal counted
-        counted += _COUNTED
-        return False
-
-    connection = engine._opened().commits._connected()
-    connection.set_progress_handler(count, _COUNTED)
-    call()
-    connection.set_progress_handler(None)
-    return counted
-
-
-def instructions_of_a_job_s_way(engine: SqliteEngine, clock: VirtualClock, name: str) -> dict[str, int]:
-    """Carry whole pages of jobs from their enqueue to their deletion; return what each call took."""
-    claims: list[Claim] = []
-    new = [job(id=f"{name}{n}", keep_s=60.0, priority=9) for n in range(PAGE_JOBS)]
-    later = [job(id=f"{name}later{n}", keep_s=60.0, priority=9, delay_s=5.0) for n in range(BATCH)]
-    engine.enqueue(later)
-
-    def claim() -> None:
-        claims.extend(take(engine, SETTLED))
-
-    def settle() -> None:
-        done = [Succeeded(one.token, b"result") for one in claims]
-        claims[:] = engine.settle("s", done, demand(SETTLED)).intake.claims
-
-    taken = {
-        "enqueue": instructions_of(engine, lambda: engine.enqueue(new)),
-        "claim": instructions_of(engine, claim),
-        "settle and claim": instructions_of(engine, settle),
-    }
-    clock.advance(5)
-    taken["promote"] = instructions_of(engine, lambda: engine.sweep(BATCH))
-    while claims:
-        settle()
-    clock.advance(3_700)
-    taken["delete"] = instructions_of(engine, lambda: engine.sweep(BATCH))
-    while engine.sweep(BATCH).more:
-        pass
-    return taken
-
-
-def test_no_call_on_a_job_s_way_takes_longer_than_it_may_however_many_jobs_there_are(engine, clock):
-    alone = instructions_of_a_job_s_way(engine, clock, "alone")
-    for page in range(20):
-        engine.enqueue([job(id=f"ready{page}-{n}") for n in range(PAGE_JOBS)])
-        engine.enqueue([job(id=f"due{page}-{n}", delay_s=1e6) for n in range(PAGE_JOBS)])
-
-    among_many = instructions_of_a_job_s_way(engine, clock, "among many")
-
-    assert max(alone.values()) < INSTRUCTIONS
-    assert {verb: among_many[verb] / alone[verb] < 1.2 for verb in alone} == dict.fromkeys(alone, True)
-
-
-def test_what_follows_from_one_end_takes_no_longer_than_a_call_may(engine):
-    names = [f"n{n}" for n in range(PAGE_JOBS)]
-    engine.enqueue([job(id="a"), *(job(id=name) for name in names)], [Edge("a", name) for name in names])
-    [claim] = take(engine)
-
-    def settle() -> None:
-        engine.settle("s", [Failed(claim.token, "error", b"why")])
-
-    assert instructions_of(engine, settle) < INSTRUCTIONS
 
 
 def test_a_claim_ends_a_bounded_number_of_late_jobs_and_comes_back_at_once(engine, clock):
@@ -246,40 +165,79 @@ def test_a_process_remembers_a_bounded_number_of_sessions(engine):
     assert len(engine._opened().commits._members) <= sessions._MOST_MEMBERS
 
 
-def test_a_claim_asks_as_few_questions_of_a_thousand_lanes_as_of_none(engine, monkeypatch):
-    def questions_of_a_claim() -> int:
-        asked: list[str] = []
-        with monkeypatch.context() as patch:
-            patch.setattr(Transaction, "row", noting(asked, Transaction.row))
-            patch.setattr(Transaction, "rows", noting(asked, Transaction.rows))
-            assert len(engine.claim("s", demand(2)).claims) == 2
-        return len(asked)
-
-    engine.enqueue([job(id=f"plain-{i}") for i in range(4)])
-    without_lanes = questions_of_a_claim()
-    engine.enqueue([job(id=f"laned-{i}", lane=f"lane-{i}") for i in range(1_000)])
-
-    assert questions_of_a_claim() <= without_lanes + 1
-    assert questions_of_a_claim() <= without_lanes + 1
+def _questions_of_a_claim(engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> int:
+    asked: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Transaction, "row", noting(asked, Transaction.row))
+        patch.setattr(Transaction, "rows", noting(asked, Transaction.rows))
+        assert len(engine.claim("s", demand(2)).claims) == 2
+    return len(asked)
 
 
-def test_jobs_of_all_lanes_and_of_none_are_taken_in_one_order_and_leave_the_index(engine):
+def test_a_claim_asks_as_few_questions_of_a_thousand_lanes_as_of_ten(engine, monkeypatch):
+    engine.enqueue([job(id=f"few-{i}", lane=f"lane-{i}") for i in range(10)])
+    _questions_of_a_claim(engine, monkeypatch)
+    with_ten = _questions_of_a_claim(engine, monkeypatch)
+    engine.enqueue([job(id=f"many-{i}", lane=f"lane-{i}") for i in range(1_000)])
+
+    assert _questions_of_a_claim(engine, monkeypatch) <= with_ten
+    assert _questions_of_a_claim(engine, monkeypatch) <= with_ten
+
+
+def test_a_claim_asks_as_few_questions_with_a_thousand_shut_valves_as_with_ten(engine, monkeypatch):
+    engine.enqueue([job(id=f"plain-{i}") for i in range(6)])
+    _block(engine, range(10))
+    with_ten = _questions_of_a_claim(engine, monkeypatch)
+    _block(engine, range(10, 1_000))
+    while rows(engine, "SELECT count(*) FROM stream WHERE park = 0 AND rank IS NOT NULL") != [(0,)]:
+        assert not engine.claim("s", demand(2, kinds=())).claims
+        engine.sweep(100)
+
+    assert _questions_of_a_claim(engine, monkeypatch) <= with_ten
+    assert rows(engine, "SELECT count(*) FROM park WHERE open_at IS NULL") == [(1_000,)]
+
+
+def _block(engine: SqliteEngine, numbers: range) -> None:
+    """Have a job wait at each of so many valves that are shut."""
+    engine.configure([Limit(key=f"k{n}", concurrency=1) for n in numbers])
+    for kind in ("held", "blocked"):
+        engine.enqueue([job(id=f"{kind}-{n}", task="other", flow=using(f"k{n}")) for n in numbers])
+        if kind == "held":
+            engine.join(Session(id="t", worker="t", tasks=frozenset({"other"})))
+            assert len(engine.claim("t", demand(len(numbers))).claims) == len(numbers)
+
+
+def test_what_was_taken_leaves_every_table_of_flow_control(engine):
     lanes = ["b", "", "a", "b", "", "c"]
-    engine.enqueue([job(id=f"j{i}", lane=lane) for i, lane in enumerate(lanes)])
-    engine.enqueue([job(id="first", lane="z", priority=9), job(id="other", lane="a", task="not mine")])
+    engine.enqueue([job(id=f"j{i}", lane=lane, flow=using("k")) for i, lane in enumerate(lanes)])
+    engine.enqueue([job(id="other", lane="a", task="not mine")])
 
-    taken = [claim.job_id for _ in range(4) for claim in engine.claim("s", demand(2)).claims]
+    claims = [claim for _ in range(3) for claim in engine.claim("s", demand(2)).claims]
+    [(held,)] = rows(engine, "SELECT count(*) FROM holder")
+    engine.settle("s", [Succeeded(claim.token) for claim in claims])
+    engine.sweep(100)
 
-    assert taken == ["first", "j0", "j1", "j2", "j3", "j4", "j5"]
-    assert rows(engine, "SELECT lane FROM ready") == [("a",)]
+    assert (len(claims), held) == (6, 6)
+    assert rows(engine, "SELECT count(*) FROM holder") == [(0,)]
+    assert rows(engine, "SELECT count(*), max(rank IS NULL) FROM stream") == [(1, 0)]
+    assert [rows(engine, f"SELECT count(*) FROM {t}") for t in ("seat", "band", "gated")] == [[(1,)]] * 3
+    assert rows(engine, "SELECT key, ready FROM valve") == [("k", 0)]
     assert rows(engine, "PRAGMA integrity_check") == [("ok",)]
 
 
 @pytest.mark.parametrize("name", ["next_class", "heads", "head_keys", "take"])
 def test_ready_jobs_are_found_by_the_whole_beginning_of_an_index(engine, name):
-    for statement, index in ((name, "PRIMARY KEY"), (f"{name}_laned", "INDEX ready_laned")):
-        text = re.sub(r"\?\d", "0", statements("claim")[statement])
-        plan = rows(engine, f"EXPLAIN QUERY PLAN {text}")
-        [search] = [step[3] for step in plan if "ready" in step[3] or "SEARCH r " in step[3]]
-        assert index in search
-        assert "queue=? AND" in search
+    text = re.sub(r"\?\d", "0", statements("claim")[name])
+    plan = rows(engine, f"EXPLAIN QUERY PLAN {text}")
+    [search] = [step[3] for step in plan if "ready" in step[3] or "SEARCH r " in step[3]]
+    assert "PRIMARY KEY" in search
+    assert "queue=? AND" in search
+
+
+@pytest.mark.parametrize("name", ["best", "siblings", "heads", "head_keys"])
+def test_gated_jobs_are_found_by_the_whole_beginning_of_an_index(engine, name):
+    text = re.sub(r"\?\d", "0", statements("stream")[name])
+    plan = rows(engine, f"EXPLAIN QUERY PLAN {text}")
+
+    assert re.search(r"\((band|seat|stream)=\? AND \(.*rank,n\)>", plan[0][3]), plan
+    assert not any("B-TREE" in step[3] for step in plan), plan

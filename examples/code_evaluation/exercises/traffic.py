@@ -26,6 +26,7 @@ def main(options: argparse.Namespace) -> int:
     promises = Promises()
     with stage(options.keep) as folder:
         split = _split(folder)
+        split.traffic()  # opens the engine, which makes the file
         for percent in SHARES:
             _set(percent)
             time.sleep(_FOLLOWED_S)

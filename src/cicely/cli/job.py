@@ -119,15 +119,13 @@ def _if_any(name: str, value: str) -> Iterator[tuple[str, str]]:
 
 
 def _why_it_waits(found: Job, target: Target) -> Iterator[tuple[str, str]]:
-    if found.state is not State.READY:
+    if found.state.is_final or found.state is State.RUNNING or found.swept:
         return
-    queue = safe(found.queue)
-    if any(record.name == found.queue and record.paused for record in target.engine.queues()):
-        yield "waits", f"the queue {queue} is paused; `cicely resume {queue}` goes on"
-        return
-    sessions = [record.session for record in target.engine.sessions()]
-    if not any(one.runs(found.task) and found.queue in one.queues for one in sessions):
-        yield "waits", f"no worker that is up takes {safe(found.task)} from the queue {queue}"
+    from cicely.observe.explain import explain
+
+    around = target.engine.surroundings(found.id)
+    if around is not None:
+        yield "waits", safe(explain(around).text)
 
 
 def _attempt_row(attempt: AttemptRecord) -> tuple[str, ...]:

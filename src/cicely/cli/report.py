@@ -29,6 +29,8 @@ _COLUMNS: Final = (
 )
 #: How a target is written: at least so much, but for those that are to stay below.
 _BELOW: Final = ("worker crashes", "failure rate")
+#: Workers report a minute's beats up to so many minutes later.
+_REPORTED_LATE: Final = 1
 #: From here on nobody wants decimals.
 _ROUND: Final = 100
 
@@ -72,7 +74,7 @@ def report(
 
     first = minute_of(instant(since, "--since") or 0.0)
     with where.open() as target:
-        now = minute_of(time.time())
+        now = minute_of(time.time()) - _REPORTED_LATE
         total = tally(cells(target.engine, first, now), since=first, until=now)
         overdue = _overdue(target.engine)
     if total is None:

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -47,7 +48,23 @@ def worker(ctx: click.Context, /, *, app: str, tell_url: int, as_json: bool, **g
         write("", line)
 
     supervisor = Supervisor(options, announce=announce)
-    ctx.exit(supervisor.run())
+    with _children_write_json() if as_json else contextlib.nullcontext():
+        ctx.exit(supervisor.run())
+
+
+@contextlib.contextmanager
+def _children_write_json() -> Iterator[None]:
+    """Have the log lines of processes that start from here be JSON, as ours are."""
+    from cicely.worker.logs import LOG_VARIABLE
+
+    before = os.environ.get(LOG_VARIABLE)
+    os.environ[LOG_VARIABLE] = "json"
+    try:
+        yield
+    finally:
+        os.environ.pop(LOG_VARIABLE)
+        if before is not None:
+            os.environ[LOG_VARIABLE] = before
 
 
 def _write(level: str, line: str) -> None:

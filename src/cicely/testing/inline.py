@@ -39,6 +39,7 @@ from cicely.engines.memory import MemoryBell, MemoryEngine
 from cicely.errors import Cancelled, SessionClosed, UsageError
 from cicely.orders import fresh_id
 from cicely.upkeep import settings
+from cicely.upkeep.failures import Hooks
 from cicely.upkeep.schedules import carry_out, declare
 from cicely.values import Values
 from cicely.worker.attempt import refused, run_attempt
@@ -72,6 +73,8 @@ class Inline:
         self._session_id = ""
         self._known: frozenset[str] = frozenset()
         self._declared: dict[str, bytes] = {}
+        self._hooks = Hooks(self.engine)
+        self._heard = ""
         self._keep_schedules()
 
     @property
@@ -117,6 +120,7 @@ class Inline:
         specs = self.app.declared_schedules()
         declare(self.engine, {name: spec for name, spec in specs.items() if self._declared.get(name) != spec})
         self._declared = specs
+        self._hooks.serve(self.app.declared_hooks())
         while self.engine.schedules() and (swept := self.engine.sweep(_SWEEP_BATCH)).due:
             for schedule in swept.due:
                 carry_out(self.engine, schedule, swept.now)
@@ -132,7 +136,19 @@ class Inline:
             asks=(Ask(kinds=_KINDS, slots=1),),
         )
         claims = self.engine.claim(self._session_id, demand).claims
+        if not claims and self._has_hooks_to_run():
+            return self._claim()
         return claims[0] if claims else None
+
+    def _has_hooks_to_run(self) -> bool:
+        """Have jobs made for what failed, as a worker's sweeps do; False where nothing happened since."""
+        swept = self.engine.sweep(_SWEEP_BATCH)
+        if swept.newest == self._heard:
+            return False
+        while self._hooks.look(swept):
+            pass
+        self._heard = swept.newest
+        return True
 
     def _join(self) -> None:
         known = frozenset(self.app.runnable_tasks())

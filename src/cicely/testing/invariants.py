@@ -1,4 +1,4 @@
-"""What must hold after every verb: the invariants I1 to I7 and I14, by name."""
+"""What must hold after every verb: the invariants I1 to I7, I11, I12 and I14, by name."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ from collections import Counter
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
+from cicely.core.flow import Use
 from cicely.core.job import Job, NewJob
+from cicely.core.limits import Limit
 from cicely.core.outcome import MAX_CRASHES, MAX_LOST
+from cicely.core.resources import Amounts
 from cicely.core.states import State
+from cicely.core.valves import Valve, key_of
 from cicely.engines.contract import Demand, Silent
 from cicely.testing.conformance.harness import Harness
-from cicely.testing.pair import Ending, Held, Pair
+from cicely.testing.flow_pair import FlowPair
+from cicely.testing.pair import Ending, Held
 
 
 class Invariants(RuleBasedStateMachine):
@@ -22,7 +27,7 @@ class Invariants(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pair = Pair(self.subject())
+        self.pair = FlowPair(self.subject())
         self.jobs: list[NewJob] = []
         self.sessions: list[str] = []
         self.requests: list[tuple[str, Demand]] = []
@@ -33,6 +38,11 @@ class Invariants(RuleBasedStateMachine):
         self.fences: dict[str, int] = {}
         self.ends: dict[str, State] = {}
         self.stale_accepted: list[Ending] = []
+        #: Of each session, its worker; what claims acquired, by request; and how many held a key before.
+        self.workers: dict[str, str] = {}
+        self.acquired: dict[bytes, tuple[Held, tuple[Use, ...]]] = {}
+        self.released: set[bytes] = set()
+        self.holders: Counter[str] = Counter()
 
     def teardown(self) -> None:
         """Let go of the example's jobs."""
@@ -94,6 +104,54 @@ class Invariants(RuleBasedStateMachine):
         live = [job for job in self._kept().values() if not job.state.is_final]
         keys = Counter(job.unique for job in live if job.unique)
         assert all(count == 1 for count in keys.values()), keys
+
+    @invariant()
+    def i11_limits_and_resources_are_never_exceeded_and_never_leaked(self) -> None:
+        """Compare what limits count as held with a recount, and that with the limits."""
+        if not self.pair.controls_flow:
+            return
+        holders = self._holders()
+        for record in self.pair.standings():
+            if not isinstance(record.setting, Valve):
+                continue
+            key = key_of(record.setting)
+            assert record.held == holders[key], f"{key}: {record.held} held, {holders[key]} run"
+            most = record.setting.concurrency if isinstance(record.setting, Limit) else None
+            # Claims from before the limit was set, or lowered, go on to their end.
+            assert most is None or record.held <= max(most, self.holders[key]), f"{key}: above its limit"
+        self.holders = holders
+        self._check_resources()
+
+    def _holders(self) -> Counter[str]:
+        """Return how many claims hold each key: as they were claimed, and as they acquired of it since."""
+        jobs = self._kept()
+        running = [job for job in jobs.values() if job.state is State.RUNNING]
+        claimed = Counter(key for job in running if job.flow for key in job.flow.keys)
+        current = {(job.id, job.session, job.fence) for job in running}
+        acquired = (
+            use.key
+            for request, (held, uses) in self.acquired.items()
+            if request not in self.released and (held.job_id, held.session_id, held.fence) in current
+            for use in uses
+        )
+        return claimed + Counter(acquired)
+
+    def _check_resources(self) -> None:
+        taken: dict[str, list[Amounts]] = {}
+        for job in self._kept().values():
+            assert job.state is State.RUNNING or not job.units, f"{job.id} has units and does not run"
+            if job.units:
+                taken.setdefault(self.workers[job.session], []).append(job.units)
+        offers = {self.workers.get(r.session.id, ""): r.session.offers for r in self.pair.snapshot().sessions}
+        for worker, amounts in taken.items():
+            for name, unit in {(n, u) for units in amounts for n, of in units.items() for u in of}:
+                used = sum(units.get(name, {}).get(unit, 0.0) for units in amounts)
+                assert used <= offers[worker][name][unit], f"{used} of {name} {unit} used on {worker}"
+
+    def i12_what_nothing_holds_back_is_handed_out(self) -> None:
+        """Look for ready jobs after sessions that can run them claimed until they were given nothing."""
+        left = [job.id for job in self._kept().values() if job.state is State.READY and job.task != "unknown"]
+        assert left == [], f"{left} were never handed out"
 
     @invariant()
     def i14_counts_are_those_of_the_jobs(self) -> None:

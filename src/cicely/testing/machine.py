@@ -13,7 +13,8 @@ from typing import Final
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from cicely.testing.conformance.harness import Harness
+from cicely.testing.conformance.harness import Capability, Harness
+from cicely.testing.flow_verbs import FlowMachine
 from cicely.testing.workflow_verbs import WorkflowMachine
 
 EXAMPLES: Final = 120
@@ -39,9 +40,6 @@ def check_random_verbs(harness: type[Harness], *, examples: int = EXAMPLES) -> N
 
 
 def machine_for(harness: type[Harness]) -> type[WorkflowMachine]:
-    """Return the state machine of the engine behind `harness`."""
-
-    class Machine(WorkflowMachine):
-        subject = harness
-
-    return Machine
+    """Return the state machine of the engine behind `harness`, with all that the engine promises."""
+    verbs = FlowMachine if Capability.FLOW in harness.capabilities else WorkflowMachine
+    return type("Machine", (verbs,), {"subject": harness})

@@ -44,6 +44,7 @@ from cicely.core.states import State
 from cicely.core.task import Task
 from cicely.core.text import storable
 from cicely.errors import Cancelled, EngineUnavailable, Malformed, NotStorable, SoftTimeout
+from cicely.observe.log import shown
 from cicely.worker.allowance import limits_of, may_have_more_memory
 from cicely.worker.context import Context, enter, leave
 from cicely.worker.durable import LetGo
@@ -100,6 +101,8 @@ def run_attempt(claim: Claim, task: Task, values: Values, context: Context) -> O
         return outcome
     try:
         args, kwargs = arguments(claim, task, values)
+        if task.options.log_fields:
+            context.fields = fields_of(task, args, kwargs)
     except Exception as error:  # noqa: BLE001  (whatever is wrong with the bytes is the job's end)
         return refused(claim, error)
     entered = enter(context)
@@ -129,6 +132,8 @@ async def run_attempt_async(claim: Claim, task: Task, values: Values, context: C
         return outcome
     try:
         args, kwargs = arguments(claim, task, values)
+        if task.options.log_fields:
+            context.fields = fields_of(task, args, kwargs)
     except Exception as error:  # noqa: BLE001
         return refused(claim, error)
     entered = enter(context)
@@ -221,6 +226,14 @@ def arguments(claim: Claim, task: Task, values: Values) -> Call:
     if claim.joins:
         args, kwargs = with_inputs(claim, (args, kwargs), values)
     return fitting(task, args, kwargs)
+
+
+def fields_of(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, object]:
+    """Return the arguments that stand on each log line of the task."""
+    bound = task.bind_arguments(args[1:] if task.options.bind else args, kwargs)
+    bound.apply_defaults()
+    given = {**bound.kwargs, **bound.arguments}
+    return {name: shown(given[name]) for name in task.options.log_fields if name in given}
 
 
 def fitting(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
 
@@ -59,6 +59,14 @@ class Link(Protocol):
         """Give back what was acquired."""
 
 
+class _JobLog(logging.LoggerAdapter[logging.Logger]):
+    """Adds the job to each line, beside what the line itself says."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(kwargs.get("extra") or {}), **(self.extra or {})}
+        return msg, kwargs
+
+
 class Context:
     """One running attempt, as its own code sees it.
 
@@ -77,6 +85,7 @@ class Context:
         "attempt",
         "cancelled",
         "fence",
+        "fields",
         "is_inside",
         "job_id",
         "landing",
@@ -107,6 +116,8 @@ class Context:
         self.restored = restored
         self.resources = {name: sorted(filter(None, units)) for name, units in claim.units.items()}
         self.spent: dict[str, float] = {}
+        #: Values of arguments that stand on each log line.
+        self.fields: dict[str, object] = {}
         self.cancelled = False
         #: Whether the job's own code runs: only then may an interrupt land.
         self.is_inside = False
@@ -114,12 +125,22 @@ class Context:
         self.landing = threading.Lock()
         #: Whether a coroutine was cancelled from outside; the canceller knows why.
         self.was_cut_short = False
-        self.log = logging.LoggerAdapter(_log, {"job_id": claim.job_id, "task": claim.task})
+        self.log = _JobLog(_log, {"job_id": claim.job_id, "task": claim.task})
         self.link = link
         self._claim = claim
         self._values = values
         self._app = app
         self._durable: Durable | None = None
+
+    def log_fields(self) -> dict[str, object]:
+        """Return what a log line says of this attempt."""
+        return {
+            "task_id": self.job_id,
+            "task": self.task,
+            "queue": self.queue,
+            "retry_count": self.attempt - 1,
+            **self.fields,
+        }
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Say how far the job is; shown to people, and counts as a sign of life."""

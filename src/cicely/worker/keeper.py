@@ -14,7 +14,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -22,6 +22,8 @@ import msgspec
 from cicely.core.failpoints import failpoint
 from cicely.engines.contract import Beat, Bell, Engine, Session, SessionRecord, Silent
 from cicely.errors import EngineError, SessionClosed
+from cicely.upkeep.failures import Hooks
+from cicely.upkeep.minutes import REPORT_S, Minutes
 from cicely.upkeep.rescue import Orphans, Watch, gone
 from cicely.upkeep.schedules import Ticker
 from cicely.worker.board import STARTS_WITHIN, Board
@@ -63,6 +65,8 @@ class Keeper:
         self._watch = Watch(max_gap_s=2 * self._watch_s)
         self._orphans = Orphans()
         self._ticker = Ticker(engine)
+        self._hooks = Hooks(engine)
+        self._minutes = Minutes(lease_s)
         self._boards: Mapping[str, Board] = {}
         self._last_held: Held = {}
         self._number = FIRST_BEAT + 1
@@ -75,6 +79,7 @@ class Keeper:
         self._news_bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._beat_at = self._sweep_at = self._watch_at = 0.0
+        self._report_at = time.monotonic() + REPORT_S
         self._is_over = False
         self._bell: Bell | None = None
         self._thread = threading.Thread(target=self._run, name="cicely-keeper", daemon=True)
@@ -123,6 +128,10 @@ class Keeper:
         os.eventfd_write(self._wake, 1)
         self._thread.join(timeout_s)
 
+    def run_hooks(self, specs: Iterable[bytes]) -> None:
+        """Run these hooks from now on, for jobs that fail."""
+        self.post(lambda: self._hooks.serve(specs))
+
     # --- the thread ---------------------------------------------------------------------------
     def _run(self) -> None:
         while not (self._is_over and not self._calls):
@@ -132,6 +141,7 @@ class Keeper:
                 self._attempt(duty)
             self._attempt(self._listen)
             self._rest()
+        self._attempt(self._report)
         if self._bell is not None:
             self._bell.close()
 
@@ -178,6 +188,9 @@ class Keeper:
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_S
             due.append(self._sweep)
+        if now >= self._report_at:
+            self._report_at = now + REPORT_S
+            due.append(self._report)
         return due
 
     def _attempt(self, duty: Call) -> None:
@@ -185,6 +198,7 @@ class Keeper:
             duty()
         except EngineError as error:
             log.warning("the engine refused a duty of this worker: %s", error)
+            self._minutes.failed(time.monotonic())
             self._watch.blink()
             self._beat_at = min(self._beat_at, time.monotonic() + self._lease_s / 10)
         except Exception:
@@ -201,6 +215,7 @@ class Keeper:
                 log.warning("dropped, for a session that the engine gave up: %s", closed)
             except EngineError as error:
                 log.warning("the engine does not answer, trying again: %s", error)
+                self._minutes.failed(time.monotonic())
                 time.sleep(_RETRY_S)
                 return
             except Exception:
@@ -256,6 +271,7 @@ class Keeper:
     def _note_beat(self, beats: Sequence[Beat], sent_at: float) -> None:
         failpoint("worker.after-beat")
         answered_at = boottime()
+        self._minutes.beaten(time.monotonic())
         if answered_at - sent_at > 1.0:
             self.late_beats += 1
         self._follows_at = answered_at + STARTS_WITHIN * self._lease_s
@@ -274,11 +290,19 @@ class Keeper:
         swept = self._engine.sweep(SWEEP_BATCH, silent)
         failpoint("worker.after-sweep")
         has_ticked = self._ticker.tick(swept)
+        has_more = self._hooks.look(swept)
         now = time.monotonic()
-        if swept.more or has_ticked:
+        if swept.more or has_ticked or has_more:
             self._sweep_at = now
         elif swept.next_due_in_s is not None and not swept.due:
             self._sweep_at = min(self._sweep_at, now + swept.next_due_in_s)
+
+    def _report(self) -> None:
+        """Tell the engine when this worker was up, and when a call failed."""
+        counts = self._minutes.counts(time.monotonic())
+        if counts:
+            self._engine.report(counts)
+        self._minutes.reported()
 
     def _rescue(self) -> None:
         records = self._engine.sessions()

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
+import os
+from typing import Any, Final
+
+from cicely.observe.log import ATTRIBUTE, JsonLines, TextLines
+from cicely.worker.context import current
+
+#: "json" here has workers write their log lines, and those of jobs, as JSON.
+LOG_VARIABLE: Final = "CICELY_LOG"
 
 #: The same sentence is shown so often at most: an engine that is away is noticed by many, all the time.
 REPEAT_S: Final = 30.0
 _MOST_SENTENCES: Final = 200
-
-
-class _Lines(logging.Formatter):
-    """One line per record; a job's own lines name the job."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
-        job_id = getattr(record, "job_id", "")
-        return f"{line} [job {job_id}]" if job_id else line
 
 
 class _Repeats(logging.Filter):
@@ -39,12 +37,41 @@ class _Repeats(logging.Filter):
 
 
 def show_logs() -> None:
-    """Show what Cicely and `ctx.log` say, unless the app has set up logging itself."""
+    """Show what Cicely and `ctx.log` say, unless the app has set up logging itself.
+
+    Every record that is made while a job runs says for which, whoever shows it.
+    """
+    mark_records()
     logger = logging.getLogger("cicely")
     if logger.handlers or logging.getLogger().handlers:
         return
     handler = logging.StreamHandler()
     handler.addFilter(_Repeats())
-    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logger.addHandler(handler)
+    handler.setFormatter(
+        JsonLines() if writes_json() else TextLines("%(asctime)s %(levelname)s %(name)s %(message)s")
+    )
+    # As JSON, what the app's own loggers say belongs to the job as well.
+    (logging.getLogger() if writes_json() else logger).addHandler(handler)
     logger.setLevel(logging.INFO)
+
+
+def writes_json() -> bool:
+    """Whether log lines are for programs."""
+    return os.environ.get(LOG_VARIABLE) == "json"
+
+
+def mark_records() -> None:
+    """Have every log record made from now on carry what is known of the job that runs."""
+    before = logging.getLogRecordFactory()
+    if getattr(before, "marks_jobs", False):
+        return
+
+    def make(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = before(*args, **kwargs)
+        context = current()
+        if context is not None:
+            setattr(record, ATTRIBUTE, context.log_fields())
+        return record
+
+    make.marks_jobs = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(make)

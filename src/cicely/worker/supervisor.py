@@ -146,6 +146,8 @@ class Supervisor:
         declared = [decode_setting(data) for data in self._zygote.manifest.get("settings", ())]
         if declared:
             self._keeper.post(lambda: settings.declare(self._engine, declared))
+        if hooks := self._zygote.manifest.get("hooks", ()):
+            self._keeper.run_hooks(hooks)
 
     def _is_over(self) -> bool:
         return self._stopping_since > 0 and not self._children

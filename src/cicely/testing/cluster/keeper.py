@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from cicely.core.outcome import Outcome
+from cicely.core.rollup import Count
 from cicely.engines.contract import Beat, Host, Session, SessionRecord, Silent, Swept
 from cicely.errors import EngineError
 from cicely.testing.cluster.server import Bell, Network
@@ -45,6 +46,10 @@ class Reach:
     def sweep(self, batch: int, silent: Sequence[Silent] = ()) -> Swept:
         """As `engines.contract.Engine.sweep`."""
         return self._network.at_once(self._owner, lambda: self._server.sweep(batch, silent))
+
+    def report(self, counts: Sequence[Count]) -> None:
+        """As `engines.contract.Engine.report`."""
+        self._network.at_once(self._owner, lambda: self._server.report(counts))
 
     def doorbell(self, session_id: str) -> Bell:
         """As `engines.contract.Engine.doorbell`."""

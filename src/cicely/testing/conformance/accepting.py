@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cicely.core.flow import Flow
-from cicely.core.outcome import Failed, Succeeded
+from cicely.core.outcome import Deferred, Failed, Succeeded
 from cicely.engines.contract import Engine, Session
 from cicely.testing.conformance.bench import (
     QUEUE,
@@ -191,6 +191,22 @@ def test_the_other_workers_success_ends_it_as_any(harness: Harness) -> None:
     settle(engine, Succeeded(take_one(engine, by="t").token), by="t")
 
     assert [record.session for record in look(engine).attempts] == ["s", "t"]
+
+
+# --- what is known of the attempt before ---------------------------------------------------
+def test_a_claim_says_how_the_attempt_before_ended(harness: Harness) -> None:
+    engine = _failed_elsewhere(harness)
+
+    assert take_one(engine).reason == "error"
+
+
+def test_a_first_attempt_knows_of_none_before(harness: Harness) -> None:
+    engine = _accepting(harness)
+    engine.enqueue([job(id="a"), job(id="b")])
+    settle(engine, Deferred(take_one(engine).token, 0.0, "not yet"))
+    harness.advance(1)
+
+    assert [claim.reason for claim in take(engine, 2)] == ["", ""]
 
 
 def _accepting(harness: Harness, **accepts: tuple[str, ...]) -> Engine:

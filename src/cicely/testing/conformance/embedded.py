@@ -40,7 +40,7 @@ class SqliteHarness:
     """A file in a folder of its own; each connection is a new one."""
 
     name = "sqlite"
-    capabilities = frozenset(Capability) - LEARNING
+    capabilities = frozenset(Capability) - (LEARNING - {Capability.FLOW})
 
     def __init__(self) -> None:
         self.clock = VirtualClock()

@@ -147,6 +147,13 @@ def test_a_job_moves_from_one_key_that_blocks_it_to_the_next(harness: Harness) -
     assert ids(take(engine, 5)) == ["both"]
 
 
+def test_a_claim_names_the_limits_that_it_holds(harness: Harness) -> None:
+    engine = _joined(harness)
+    engine.enqueue([job(id="a", flow=using("disk", "api")), job(id="b")])
+
+    assert [claim.keys for claim in take(engine, 2)] == [("api", "disk"), ()]
+
+
 # --- changed while held -------------------------------------------------------------------
 def test_claims_taken_before_a_limit_was_set_count(harness: Harness) -> None:
     engine = _joined(harness)

@@ -1,0 +1,79 @@
+"""The verbs of flow control on an engine under test and on the memory engine, which must agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cicely.core.flow import Use
+from cicely.engines.contract import Engine, Grant, Intake, Setting, SettingRecord
+from cicely.testing.conformance.harness import Capability, Harness
+from cicely.testing.pair import TICK_S, Held, Pair, Snapshot
+from cicely.testing.standing import alike, around_levelled, standings_of
+
+
+class FlowPair(Pair):
+    """A pair that is asked about flow control as well, where the engine under test promises it."""
+
+    def __init__(self, harness: Harness) -> None:
+        super().__init__(harness)
+        self.controls_flow = Capability.FLOW in harness.capabilities
+        self._standings: tuple[SettingRecord, ...] = ()
+
+    # --- verbs ----------------------------------------------------------------------------
+    def configure(self, setting: Setting) -> None:
+        """Keep a setting on both."""
+        self._ask(lambda engine, _: engine.configure([setting]))
+
+    def unset(self, kind: str, name: str) -> None:
+        """Forget a setting on both."""
+        self._ask(lambda engine, _: engine.unset(kind, name))
+
+    def turn(self, breaker: str, move: str) -> None:
+        """Trip or reset a breaker on both."""
+        self._ask(lambda engine, _: engine.turn(breaker, move))
+
+    def acquire(self, held: Held, request: bytes, uses: Sequence[Use]) -> bool:
+        """Acquire on both for a claim; returns whether it was given."""
+
+        def grant(engine: Engine, side: int) -> Grant:
+            return engine.acquire(held.session_id, held.tokens[side], request, uses)
+
+        right, given = self._answers(grant)
+        if not isinstance(right, Grant) or not isinstance(given, Grant):
+            assert given is right, f"acquire: {given} where {right} was right"
+            return False
+        assert alike(given, right), f"acquire: {given} where {right} was right"
+        return given.given
+
+    def release(self, held: Held, request: bytes, spent: dict[str, float]) -> None:
+        """Release on both what a claim acquired."""
+        self._ask(lambda engine, side: engine.release(held.session_id, held.tokens[side], request, spent))
+
+    def look_around(self, job_id: str) -> None:
+        """Compare what stands between a job and its start."""
+        right, given = (around_levelled(engine.surroundings(job_id)) for engine in self._engines)
+        assert alike(given, right), f"surroundings of {job_id}: {given} where {right} was right"
+
+    # --- comparing ------------------------------------------------------------------------
+    def standings(self) -> tuple[SettingRecord, ...]:
+        """Return where the valves of the engine under test stand, after comparing."""
+        self.snapshot()
+        return self._standings
+
+    def snapshot(self) -> Snapshot:
+        """Return all that the engine under test shows, after comparing it with the oracle's."""
+        is_new = self._snapshot is None
+        shown = super().snapshot()
+        if is_new and self.controls_flow:
+            right, self._standings = (standings_of(engine) for engine in self._engines)
+            assert alike(self._standings, right), f"stand at {self._standings} where {right} was right"
+        return shown
+
+    def _check_due_time(self, oracle: Intake, subject: Intake) -> None:
+        """Compare when to claim again: behind valves, an engine may say so too soon, never too late."""
+        right, given = oracle.next_due_in_s, subject.next_due_in_s
+        if not self.controls_flow or not standings_of(self._engines[0]):
+            super()._check_due_time(oracle, subject)
+        elif right is not None:
+            assert given is not None, f"nothing is due, right: {right}"
+            assert given <= right + TICK_S, f"next due in {given} s, right: {right}"

@@ -1,0 +1,79 @@
+"""`examples/code_evaluation` with real processes: its commands, as its README has them, in a small size."""
+
+from __future__ import annotations
+
+import pytest
+from backends import NAMES, empty_place, server
+from example_runs import run_example
+from examples.code_evaluation.client import Client
+from examples.code_evaluation.crew import Service
+from examples.code_evaluation.stage import stage
+
+
+@pytest.fixture(autouse=True)
+def short_times(monkeypatch):
+    monkeypatch.setenv("EVALUATION_TIMEOUT_S", "2")
+    for variable in ("CICELY_URL", "EVALUATION_BACKOFF", "EVALUATION_FAULT", "EVALUATION_EXECUTORS"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def test_humaneval_goes_through_while_premium_passes_by_and_an_executor_is_away():
+    ran = run_example("code_evaluation", "tour", "--problems=10")
+
+    assert ran.code == 0, ran.said
+    assert ran.table["right solutions that passed"] == "10/10"
+    assert ran.table["wrong ones that passed"] == "0"
+    assert ran.table["their attempts"] == "1, 2, 2, 1"
+
+
+@pytest.mark.parametrize("exercise", ["executor", "slowest", "workers", "order"])
+def test_an_exercise_ends_as_it_should(exercise):
+    ran = run_example("code_evaluation", f"exercises.{exercise}")
+
+    assert ran.code == 0, ran.said
+
+
+@pytest.mark.parametrize("engine", NAMES)
+def test_the_same_holds_on_a_server(engine):
+    ran = run_example("code_evaluation", "exercises.order", url=empty_place(engine, server(engine)))
+
+    assert ran.code == 0, ran.said
+
+
+def test_the_service_is_moved_under_load_and_nothing_is_lost():
+    ran = run_example("code_evaluation", "migrate", "--rate=40", "--seconds=1")
+
+    assert ran.code == 0, ran.said
+    assert ran.table["jobs alike on both sides"] == "40"
+    assert ran.table["both"] == ran.table["lost"] == "0"
+    assert int(ran.table["accepted"]) == int(ran.table["old"]) + int(ran.table["new"])
+
+
+def test_whatever_is_killed_what_was_accepted_is_finished_once():
+    ran = run_example("code_evaluation", "kills", "--seconds=4", "--rate=15")
+
+    assert ran.code == 0, ran.said
+    assert "worker" in ran.table["kills"]
+    assert ran.table["finished twice"] == "0"
+
+
+def test_a_burst_is_drained_and_premium_passes_by():
+    ran = run_example("code_evaluation", "burst", "--peak=300", "--seconds=3")
+
+    assert ran.code == 0, ran.said
+
+
+def test_progress_is_told_while_an_evaluation_runs_and_a_cancellation_ends_it(tmp_path):
+    with stage(str(tmp_path / "kept")) as folder, Service(folder, executors=1) as service:
+        client = Client(service.url)
+        client.submit("quick", "import time; time.sleep(0.5)")
+        told = client.ask("GET", "/evaluations/quick/events")
+        client.submit("endless", "import time; time.sleep(60)")
+        client.ask("POST", "/evaluations/endless/cancel")
+        ended = client.await_end("endless")
+
+    kinds = [line.removeprefix("event: ") for line in told.splitlines() if line.startswith("event: ")]
+    assert kinds[-1] == "succeeded"
+    assert "running" in kinds
+    assert "attempt 1 by http://127.0.0.1" in told
+    assert ended["state"] == "cancelled"
