@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final, Unpack
+from typing import Any, Final, TypeVar, Unpack, overload
 
 import msgspec
 
@@ -30,6 +30,7 @@ from cicely.worker.context import current
 
 Errors = str | type[BaseException] | Sequence["str | type[BaseException]"]
 Handler = Callable[[DeadLetter], Any]
+H = TypeVar("H", bound=Handler)
 
 _LIMIT: Final = 10_000
 
@@ -110,9 +111,27 @@ class DeadLetters(Jobs, History):
     _hooks: dict[str, tuple[str, Errors]]
 
     # --- hooks --------------------------------------------------------------------------------
+    @overload
+    def on_failed(self, function: H, /) -> H: ...
+    @overload
     def on_failed(
-        self, *, task: Any = "", error: Errors = (), **options: Unpack[TaskSettings]
-    ) -> Callable[[Handler], Handler]:
+        self,
+        function: None = None,
+        /,
+        *,
+        task: Any = "",
+        error: Errors = (),
+        **options: Unpack[TaskSettings],
+    ) -> Callable[[H], H]: ...
+    def on_failed(
+        self,
+        function: Handler | None = None,
+        /,
+        *,
+        task: Any = "",
+        error: Errors = (),
+        **options: Unpack[TaskSettings],
+    ) -> Any:
         """Run the function, as a job of its own, once for each job that failed for good.
 
         `@app.on_failed(task="evals.run", error=TimeoutError)`: it gets a DeadLetter. `task` is a task or its
@@ -129,13 +148,13 @@ class DeadLetters(Jobs, History):
             raise ConfigError(f"@app.on_failed(task={task!r}): a task, or its name")
         names_of(error)
 
-        def decorate(function: Handler) -> Handler:
+        def decorate(function: H) -> H:
             name = options.get("name") or f"{importable_name(function.__module__)}.{function.__qualname__}"
             self.registry.add(core.Task(name, self._told(function, name), parsed))
             self._hooks[name] = (task_name, error)
             return function
 
-        return decorate
+        return decorate if function is None else decorate(function)
 
     def _told(self, function: Handler, name: str) -> Callable[[], Any]:
         """Return the function of a hook's jobs, which learns from its id what failed."""

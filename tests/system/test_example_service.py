@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 from backends import NAMES, empty_place, server
 from example_runs import run_example
+from examples.code_evaluation import results
+from examples.code_evaluation.app import BACKOFF_VARIABLE, COOLDOWN_VARIABLE, app
 from examples.code_evaluation.client import Client
 from examples.code_evaluation.crew import Service
-from examples.code_evaluation.stage import stage
+from examples.code_evaluation.results import DATABASE_VARIABLE
+from examples.code_evaluation.stage import stage, wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +64,30 @@ def test_a_burst_is_drained_and_premium_passes_by():
     ran = run_example("code_evaluation", "burst", "--peak=300", "--seconds=3")
 
     assert ran.code == 0, ran.said
+
+
+def test_a_database_that_is_down_fails_nothing_and_the_queue_is_drained_when_it_is_back(
+    tmp_path, monkeypatch
+):
+    database = tmp_path / "results.db"
+    monkeypatch.setenv(DATABASE_VARIABLE, str(database))
+    monkeypatch.setenv(BACKOFF_VARIABLE, "1s")
+    monkeypatch.setenv(COOLDOWN_VARIABLE, "1s")
+    with stage(str(tmp_path / "kept")) as folder, Service(folder, executors=0) as service:
+        client = Client(service.url)
+        client.submit_all((f"e{number}", "pass") for number in range(20))
+        wait_for(lambda: app.breaker("database").phase != "closed", what="the breaker to open", within_s=30)
+        client.submit_all((f"later-{number}", "pass") for number in range(20))
+        failed = client.ask("GET", "/evaluations?state=failed")
+        succeeded = client.ask("GET", "/evaluations?state=succeeded")
+        results.create()
+        ends = {
+            client.await_end(f"{name}{number}")["state"] for name in ("e", "later-") for number in range(20)
+        }
+
+    assert failed == succeeded == "[]"
+    assert ends == {"succeeded"}
+    assert sorted(results.stored().values()) == [1] * 40
 
 
 def test_progress_is_told_while_an_evaluation_runs_and_a_cancellation_ends_it(tmp_path):

@@ -4,14 +4,19 @@ from collections.abc import Coroutine
 from typing import Any, assert_type
 
 from cicely import (
+    Alert,
     Canvas,
     Cicely,
+    DeadLetter,
+    DeadLetterReport,
+    Event,
     FlowNode,
     FlowRun,
     GroupJob,
     Job,
     QueueBackend,
     Retry,
+    Revive,
     Signature,
     Task,
     chain,
@@ -130,3 +135,26 @@ flow = app.flow()
 node = flow.add(bare.s(1))
 assert_type(flow.add(with_options.s(node), after=[node, "later"], on="done"), FlowNode)
 assert_type(flow.delay(), FlowRun)
+
+
+@app.on_failed(task=bare, error=ConnectionError, queue="q")
+def told(letter: DeadLetter) -> str:
+    return letter.error.message
+
+
+@app.on_failed
+async def told_async(letter: DeadLetter) -> None: ...
+
+
+for event in app.events("job.failed", task="t"):
+    assert_type(event, Event)
+
+
+async def followed() -> None:
+    async for event in app.events(follow=True):
+        assert_type(event.run_s, float | None)
+
+
+assert_type(told(app.dead_letters()[0].letters[0]), str)
+assert_type(app.process_dead_letters(revive=[Revive()], alert=[Alert(to=print)]), DeadLetterReport)
+assert_type(app.metrics(), str)

@@ -289,7 +289,7 @@ def test_handlers_choose_by_class_and_task(app):
 
 
 def test_coroutines_are_handlers_as_well(app):
-    @app.on_failed()
+    @app.on_failed
     async def tell(letter):
         app.told.append(letter.job_id)
 

@@ -4,6 +4,7 @@ import os
 import re
 from itertools import pairwise
 
+import msgspec
 import pytest
 from sqlite_bench import engine, noting, rows
 
@@ -44,6 +45,11 @@ class PagingEngine(SqliteEngine):
     def steer(self, move, job_ids, *, reason=""):
         steer = super().steer
         return [moved for one in dict.fromkeys(job_ids) for moved in steer(move, [one], reason=reason)]
+
+    def sweep(self, batch, silent=()):
+        swept = super().sweep(batch, silent)
+        # What it wrote down was more, and is done.
+        return msgspec.structs.replace(swept, more=swept.more and super().sweep(batch).more)
 
     def settle(self, session_id, outcomes, demand=None):
         settle = super().settle

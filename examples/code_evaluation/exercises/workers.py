@@ -13,7 +13,7 @@ from examples.code_evaluation.stage import Promises, run_name, stage
 WORKERS = (1, 2, 4)
 PROGRAM_S = 0.15
 _PROGRAM = f"import time; time.sleep({PROGRAM_S})"
-_PER_WORKER = 8
+_PER_WORKER = 6
 #: What twice the workers must bring at least, on a machine that has other things to do as well.
 GAIN = 1.4
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Where nobody says since when.
 _RECENT: Final = "1h"
+#: Who follows outlives the restart of a server.
+_PATIENCE_S: Final = 60.0
 
 
 @click.command()
@@ -90,10 +92,11 @@ def _show(
     follow: bool,
 ) -> None:
     from cicely.observe.events import FOLLOW_S, page_behind
+    from cicely.patience import patiently
 
     count = 0
     while True:
-        page = page_behind(engine, wanted, cursor)
+        page = patiently(lambda: page_behind(engine, wanted, cursor), for_s=_PATIENCE_S if follow else 0.0)  # noqa: B023  (called at once)
         for event in page.events:
             write(event)
         count += len(page.events)

@@ -42,6 +42,17 @@ def test_the_large_one_starts_when_there_is_room_for_it(harness: Harness) -> Non
     assert ids(take(engine, 1)) == ["large"]
 
 
+def test_one_like_it_that_goes_first_takes_the_room(harness: Harness) -> None:
+    engine = _waiting_for_both(harness)
+    harness.advance(LONG_S)
+    twin = Flow(uses=(Use("api"),), resources=(("gpu", 2.0),))
+    engine.enqueue([job(id="twin", priority=9, task="other", flow=twin)])
+
+    engine.retire("holder")
+
+    assert ids(take(engine, 1)) == ["twin"]
+
+
 def test_meanwhile_jobs_that_want_something_else_pass(harness: Harness) -> None:
     engine = _waiting_for_both(harness)
     harness.advance(LONG_S)
@@ -116,7 +127,7 @@ def _waiting_for_both(harness: Harness) -> Engine:
     engine.enqueue([job(id="long", flow=wanting(gpu=1))])
     take(engine, 1, by="holder")
     large = Flow(uses=(Use("api"),), resources=(("gpu", 2.0),))
-    engine.enqueue([job(id="large", priority=9, task="other", flow=large)])
+    engine.enqueue([job(id="large", priority=8, task="other", flow=large)])
     assert take(engine, 5) == ()
     engine.enqueue([job(id=f"small{n}", flow=wanting(gpu=1)) for n in range(3)])
     return engine
