@@ -156,10 +156,9 @@ def tables_of_running(bench: Bench, sampler: Sampler) -> list[Table]:
     server = behind(bench.ground)
     bench.clear()
     bench.moved("bulk", jobs, limit_s=LIMIT_S)
-    with Worker(bench.url, processes=PROCESSES) as worker:
-        look = Run("benchmarks.producer", "watch", jobs, LIMIT_S, environment=bench.environment)
-        look.wait_until_ready()
-        look.go()
+    look = Run("benchmarks.producer", "watch", jobs, LIMIT_S, environment=bench.environment)
+    with look.looking_on(), Worker(bench.url, processes=PROCESSES) as worker:
+        worker.wait_until_up(PROCESSES)
         time.sleep(WARM_UP_S)
         child = worker.children[0]
         began_at, cpu, others_s = boottime(), thread_cpu_s(child), _others_s(worker, server)

@@ -9,7 +9,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import IO, Any, TypeVar
 
 import msgspec
@@ -104,6 +105,16 @@ class Run:
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
+
+    @contextmanager
+    def looking_on(self) -> Iterator[None]:
+        """Start the loop before something is done, and leave nothing of it behind."""
+        self.wait_until_ready()
+        self.go()
+        try:
+            yield
+        finally:
+            self.kill()
 
     def result(self, limit_s: float) -> Any:
         """Return the loop's answer."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from types import TracebackType
 
@@ -13,6 +15,7 @@ import psutil
 
 from benchmarks.processes import tree_of
 
+START_S = 30.0
 STOP_S = 20.0
 
 
@@ -40,6 +43,16 @@ class Worker:
         """The ids of the processes that run jobs: those that the zygote forked."""
         [zygote] = psutil.Process(self.pid).children()
         return [child.pid for child in zygote.children()]
+
+    def wait_until_up(self, processes: int) -> None:
+        """Return when so many processes run jobs: what came before is a start, not a job."""
+        give_up_at = time.monotonic() + START_S
+        while time.monotonic() < give_up_at:
+            with contextlib.suppress(ValueError, psutil.Error):
+                if len(self.children) >= processes:
+                    return
+            time.sleep(0.001)
+        raise RuntimeError(f"a worker of {processes} processes did not start within {START_S:g} s")
 
     def __enter__(self) -> Worker:
         """Start it; it may not be ready yet."""

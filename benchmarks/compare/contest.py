@@ -16,7 +16,9 @@ from benchmarks.compare.lines import Sizes, group_of
 from benchmarks.compare.measures import MEASURES, ONCE
 from benchmarks.compare.results import Field, Showing
 from benchmarks.compare.servers import Server, server_of
+from benchmarks.compare.statistics import NEVER
 from benchmarks.peers.catalogue import Peer
+from benchmarks.report import number
 
 #: What a system may do wrong without stopping the others.
 _FAILURES: Final = (
@@ -78,8 +80,12 @@ def _measure(measure: str, system: Contestant, showing: Showing, *, sizes: Sizes
     else:
         showing.add(found)
         texts = {line.key: line.text for line in group_of(measure).lines}
-        said = ", ".join(f"{texts.get(line, line)} {value:,.2f}" for line, value in found.items())
-        say(f"  {system.name}: {said}")
+        said = (f"{texts[line]} {_said(value)}" for line, value in found.items())
+        say(f"  {system.name}: {', '.join(said)}")
+
+
+def _said(value: float) -> str:
+    return "not in time" if value >= NEVER else number(value)
 
 
 def _shown(error: Exception) -> str:

@@ -41,6 +41,7 @@ class Crew:
 
     def __init__(self, started: Sequence[subprocess.Popen[bytes]]) -> None:
         self._started = started
+        self._orphans: list[psutil.Process] = []
 
     @property
     def pids(self) -> list[int]:
@@ -59,7 +60,7 @@ class Crew:
 
     def stop(self) -> None:
         """Ask it to stop, and kill what does not."""
-        left = [psutil.Process(pid) for pid in self.members]
+        left = self._everyone()
         for one in self._started:
             one.send_signal(signal.SIGTERM)
         give_up_at = time.monotonic() + _STOP_S
@@ -72,9 +73,21 @@ class Crew:
 
     def kill(self) -> None:
         """Kill all of it at once."""
-        _kill([psutil.Process(pid) for pid in self.members])
+        _kill(self._everyone())
         for one in self._started:
             one.wait()
+
+    def kill_one(self, pid: int) -> None:
+        """Kill one process of it, and remember the others: whom it started nobody finds any more."""
+        self._orphans = [process for process in self._everyone() if process.pid != pid]
+        os.kill(pid, signal.SIGKILL)
+
+    def _everyone(self) -> list[psutil.Process]:
+        found = list(self._orphans)
+        for pid in self.members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append(psutil.Process(pid))
+        return found
 
 
 def _kill(processes: Sequence[psutil.Process]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Callable
 from statistics import mean
@@ -198,16 +197,16 @@ def _since_start(system: Contestant, crew: Crew, count: int, *, limit_s: float) 
 
 def kill(system: Contestant, sizes: Sizes) -> Figures:
     """Measure when a job runs again whose process was killed, and one whose whole worker was."""
-    system.clear()
+    _hold(system, 1, sizes=sizes)
     with system.working(2) as crew:
-        killed = _held(system, 1, sizes=sizes)
+        killed = _held(system)
         killed_at = now()
-        os.kill(killed.pid, signal.SIGKILL)
+        crew.kill_one(killed.pid)
         after_process_s = _rerun_s(system, killed, killed_at, sizes=sizes)
         crew.kill()
-    system.clear()
+    _hold(system, 2, sizes=sizes)
     with system.working(2) as crew:
-        killed = _held(system, 2, sizes=sizes)
+        killed = _held(system)
         killed_at = now()
         crew.kill()
     with system.working(2):
@@ -215,9 +214,14 @@ def kill(system: Contestant, sizes: Sizes) -> Figures:
     return {"rerun_process": after_process_s, "rerun_worker": after_worker_s}
 
 
-def _held(system: Contestant, number: int, *, sizes: Sizes) -> Entry:
-    """Have a job started that takes its time."""
+def _hold(system: Contestant, number: int, *, sizes: Sizes) -> None:
+    """Start over with one job that takes its time; some workers need what the first producer makes."""
+    system.clear()
     system.ask("hold", number, limit_s=sizes.limit_s)
+
+
+def _held(system: Contestant) -> Entry:
+    """Return where it started."""
     entries = system.await_entries(1, limit_s=30.0)
     if not entries:
         raise Failed("no job started")

@@ -121,7 +121,7 @@ class RedisServer:
     def _ask(self, *words: str) -> str:
         reader = hiredis.Reader(encoding="utf-8")
         with socket.create_connection(self._address, 60) as line:
-            line.sendall(hiredis.pack_command(words))
+            line.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]
             while (reply := reader.gets()) is False:
                 reader.feed(line.recv(65_536))
         return str(reply)

@@ -33,7 +33,9 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 OURS: Final = "cicely"
-REDIS: Final = "redis[hiredis]"
+#: Not among the constraints: what one of them needs another refuses.
+REDIS: Final = "redis[hiredis]==8.1.0"
+REDIS_7: Final = "redis[hiredis]==7.4.1"
 
 PEERS: Final = (
     Peer(
@@ -106,7 +108,10 @@ PEERS: Final = (
             words=("huey_consumer", "benchmarks.peers.huey.queue", "-w", "{processes}", "-k", "process", "-q")
         ),
         sleeper=Launch(
-            words=("huey_consumer", "benchmarks.peers.huey.queue", "-w", "1000", "-k", "greenlet", "-q")
+            words=(
+                "python", "-m", "gevent.monkey", "--module", "huey.bin.huey_consumer",
+                "benchmarks.peers.huey.queue", "-w", "1000", "-k", "greenlet", "-q",
+            )
         ),
     ),
     Peer(
@@ -131,7 +136,7 @@ PEERS: Final = (
     Peer(
         name="saq",
         module="saq",
-        packages=("saq[hiredis,postgres]", REDIS, "psycopg[binary]", "uvloop"),
+        packages=("saq[redis,hiredis,postgres]", REDIS_7, "psycopg[binary]", "uvloop"),
         engines=("redis", "postgres"),
         settings="defaults: 10 at once per process, results kept for 10 minutes",
         worker=Launch(words=("saq", "benchmarks.peers.saq.settings", "--workers", "{processes}", "-q")),
@@ -172,13 +177,10 @@ PEERS: Final = (
         engines=("postgres",),
         settings="defaults: 10 per claim; no results, done jobs are deleted",
         worker=Launch(
-            words=("pgq", "run", "benchmarks.peers.pgqueuer:create"), per_process=True
+            words=("python", "-m", "benchmarks.peers.pgqueuer"), per_process=True
         ),
         sleeper=Launch(
-            words=(
-                "pgq", "run", "benchmarks.peers.pgqueuer:create", "--batch-size", "1000",
-                "--max-concurrent-tasks", "2000",
-            )
+            words=("python", "-m", "benchmarks.peers.pgqueuer"), environment={"BENCH_CONCURRENCY": "1000"}
         ),
     ),
     Peer(

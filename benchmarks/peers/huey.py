@@ -14,7 +14,8 @@ if adapter.URL.startswith("sqlite"):
 elif adapter.URL.startswith("postgresql"):
     queue = PostgresHuey("bench", dsn=adapter.URL)
 else:
-    queue = RedisHuey("bench", url=adapter.URL or "redis://")
+    # Each of its workers has a connection, and its client's pool has 100.
+    queue = RedisHuey("bench", url=f"{adapter.URL or 'redis://'}?max_connections=1100")
 
 TASKS = {
     name: queue.task(name=name)(getattr(bodies, name))

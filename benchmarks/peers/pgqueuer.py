@@ -1,4 +1,7 @@
-"""pgqueuer on PostgreSQL by asyncpg."""
+"""pgqueuer on PostgreSQL by asyncpg. `python -m benchmarks.peers.pgqueuer` is one worker.
+
+It is started by its API: its command fails with the version of typer that is pinned here.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,24 @@ from datetime import timedelta
 from typing import Any
 
 import asyncpg
+import uvloop
 from pgqueuer import PgQueuer, Queries
 from pgqueuer.core.completion import CompletionWatcher
 
 from benchmarks.peers import adapter, coroutines
 
 
-async def create() -> PgQueuer:
-    """Return a worker; its command calls this."""
+async def main() -> None:
+    """Run jobs until told to stop."""
     connection = await asyncpg.connect(adapter.URL)
     queuer = PgQueuer.from_asyncpg_connection(connection)
     for name in ("noop", "burn", "stamp", "hold", "nap"):
         queuer.entrypoint(name)(_with_job(name))
-    return queuer
+    if adapter.CONCURRENCY:
+        at_once = int(adapter.CONCURRENCY)
+        await queuer.run(batch_size=at_once, max_concurrent_tasks=2 * at_once)
+    else:
+        await queuer.run()
 
 
 def _with_job(name: str) -> Callable[[Any], Any]:
@@ -57,3 +65,7 @@ class Adapter(adapter.Adapter):
     async def result(self, handle: Any, *, timeout_s: float) -> Any:
         async with CompletionWatcher(self._queries.driver, queries=self._queries) as watcher:
             return await watcher.wait_for(handle)
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

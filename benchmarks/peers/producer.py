@@ -86,9 +86,10 @@ def fill(task: str) -> Work:
 
     async def work(adapter: Adapter, count: int, until: float) -> dict[str, float]:
         try:
-            return await in_bulk(adapter, count, until)
+            moved: dict[str, float] = await in_bulk(adapter, count, until)
         except NotOffered:
             return await _one_by_one(adapter, task, count, until=until)
+        return moved
 
     return work
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Iterator
 from typing import Final
 
 import msgspec
-import psutil
 
 from benchmarks import counting
 from benchmarks.bench import Bench, say
@@ -97,11 +93,10 @@ def exchange(bench: Bench, *, processes: int, jobs: int) -> Exchange:
     calls_file = bench.folder / "calls"
     calls_file.unlink(missing_ok=True)
     watch = Run("benchmarks.producer", "watch", jobs, _LIMIT_S, environment=bench.environment)
-    watch.wait_until_ready()
     environment = {counting.FILE_VARIABLE: str(calls_file)}
     server = behind(bench.ground)
-    with watching(watch), Worker(bench.url, processes=processes, environment=environment) as worker:
-        _await_children(worker, processes)
+    with watch.looking_on(), Worker(bench.url, processes=processes, environment=environment) as worker:
+        worker.wait_until_up(processes)
         before = _spent(worker, server)
         moved = msgspec.convert(watch.result(_LIMIT_S), Moved)
         after = _spent(worker, server)
@@ -116,27 +111,6 @@ def exchange(bench: Bench, *, processes: int, jobs: int) -> Exchange:
         engine_us=(server_s or clerks_s) / ran * 1e6,
         children_us=children_s / ran * 1e6,
     )
-
-
-@contextlib.contextmanager
-def watching(run: Run) -> Iterator[None]:
-    """Start a loop that looks on, and leave nothing of it behind."""
-    run.go()
-    try:
-        yield
-    finally:
-        run.kill()
-
-
-def _await_children(worker: Worker, processes: int) -> None:
-    """Return when all are there: what came before is a start, not a job."""
-    give_up_at = time.monotonic() + _LIMIT_S
-    while time.monotonic() < give_up_at:
-        with contextlib.suppress(ValueError, psutil.Error):
-            if len(worker.children) >= processes:
-                return
-        time.sleep(0.001)
-    raise RuntimeError(f"a worker of {processes} processes did not start")
 
 
 def _spent(worker: Worker, server: Server | None) -> tuple[float, float, float]:

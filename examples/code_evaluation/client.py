@@ -29,14 +29,19 @@ class Client:
     def ask(self, method: str, path: str, body: str = "") -> str:
         """Return the words of the answer. Raises Refused, and OSError where nobody answers."""
         try:
-            self._connection.request(method, path, body.encode(), {"Content-Type": "application/json"})
-            answer = self._connection.getresponse()
-            words = answer.read().decode()
-        except http.client.HTTPException as error:
-            raise ConnectionError(f"the gateway broke off: {error}") from error
-        if answer.status >= http.client.MULTIPLE_CHOICES:
-            raise Refused(answer.status, words)
+            status, words = self._asked(method, path, body)
+        except (OSError, http.client.HTTPException):
+            # An idle connection is closed by the gateway. Every request may be repeated: ids see to that.
+            self._connection.close()
+            status, words = self._asked(method, path, body)
+        if status >= http.client.MULTIPLE_CHOICES:
+            raise Refused(status, words)
         return words
+
+    def _asked(self, method: str, path: str, body: str) -> tuple[int, str]:
+        self._connection.request(method, path, body.encode(), {"Content-Type": "application/json"})
+        answer = self._connection.getresponse()
+        return answer.status, answer.read().decode()
 
     def submit(self, eval_id: str, code: str, **more: str) -> dict[str, Any]:
         """Submit one evaluation and return the answer."""

@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
-from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import ValidationError
 
-from cicely import CicelyError, EngineUnavailable, Filter, Job, JobNotFound, State
+from cicely import CicelyError, EngineUnavailable, Filter, Job, JobNotFound, State, UsageError
 from cicely.migration import Migration
 from examples.code_evaluation import metrics, moving
 from examples.code_evaluation.app import app, evaluate
@@ -33,6 +33,12 @@ _PAGE = 500
 def away(_request: Request, error: Exception) -> Response:
     """Nothing was accepted; the caller may repeat the request as it is."""
     return PlainTextResponse(f"try again: {error}\n", 503, headers={"Retry-After": "5"})
+
+
+@gateway.exception_handler(UsageError)
+def refused(_request: Request, error: Exception) -> Response:
+    """Say what cannot be; the message names the remedy."""
+    return JSONResponse({"detail": str(error)}, 422)
 
 
 @gateway.post("/evaluations", status_code=202)
@@ -99,15 +105,22 @@ def _enqueue(submission: Submission, *, queue: str) -> None:
 def listed(
     state: Annotated[State | None, Query()] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
-    before: Annotated[float | None, Query(description="accepted before this instant, to page on")] = None,
-) -> list[dict[str, Any]]:
-    """Return evaluations, newest first."""
+    cursor: Annotated[str | None, Query(description="what the page before named")] = None,
+) -> dict[str, Any]:
+    """Return evaluations, newest first, and the cursor that goes on behind them (None: no more).
+
+    A page may have fewer than asked for, and yet a cursor.
+    """
     states = () if state is None else (state,)
-    where = Filter(states=states, task=evaluate.name, until=before)
-    return [
+    try:
+        page = app.engine.find(Filter(states=states, task=evaluate.name), limit=limit, cursor=cursor)
+    except ValueError:
+        raise HTTPException(422, f"the cursor {cursor} was not given out here") from None
+    found = [
         {"eval_id": record.id, "state": record.state, "queue": record.queue, "accepted_at": record.created_at}
-        for record in app.records(where, limit=limit)
+        for record in page.jobs
     ]
+    return {"evaluations": found, "cursor": page.cursor}
 
 
 @gateway.get("/evaluations/{eval_id}")

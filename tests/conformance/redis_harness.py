@@ -14,7 +14,7 @@ class RedisHarness:
     """An empty database; each connection is a new engine."""
 
     name = "redis"
-    capabilities = frozenset(Capability) - LEARNING
+    capabilities = frozenset(Capability) - (LEARNING - {Capability.FLOW})
 
     def __init__(self) -> None:
         self.clock = VirtualClock()

@@ -42,6 +42,10 @@ def submit(client, eval_id="e1", code="print('done')", **more):
     return client.post("/evaluations", json={"eval_id": eval_id, "code": code, **more})
 
 
+def ids(answer):
+    return [one["eval_id"] for one in answer.json()["evaluations"]]
+
+
 class BrokenServer:
     """Takes each connection, and breaks it off where an answer is expected."""
 
@@ -128,7 +132,7 @@ def test_premium_single_and_bulk_go_to_queues_of_their_own(client, world):
     submit(client, "premium", tier="premium")
     client.post("/batches", content='{"eval_id": "bulk", "code": "pass"}')
 
-    found = {one["eval_id"]: one["queue"] for one in client.get("/evaluations").json()}
+    found = {one["eval_id"]: one["queue"] for one in client.get("/evaluations").json()["evaluations"]}
     assert found == {"single": "evaluation", "premium": "high_priority", "bulk": "batch"}
     world.run()
     assert [ran.job_id for ran in world.ran] == ["premium", "single", "bulk"]
@@ -141,7 +145,7 @@ def test_a_batch_with_a_wrong_line_is_refused_whole(client):
 
     assert answer.status_code == 422
     assert [wrong["line"] for wrong in answer.json()["detail"]] == [2, 3]
-    assert client.get("/evaluations").json() == []
+    assert client.get("/evaluations").json()["evaluations"] == []
 
 
 def test_evaluations_are_listed_by_state_and_in_pages(client, world):
@@ -151,11 +155,13 @@ def test_evaluations_are_listed_by_state_and_in_pages(client, world):
         world.advance(1)
     submit(client, "new")
 
-    assert [one["eval_id"] for one in client.get("/evaluations?state=ready").json()] == ["new"]
-    first = client.get("/evaluations?state=succeeded&limit=2").json()
-    rest = client.get(f"/evaluations?state=succeeded&before={first[-1]['accepted_at']}").json()
-    assert [one["eval_id"] for one in first + rest] == ["done-2", "done-1", "done-0"]
+    assert ids(client.get("/evaluations?state=ready")) == ["new"]
+    first = client.get("/evaluations?state=succeeded&limit=2")
+    rest = client.get(f"/evaluations?state=succeeded&cursor={first.json()['cursor']}")
+    assert ids(first) + ids(rest) == ["done-2", "done-1", "done-0"]
+    assert rest.json()["cursor"] is None
     assert client.get("/evaluations?state=lost").status_code == 422
+    assert client.get("/evaluations?cursor=mine").status_code == 422
 
 
 def test_an_evaluation_that_has_not_ended_can_be_cancelled(client, world):
@@ -327,13 +333,13 @@ def test_dead_letters_are_grouped_and_what_the_network_broke_off_is_run_again_on
         submit(client, f"e{number}")
     world.advance("8m")
     server.close()
-    failed = client.get("/evaluations?state=failed").json()
+    failed = ids(client.get("/evaluations?state=failed"))
     monkeypatch.delenv(EXECUTORS_VARIABLE)
 
     world.advance("20m")
 
     assert len(failed) == 3
-    assert len(client.get("/evaluations?state=succeeded").json()) == 3
+    assert len(ids(client.get("/evaluations?state=succeeded"))) == 3
     first = next(job for job in app.jobs(task=process_dlq.name) if len(job.result["groups"]) == 1)
     assert first.result["groups"][0]["count"] == 3
 
@@ -361,14 +367,14 @@ def test_a_database_that_is_down_opens_the_breaker_and_nothing_fails(client, wor
         submit(client, f"e{number}")
     world.advance("2m")
     opened = app.breaker("database").phase
-    waiting = [one["state"] for one in client.get("/evaluations").json()]
+    waiting = [one["state"] for one in client.get("/evaluations").json()["evaluations"]]
     results.create()
 
     world.advance("10m")
 
     assert opened != "closed"
     assert set(waiting) <= {"ready", "scheduled"}
-    assert len(client.get("/evaluations?state=succeeded").json()) == 20
+    assert len(ids(client.get("/evaluations?state=succeeded"))) == 20
     assert set(results.stored().values()) == {1}
     assert app.breaker("database").phase == "closed"
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from backends import NAMES, empty_place, server
+from bounds import LENIENCY
 from example_runs import run_example
 from examples.code_evaluation import results
 from examples.code_evaluation.app import BACKOFF_VARIABLE, COOLDOWN_VARIABLE, app
@@ -11,6 +14,8 @@ from examples.code_evaluation.client import Client
 from examples.code_evaluation.crew import Service
 from examples.code_evaluation.results import DATABASE_VARIABLE
 from examples.code_evaluation.stage import stage, wait_for
+
+LENIENT = f"--lenient={LENIENCY}"
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +26,7 @@ def short_times(monkeypatch):
 
 
 def test_humaneval_goes_through_while_premium_passes_by_and_an_executor_is_away():
-    ran = run_example("code_evaluation", "tour", "--problems=10")
+    ran = run_example("code_evaluation", "tour", "--problems=10", LENIENT)
 
     assert ran.code == 0, ran.said
     assert ran.table["right solutions that passed"] == "10/10"
@@ -31,7 +36,7 @@ def test_humaneval_goes_through_while_premium_passes_by_and_an_executor_is_away(
 
 @pytest.mark.parametrize("exercise", ["executor", "slowest", "workers", "order"])
 def test_an_exercise_ends_as_it_should(exercise):
-    ran = run_example("code_evaluation", f"exercises.{exercise}")
+    ran = run_example("code_evaluation", f"exercises.{exercise}", LENIENT)
 
     assert ran.code == 0, ran.said
 
@@ -44,7 +49,7 @@ def test_the_same_holds_on_a_server(engine):
 
 
 def test_the_service_is_moved_under_load_and_nothing_is_lost():
-    ran = run_example("code_evaluation", "migrate", "--rate=40", "--seconds=1")
+    ran = run_example("code_evaluation", "migrate", "--rate=40", "--seconds=0.5", LENIENT)
 
     assert ran.code == 0, ran.said
     assert ran.table["jobs alike on both sides"] == "40"
@@ -53,7 +58,7 @@ def test_the_service_is_moved_under_load_and_nothing_is_lost():
 
 
 def test_whatever_is_killed_what_was_accepted_is_finished_once():
-    ran = run_example("code_evaluation", "kills", "--seconds=4", "--rate=15")
+    ran = run_example("code_evaluation", "kills", "--seconds=1", "--rate=15")
 
     assert ran.code == 0, ran.said
     assert "worker" in ran.table["kills"]
@@ -61,7 +66,7 @@ def test_whatever_is_killed_what_was_accepted_is_finished_once():
 
 
 def test_a_burst_is_drained_and_premium_passes_by():
-    ran = run_example("code_evaluation", "burst", "--peak=300", "--seconds=3")
+    ran = run_example("code_evaluation", "burst", "--peak=200", "--seconds=2", LENIENT)
 
     assert ran.code == 0, ran.said
 
@@ -85,7 +90,7 @@ def test_a_database_that_is_down_fails_nothing_and_the_queue_is_drained_when_it_
             client.await_end(f"{name}{number}")["state"] for name in ("e", "later-") for number in range(20)
         }
 
-    assert failed == succeeded == "[]"
+    assert json.loads(failed)["evaluations"] == json.loads(succeeded)["evaluations"] == []
     assert ends == {"succeeded"}
     assert sorted(results.stored().values()) == [1] * 40
 

@@ -9,6 +9,8 @@ import pytest
 from cicely import Cicely
 from cicely.core.rollup import Word
 from cicely.observe.rollups import cells
+from cicely.testing.conformance.embedded import SqliteHarness
+from cicely.testing.conformance.harness import Capability
 from cicely.testing.fleet import WorkerProcess, wait_for
 from cicely.worker.options import WorkerOptions
 
@@ -129,3 +131,10 @@ def test_every_line_of_a_job_names_it(past):
         (job.id, "eval-7", 0),
         (job.id, "eval-7", 1),
     ]
+
+
+if not {Capability.EVENTS, Capability.ROLLUPS} <= SqliteHarness.capabilities:
+    # As in the conformance suite: what is not promised is not asked for.
+    del test_each_failure_is_told_once_whoever_saw_it
+    del test_what_happened_is_counted_and_told
+    del test_a_worker_tells_when_it_comes_and_goes_and_when_it_was_up

@@ -77,7 +77,7 @@ def test_events_are_one_line_each(shop):
     lines = shop.run("events").output.splitlines()
 
     assert f"job.failed        {failed}  shop.pack  attempt 1" in lines[0]
-    assert lines[0].endswith("error")
+    assert lines[0].endswith("KeyError: no such order")
     assert "queue.paused      slow" in lines[1]
 
 
@@ -126,6 +126,8 @@ def test_nothing_to_tell_is_said(shop):
 
 def test_hostile_text_in_events_is_escaped(shop):
     shop.engine.pause("\x1b[31mred")
+    shop.pack.delay(1)
+    shop.fail("\x1b[31m\n" * 100)
 
     assert "\x1b" not in shop.run("events").output
 

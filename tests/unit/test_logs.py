@@ -200,3 +200,16 @@ def test_json_is_written_where_the_environment_says_so(logger, monkeypatch, caps
 
     line = json.loads(capsys.readouterr().err)
     assert (line["message"], line["job_id"]) == ("loaded", "eval-7")
+
+
+def test_the_apps_own_warnings_are_all_written(logger, monkeypatch, capsys):
+    without_handlers(monkeypatch, logger)
+    monkeypatch.setenv("CICELY_LOG", "json")
+    factory = logging.getLogRecordFactory()
+
+    show_logs()
+    for _ in range(3):
+        logging.getLogger("shop").warning("again")
+    logging.setLogRecordFactory(factory)
+
+    assert capsys.readouterr().err.count("again") == 3

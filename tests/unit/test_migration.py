@@ -270,6 +270,28 @@ def test_a_task_an_app_with_one_task_and_a_queue_are_sides():
         assert migration.status("message").state == "succeeded"
 
 
+def test_two_sides_in_one_engine_do_not_take_each_others_jobs_for_their_own():
+    app = Cicely("moved")
+
+    @app.task
+    def evaluate(code: str) -> str:
+        return code
+
+    with inline(app) as world:
+        queue = app.queue("raw")
+        migration = Migration(old=queue, new=evaluate, shares=MemoryShares())
+        migration.submit("message", "a")
+        migration.set(100)
+        migration.submit("job", "b")
+        world.run()
+        queue.receive()[0].ack()
+
+        verification = migration.verify()
+
+    assert verification.is_clean
+    assert (verification.old, verification.new) == (1, 1)
+
+
 def test_the_engine_keeps_the_share_where_a_side_has_one():
     app = Cicely("moved")
 

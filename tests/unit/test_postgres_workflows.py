@@ -244,6 +244,26 @@ def _stop(name: str, place: str) -> None:
         raise KeyboardInterrupt
 
 
+def test_who_finds_nothing_waits_while_another_carries_on_what_is_left(
+    engine: PostgresEngine, other: psycopg.Connection
+) -> None:
+    names = [f"n{n}" for n in range(MANY)]
+    engine.enqueue([job(id=name) for name in ("a", *names)], [Edge("a", name) for name in names])
+    claim = take_one(engine)
+    other.execute("SELECT pg_advisory_lock(hashtext('cicely intents'), hashtext(current_schema()))")
+    settle(engine, Succeeded(claim.token))
+    assert len(take(engine, MANY)) < MANY
+
+    # The other one rings for what it makes ready: asking at once would find nothing again.
+    in_vain = engine.claim("s", demand(MANY))
+    assert (in_vain.claims, in_vain.next_due_in_s) == ((), None)
+
+    other.rollback()
+    other.execute("SELECT pg_advisory_unlock_all()")
+    assert engine.claim("s", demand(MANY)).next_due_in_s == 0.0
+    assert take(engine, MANY)
+
+
 # --- what it costs --------------------------------------------------------------------------------
 def test_a_plain_job_has_no_row_in_the_tables_of_workflows(
     engine: PostgresEngine, other: psycopg.Connection

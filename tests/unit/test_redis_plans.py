@@ -75,7 +75,7 @@ def test_a_loss_is_carried_out_as_the_core_decides(lost: int) -> None:
 
 def _carried_out(one: Planned, earlier: Tallies) -> tuple[Step, bytes, Tallies]:
     """Do what `decisions.lua` does with a plan."""
-    _, charge, limit, step, last, _, _ = one.plan
+    _, charge, limit, step, last, *_ = one.plan
     tallies = [earlier.errors, earlier.crashes, earlier.lost]
     payload = one.payload
     if charge:

@@ -233,9 +233,9 @@ def test_a_server_that_becomes_a_replica_may_be_tried_again(server: RedisServer)
 
 def test_a_namespace_of_a_newer_cicely_is_refused(server: RedisServer) -> None:
     opened(server.url)
-    server.tell("HSET", "{cicely}:meta", "format", "3")
+    server.tell("HSET", "{cicely}:meta", "format", "4")
 
-    assert "format 3; this one knows 2" in refused(server.url, SchemaTooNew)
+    assert "format 4; this one knows 3" in refused(server.url, SchemaTooNew)
 
 
 def test_a_namespace_of_another_program_is_refused(server: RedisServer) -> None:

@@ -185,4 +185,4 @@ def test_a_namespace_of_the_first_format_goes_on(shop: Shop) -> None:
     later.end(slots=2)
 
     assert later.end() == ["c"]
-    assert b"2" in shared_server().tell("HGET", "{cicely}:meta", "format")
+    assert b"3" in shared_server().tell("HGET", "{cicely}:meta", "format")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +13,7 @@ import msgspec
 from cicely.cli.screen import is_narrow, json_option, note, write_json_lines
 from cicely.cli.selection import instant
 from cicely.cli.target import Where, located
-from cicely.cli.text import safe, short_id, span
+from cicely.cli.text import clipped, safe, short_id, span
 
 if TYPE_CHECKING:
     from cicely.core.event import Event, EventFilter
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 #: Where nobody says since when.
 _RECENT: Final = "1h"
+#: Of these the job still knows the error.
+_WITH_ERRORS: Final = ("job.failed", "job.retried")
+_LONGEST_REASON: Final = 120
 #: Who follows outlives the restart of a server.
 _PATIENCE_S: Final = 60.0
 
@@ -67,7 +70,7 @@ def events(
         workflow=workflow,
         since=instant(since if is_bounded or follow else _RECENT, "--since"),
     )
-    write = _write_json if as_json else _write
+    write = _write_json if as_json else _write_lines
     with where.open() as target:
         begin = NEWEST if follow and not is_bounded else cursor or None
         _show(target.engine, wanted, begin, write=write, follow=follow)
@@ -88,7 +91,7 @@ def _show(
     wanted: EventFilter,
     cursor: str | None,
     *,
-    write: Callable[[Event], None],
+    write: Callable[[Engine, Sequence[Event]], None],
     follow: bool,
 ) -> None:
     from cicely.observe.events import FOLLOW_S, page_behind
@@ -97,8 +100,7 @@ def _show(
     count = 0
     while True:
         page = patiently(lambda: page_behind(engine, wanted, cursor), for_s=_PATIENCE_S if follow else 0.0)  # noqa: B023  (called at once)
-        for event in page.events:
-            write(event)
+        write(engine, page.events)
         count += len(page.events)
         cursor = page.cursor
         if page.more:
@@ -113,25 +115,41 @@ def _show(
         note("Nothing to tell: `--since` goes further back.")
 
 
-def _write_json(event: Event) -> None:
-    write_json_lines([msgspec.structs.asdict(event)])
+def _write_json(_: Engine, events: Sequence[Event]) -> None:
+    write_json_lines(map(msgspec.structs.asdict, events))
 
 
-def _write(event: Event) -> None:
-    moment = datetime.fromtimestamp(event.at).astimezone()
-    click.echo(f"{moment:%Y-%m-%d %H:%M:%S}  {event.kind:<16}  {_told(event)}".rstrip())
+def _write_lines(engine: Engine, events: Sequence[Event]) -> None:
+    errors = _errors(engine, [event for event in events if event.kind in _WITH_ERRORS])
+    for event in events:
+        moment = datetime.fromtimestamp(event.at).astimezone()
+        told = _told(event, errors.get(event.cursor, event.reason))
+        click.echo(f"{moment:%Y-%m-%d %H:%M:%S}  {event.kind:<16}  {told}".rstrip())
 
 
-def _told(event: Event) -> str:
+def _errors(engine: Engine, events: Sequence[Event]) -> dict[str, str]:
+    """Return by cursor which error an attempt ended in, where that is still known."""
+    from cicely.core.dead_letter import NO_ERROR, letter_of
+
+    jobs = engine.get([event.job_id for event in events]) if events else []
+    found: dict[str, str] = {}
+    for event, job in zip(events, jobs, strict=True):
+        error = letter_of(job, event.fence).error if job is not None else NO_ERROR
+        if error is not NO_ERROR:
+            found[event.cursor] = f"{error.type_name}: {error.message}".rstrip(": ")
+    return found
+
+
+def _told(event: Event, why: str) -> str:
     """Return what happened to whom, on one line."""
     if not event.job_id:
-        return safe(f"{event.name}  {event.reason}".rstrip())
+        return safe(f"{event.name}  {why}".rstrip())
     job = short_id(event.job_id) if is_narrow() else safe(event.job_id)
     parts = [job, safe(event.task or "(message)")]
     if event.attempt:
         parts.append(f"attempt {event.attempt}")
     if event.run_s is not None:
         parts.append(f"after {span(event.run_s)}")
-    if event.reason:
-        parts.append(safe(event.reason))
+    if why:
+        parts.append(clipped(safe(why), _LONGEST_REASON))
     return "  ".join(parts)

@@ -121,11 +121,14 @@ def _if_any(name: str, value: str) -> Iterator[tuple[str, str]]:
 def _why_it_waits(found: Job, target: Target) -> Iterator[tuple[str, str]]:
     if found.state.is_final or found.state is State.RUNNING or found.swept:
         return
-    from cicely.observe.explain import explain
+    from cicely.observe.explain import Reason, explain
 
     around = target.engine.surroundings(found.id)
-    if around is not None:
-        yield "waits", safe(explain(around).text)
+    if around is None:
+        return
+    explanation = explain(around)
+    if explanation.reason is not Reason.STARTING:
+        yield "waits", safe(explanation.text)
 
 
 def _attempt_row(attempt: AttemptRecord) -> tuple[str, ...]:

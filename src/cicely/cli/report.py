@@ -78,7 +78,10 @@ def report(
         total = tally(cells(target.engine, first, now), since=first, until=now)
         overdue = _overdue(target.engine)
     if total is None:
-        note(f"Nothing was counted since {since} ago (in {target.source}).")
+        note(
+            f"Nothing was counted in whole minutes since {since} ago (in {target.source}); the last two are "
+            "not complete yet."
+        )
         ctx.exit(NOTHING)
     lines = judged(total, overdue=overdue, per_second=throughput, per_job=per_job)
     if as_json:

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from cicely.core.job import DAY_S
+from cicely.core.limits import Gauge
 from cicely.core.outcome import Again
 from cicely.core.rollup import Word, word_of
 from cicely.core.states import State
@@ -44,6 +45,14 @@ SCHEDULE_SET: Final = "schedule.set"
 SCHEDULE_REMOVED: Final = "schedule.removed"
 SCHEDULE_PAUSED: Final = "schedule.paused"
 SCHEDULE_RESUMED: Final = "schedule.resumed"
+BREAKER_OPENED: Final = "breaker.opened"
+BREAKER_CLOSED: Final = "breaker.closed"
+BREAKER_SET: Final = "breaker.set"
+BREAKER_REMOVED: Final = "breaker.removed"
+LIMIT_SET: Final = "limit.set"
+LIMIT_REMOVED: Final = "limit.removed"
+LANE_SET: Final = "lane.set"
+LANE_REMOVED: Final = "lane.removed"
 
 KINDS: Final = (
     JOB_STARTED,
@@ -64,6 +73,14 @@ KINDS: Final = (
     SCHEDULE_REMOVED,
     SCHEDULE_PAUSED,
     SCHEDULE_RESUMED,
+    BREAKER_OPENED,
+    BREAKER_CLOSED,
+    BREAKER_SET,
+    BREAKER_REMOVED,
+    LIMIT_SET,
+    LIMIT_REMOVED,
+    LANE_SET,
+    LANE_REMOVED,
 )
 
 _ENDED: Final = {
@@ -152,6 +169,19 @@ def kind_of_step(step: Again, attempt_reason: str) -> str | None:
     """Return what is told of an attempt after which its job goes on, None where nothing is."""
     word = word_of(step, attempt_reason)
     return _WENT_ON.get(word) if word else None
+
+
+def kind_of_gauge(was: Gauge, then: Gauge) -> str | None:
+    """Return what is told of a breaker whose gauge was replaced, None where nothing is."""
+    if then.opened_at and then.opened_at != was.opened_at:
+        return BREAKER_OPENED
+    return BREAKER_CLOSED if was.opened_at and not then.opened_at else None
+
+
+def kind_of_setting(kind: str, *, is_there: bool) -> str | None:
+    """Return what is told of a limit, breaker or lane that was set or removed; of notes nothing is."""
+    told = f"{kind}.{'set' if is_there else 'removed'}"
+    return told if told in KINDS else None
 
 
 def kind_of_pause(*, was_paused: bool, is_paused: bool) -> str | None:

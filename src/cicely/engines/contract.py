@@ -146,7 +146,10 @@ class Demand(msgspec.Struct, frozen=True):
 
 
 class Intake(msgspec.Struct, frozen=True):
-    """The answer to a demand: the claims, and in how many seconds the next job is due (or None)."""
+    """The answer to a demand: the claims, and in how many seconds the next job is due (or None).
+
+    0.0 also where something is left of what an earlier call set in motion: who asks again carries it on.
+    """
 
     claims: tuple[Claim, ...] = ()
     next_due_in_s: float | None = None
@@ -452,7 +455,8 @@ class Engine(Protocol):
 
         Cancelling a running job marks it and rings its worker. Revive resets the tallies and what
         was recorded as an end, not the steps; what was cancelled because of the job waits for it
-        again, and what came after its end by `failure` or `done` will run again. A job whose
+        again, and what came after its end by `failure` or `done` will run again. The job itself
+        waits for what comes before it and is back by that, else for nothing. A job whose
         `unique` key another live job holds, or whose own edges are broken, stays as it is, and so
         does, for `discard`, a job before one that has not ended.
         """
@@ -527,7 +531,7 @@ class Engine(Protocol):
     def rollups(self, since_minute: int, until_minute: int, *, limit: int = 1_000) -> RollupPage:
         """Return what was counted from minute `since_minute` to before `until_minute`, oldest first.
 
-        Minutes are given whole, until there are at least `limit` cells. What a call counts (see
+        Minutes are given whole, at least one, with about `limit` cells in all. What a call counts (see
         core/rollup.py: each job that is stored, each end, each attempt after which a job goes on) is
         written in its transaction, into the minute of the engine's clock. Kept 30 days.
         """

@@ -26,6 +26,7 @@ REFRESH_S: Final = 0.5
 #: After this, nobody splits by a share that was replaced.
 FOLLOWED_S: Final = 1.0
 _LOOK_S: Final = 0.1
+_PAGE: Final = 100
 
 log = logging.getLogger("cicely.migration")
 
@@ -177,18 +178,31 @@ class Migration:
     def drain(self, timeout: Duration = "5m") -> list[str]:
         """Give the old side no more jobs and wait until it has worked off those that it has.
 
-        Returns those that it has not when the time is over. `set` calls it off.
+        Returns those that it has not ended when the time is over. `set` calls it off.
         """
         give_up_at = self._clock() + duration_s(timeout, name="timeout")
         self._store(self._stored().draining())
         self._sleep(FOLLOWED_S)
         left = self._book().ids_of(Which.OLD)
-        while True:
-            standings = self._sides[Which.OLD].standings(left)
-            left = [job_id for job_id in left if not standings[job_id].has_ended]
-            if not left or self._clock() >= give_up_at:
-                return left
+        while left := self._not_ended(left):
+            if self._clock() >= give_up_at:
+                standings = self._sides[Which.OLD].standings(left)
+                return [job_id for job_id in left if not standings[job_id].has_ended]
             self._sleep(_LOOK_S)
+        return []
+
+    def _not_ended(self, job_ids: list[str]) -> list[str]:
+        """Return the jobs of the old side without those that it has ended.
+
+        Those behind a page with one that it has not are not asked for: whoever is to work must not be
+        kept from it by questions.
+        """
+        for start in range(0, len(job_ids), _PAGE):
+            page = job_ids[start : start + _PAGE]
+            standings = self._sides[Which.OLD].standings(page)
+            if left := [job_id for job_id in page if not standings[job_id].has_ended]:
+                return left + job_ids[start + _PAGE :]
+        return []
 
     def verify(self) -> Verification:
         """Judge every accepted job by what both sides say of it now: each must have ended on exactly one."""

@@ -6,9 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 from typing import Final
-from urllib.error import URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 from cicely.core.dead_letter import DeadGroup
 from cicely.errors import ConfigError
@@ -50,6 +48,10 @@ def document(group: DeadGroup, *, app: str) -> dict[str, object]:
 
 
 def _posted(url: str, body: dict[str, object]) -> str:
+    # Not before: it brings ssl and an e-mail parser with it, and every worker would pay for that.
+    from urllib.error import URLError
+    from urllib.request import Request, urlopen
+
     request = Request(  # noqa: S310  (the scheme was checked)
         url,
         data=json.dumps(body).encode(),

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 from cicely.core.breaker import BreakerRule
 from cicely.core.flow import Flow, Use
@@ -97,6 +97,24 @@ TELLING: Final = st.sampled_from(
 
 class FlowMachine(WorkflowMachine):
     """What clients may do to an engine, flow control among it."""
+
+    @initialize()
+    def begin(self) -> None:
+        """Start with limits and with jobs that they hold back, so that short examples reach something."""
+        self.join()
+        self.join()
+        limits = [
+            Limit(key="k", concurrency=3, costs={"t": Rate(170.0, 61.3)}),
+            Limit(key="l", concurrency=1),
+        ]
+        for limit in limits:
+            self.pair.configure(limit)
+        flows = [Flow(uses=(Use("k", {"t": 3.0}),)), Flow(uses=(Use("l"),), resources=(("gpu", 1.0),))]
+        gated = [
+            msgspec.structs.replace(plain_job(n), flow=flows[n % 2], lane="x" if n % 3 else "y")
+            for n in range(6)
+        ]
+        self._enqueue([*gated, plain_job(6)])
 
     def _join(self, session_id: str) -> None:
         worker = "aide" if int(session_id[1:]) % 3 == 0 else "boss"

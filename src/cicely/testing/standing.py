@@ -67,7 +67,8 @@ def _sorted(holders: Sequence[Holder]) -> tuple[Holder, ...]:
 
 def alike(one: object, other: object) -> bool:
     """Return whether two records, of one kind, are equal; floats by `TICK_S`."""
-    return _alike(msgspec.to_builtins(one), msgspec.to_builtins(other))
+    ours, theirs = (msgspec.to_builtins(record, order="deterministic") for record in (one, other))
+    return _alike(ours, theirs)
 
 
 def _alike(one: object, other: object) -> bool:

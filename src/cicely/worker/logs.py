@@ -18,14 +18,15 @@ _MOST_SENTENCES: Final = 200
 
 
 class _Repeats(logging.Filter):
-    """Lets a warning of Cicely's own pass once in a while; a job's own lines always."""
+    """Lets a warning of Cicely's own pass once in a while; a job's own lines, and the app's, always."""
 
     def __init__(self) -> None:
         super().__init__()
         self._said_at: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.name == "cicely.job" or record.levelno < logging.WARNING:
+        is_ours = record.name.startswith("cicely.") and record.name != "cicely.job"
+        if not is_ours or record.levelno < logging.WARNING:
             return True
         sentence = record.getMessage()
         if record.created - self._said_at.get(sentence, 0.0) < REPEAT_S:

@@ -9,7 +9,14 @@ import msgspec
 from cicely.core import valves
 from cicely.core.breaker import turned
 from cicely.core.edge import ParentEnd
-from cicely.core.event import QUEUE_PAUSED, QUEUE_RESUMED, SCHEDULE_REMOVED, SCHEDULE_SET, kind_of_pause
+from cicely.core.event import (
+    QUEUE_PAUSED,
+    QUEUE_RESUMED,
+    SCHEDULE_REMOVED,
+    SCHEDULE_SET,
+    kind_of_pause,
+    kind_of_setting,
+)
 from cicely.core.flow import BREAKER_PREFIX, Use
 from cicely.core.job import Filter, Job, NewJob, Page
 from cicely.core.limits import FRESH, NEVER
@@ -196,14 +203,24 @@ class MemoryEngine(Chronicle):
     def configure(self, settings: Sequence[Setting]) -> None:
         with self._lock:
             for setting in settings:
-                self._settings[kind_of(setting), name_of(setting)] = setting
+                key = kind_of(setting), name_of(setting)
+                if self._settings.get(key) != setting:
+                    self._tell_of_setting(*key, is_there=True)
+                self._settings[key] = setting
             self._ring_idle()
 
     def unset(self, kind: str, name: str) -> bool:
         with self._lock:
             was_known = self._settings.pop((kind, name), None) is not None
+            if was_known:
+                self._tell_of_setting(kind, name, is_there=False)
             self._ring_idle()
             return was_known
+
+    def _tell_of_setting(self, kind: str, name: str, *, is_there: bool) -> None:
+        told = kind_of_setting(kind, is_there=is_there)
+        if told is not None:
+            self._record.tell(told, name=name)
 
     def settings(self, kind: str) -> list[SettingRecord]:
         with self._lock:
@@ -218,7 +235,9 @@ class MemoryEngine(Chronicle):
         if not isinstance(setting, Valve):
             return SettingRecord(setting, now=self._now())
         key = valves.key_of(setting)
-        return SettingRecord(setting, self._gauges.get(key, FRESH), self._count_holders(key, 0.0), self._now())
+        return SettingRecord(
+            setting, self._gauges.get(key, FRESH), self._count_holders(key, 0.0), self._now()
+        )
 
     def turn(self, breaker: str, move: str) -> bool:
         with self._lock:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cicely.core import breaker, limits, valves
+from cicely.core.event import kind_of_gauge
 from cicely.core.flow import BREAKER_PREFIX, NO_NEEDS, QUEUE_PREFIX, Needs, Use, accepts
 from cicely.core.job import Kind, NewJob
 from cicely.core.lanes import Lane, LaneWeight, charge, charged, corrected, start
@@ -16,6 +17,7 @@ from cicely.core.resources import PATIENCE_S, Amounts, fits, free, place
 from cicely.core.states import State
 from cicely.core.valves import Valve
 from cicely.engines.contract import Session, Setting
+from cicely.engines.memory.record import Record
 from cicely.engines.memory.rows import Member, Row
 from cicely.errors import BacklogFull
 
@@ -38,6 +40,7 @@ class FlowControl:
     def __init__(self, *, now: Callable[[], float]) -> None:
         self._now = now
         self._lock = threading.RLock()
+        self._record = Record(now)
         #: Every job; of these, those that have not ended by id, and those that are held by token.
         self._rows: dict[str, Row] = {}
         self._live: dict[str, Row] = {}
@@ -162,7 +165,10 @@ class FlowControl:
     def _keeps_free(self, row: Row, worker: str) -> bool:
         """Return whether a worker keeps free, for a job that it passed over for long, what this one wants."""
         first = self._waits_for_room(worker)
-        if first is None or first is row or self._now() < self._passed_over[worker][1] + PATIENCE_S:
+        if first is None or self._now() < self._passed_over[worker][1] + PATIENCE_S:
+            return False
+        if _stream_of(first) == _stream_of(row):
+            # It is the one, or goes before it.
             return False
         if first.new.queue in self._paused or self._opens_at(first) > self._now():
             # It would not start if there were room.
@@ -202,8 +208,9 @@ class FlowControl:
 
     # --- taking ---------------------------------------------------------------------------
     def _pass(self, row: Row) -> None:
-        """Take what a job passes as it is claimed."""
+        """Take what a job passes as it is claimed; nobody waits for it any more."""
         self._charge(row)
+        self._passed_over = {worker: one for worker, one in self._passed_over.items() if one[0] != row.id}
         for use in row.new.flow.uses if row.new.flow else ():
             self._reserve(use)
 
@@ -213,9 +220,17 @@ class FlowControl:
 
     def _put_gauge(self, key: str, gauge: Gauge) -> None:
         """Keep where a valve stands; one that stands as if it were new is not kept."""
+        if is_breaker(key):
+            self._tell_of_breaker(key, gauge)
         self._gauges[key] = gauge
         if gauge == FRESH:
             del self._gauges[key]
+
+    def _tell_of_breaker(self, key: str, gauge: Gauge) -> None:
+        kind = kind_of_gauge(self._gauges.get(key, FRESH), gauge)
+        if kind is not None:
+            by_hand = "tripped" if gauge.shut_until == NEVER else ""
+            self._record.tell(kind, name=key.removeprefix(BREAKER_PREFIX), reason=by_hand)
 
     def _charge(self, row: Row) -> None:
         queue, name = row.new.queue, row.new.lane

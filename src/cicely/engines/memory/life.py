@@ -90,7 +90,9 @@ class Life(Sessions):
         """Yield the jobs that `ask` takes: slots of any task first, then the short ones."""
         taken = 0
         spent_s = 0.0
-        for row in self._in_order(member, demand, ask):
+        rows = self._in_order(member, demand, ask)
+        # Once it is full nothing is looked at, and no job passed over.
+        while not _is_full(ask, taken) and (row := next(rows, None)) is not None:
             if taken < ask.slots:
                 taken += 1
                 yield row
@@ -98,7 +100,7 @@ class Life(Sessions):
             if row.new.task not in ask.pace:
                 continue
             spent_s += ask.pace[row.new.task]
-            if taken >= ask.limit or spent_s > ask.buffer_s:
+            if spent_s > ask.buffer_s:
                 return
             taken += 1
             yield row
@@ -109,6 +111,7 @@ class Life(Sessions):
                 continue
             for row in self._in_queue(queue, member, ask.kinds):
                 if row.expires_at is not None and row.expires_at <= self._now():
+                    row.units = {}
                     self._expire(row)
                 else:
                     yield row
@@ -230,6 +233,10 @@ class Life(Sessions):
 
     def _expire(self, row: Row) -> None:
         self._finish(row, Finish(State.EXPIRED, row.tallies, "not started before its deadline"))
+
+
+def _is_full(ask: Ask, taken: int) -> bool:
+    return taken >= ask.slots and (not ask.pace or taken >= ask.limit)
 
 
 def first(rows: Iterable[Row], count: int) -> list[Row]:

@@ -13,7 +13,6 @@ from cicely.core.states import State
 from cicely.engines.contract import Schedule
 from cicely.engines.memory.bells import MemoryBell
 from cicely.engines.memory.flow import FlowControl
-from cicely.engines.memory.record import Record
 from cicely.engines.memory.rows import Link, Member, Row
 
 #: An event that was signalled: name, key, value, when, and whether somebody took it.
@@ -25,7 +24,6 @@ class Moves(FlowControl):
 
     def __init__(self, *, now: Callable[[], float] = time.time) -> None:
         super().__init__(now=now)
-        self._record = Record(now)
         self._into: dict[str, dict[str, Link]] = {}
         self._out_of: dict[str, list[Link]] = {}
         self._next_n = 1

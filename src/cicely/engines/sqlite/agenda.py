@@ -2,7 +2,8 @@
 
 A call carries out so many at once; the rest is written down as *intents*, in the same transaction, and
 carried out by later calls and by sweeps. The cursor of an intent moves with what was done, so each step
-is done once. A task of a job waits behind the intents of that job.
+is done once. A task of a job waits behind the intents of that job; whatever else the call does, its other
+moves and its claim, comes before what it wrote down.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _SQL: Final = statements("intent")
 PER_CALL: Final = 256
 
 #: What there is to do, as it is stored: never to change, there are files.
-DECIDE, CANCEL_BEFORE, PUBLISH, UNDO, TAKE_ALONG, JUDGE, UNLINK = range(1, 8)
+DECIDE, CANCEL_BEFORE, PUBLISH, UNDO, TAKE_ALONG, JUDGE, UNLINK, STAND_AGAIN = range(1, 9)
 
 
 class Task(NamedTuple):
@@ -56,16 +57,34 @@ class Agenda:
 
     def run(self) -> None:
         """Carry out what there is, and write down what is too much."""
+        put_off = self._work_off()
+        # What is late waits for what was put off as well.
+        while self.left > 0 and self._late and not put_off:
+            self._carry_out(self._late.popleft())
+            put_off = self._work_off()
+        self._write_down(put_off)
+
+    def run_in_time(self) -> None:
+        """Carry out what is not late, and write down the rest."""
+        self._write_down(self._work_off())
+
+    def _work_off(self) -> list[Task]:
+        """Carry out what is not late; return what waits behind earlier tasks."""
         put_off: list[Task] = []
-        while self.left > 0 and (self._queue or self._late):
-            is_late = not self._queue
-            task = self._late.popleft() if is_late else self._queue.popleft()
-            if not is_late and self._is_behind(task):
+        while self.left > 0 and self._queue:
+            task = self._queue.popleft()
+            if self._is_behind(task):
                 put_off.append(task)
-                continue
-            rest = self.perform(task)
-            if rest is not None:
-                self._queue.appendleft(rest)
+            else:
+                self._carry_out(task)
+        return put_off
+
+    def _carry_out(self, task: Task) -> None:
+        rest = self.perform(task)
+        if rest is not None:
+            self._queue.appendleft(rest)
+
+    def _write_down(self, put_off: list[Task]) -> None:
         self._store([*put_off, *self._queue], is_late=0)
         self._store([*self._late], is_late=1)
         self._queue.clear()
@@ -106,5 +125,6 @@ def carry_on(txn: Transaction, acts: Mapping[int, Act], left: int | None = None)
             txn.execute(_SQL["move"], (number, rest.cursor))
         else:
             txn.execute(_SQL["drop"], (number,))
-        agenda.run()
+        # Its late ones come after all that is written down, not after this page of it.
+        agenda.run_in_time()
         failpoint("sqlite.intent.after_page")

@@ -14,7 +14,7 @@ from cicely.engines.sqlite.deciding import cancel_before, decide, go_on, judge
 from cicely.engines.sqlite.deleting import unlink
 from cicely.engines.sqlite.endings import Endings, Row, rows_of
 from cicely.engines.sqlite.transaction import Transaction
-from cicely.engines.sqlite.undoing import take_along, undo
+from cicely.engines.sqlite.undoing import stand_again, take_along, undo
 from cicely.engines.sqlite.workflows import let_held_go
 
 ACTS: Final[dict[int, Act]] = {
@@ -25,6 +25,7 @@ ACTS: Final[dict[int, Act]] = {
     tasks.TAKE_ALONG: take_along,
     tasks.JUDGE: judge,
     tasks.UNLINK: unlink,
+    tasks.STAND_AGAIN: stand_again,
 }
 
 

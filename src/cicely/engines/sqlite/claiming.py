@@ -1,30 +1,41 @@
 """The verb `claim`: hands ready jobs to a session, in the order of their rank.
 
-Of each queue, the classes that this session can take are found by a seek each, those of jobs without
-a lane and those over all lanes; their heads are merged. What is taken of one is always its beginning,
-so one range leaves the index.
+Of each queue, the classes that this session can take are found by a seek each; their heads are merged.
+What is taken of one is always its beginning, so one range leaves the index. Queues with gated jobs go
+another way: see gated.py.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Final
 
-from cicely.core.job import Claim, Kind, Tallies
+import msgspec
+
+from cicely.core.job import Claim, Kind
 from cicely.core.outcome import ErrorRecord, Finish
 from cicely.core.states import State
 from cicely.engines.contract import MALFORMED_REASON, Ask, Demand, Intake
+from cicely.engines.sqlite.agenda import has_intents
+from cicely.engines.sqlite.bands import Bands
 from cicely.engines.sqlite.cascade import begin, conclude, expire
 from cicely.engines.sqlite.edges import complete
 from cicely.engines.sqlite.endings import Endings, rows_of
+from cicely.engines.sqlite.gated import GatedQueue
+from cicely.engines.sqlite.gates import gates_of
+from cicely.engines.sqlite.heads import UNREADABLE, Stream, claim_of
+from cicely.engines.sqlite.limiting import read_flow
 from cicely.engines.sqlite.member import Member
+from cicely.engines.sqlite.openings import look_over
+from cicely.engines.sqlite.room import Room, units_in
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.sweeping import promote, take_back_messages
-from cicely.engines.sqlite.transaction import READY, RUNNING, Transaction, Values, numbers, token_of
+from cicely.engines.sqlite.transaction import READY, RUNNING, Transaction, Values, numbers
 
 _SQL: Final = statements("claim")
 _QUEUE: Final = _SQL["queue"]
+_NEXT_CLASS: Final = _SQL["next_class"]
 _RUN: Final = _SQL["run"]
 _REPEATED: Final = _SQL["repeated"]
 _NEXT_DUE: Final = _SQL["next_due"]
@@ -33,13 +44,9 @@ _SESSIONS: Final = statements("sessions")
 
 PROMOTED_PER_CLAIM: Final = 256
 EXPIRED_PER_CLAIM: Final = 256
-_LARGEST_CHUNK: Final = 256
-_SMALLEST_CHUNK: Final = 4
-_FIRST_KEY: Final = (-(1 << 63), -1)
-_FRESH: Final = Tallies()
 
-#: What reading a row that was damaged by hand may raise.
-UNREADABLE: Final = (UnicodeDecodeError, TypeError, ValueError, OverflowError)
+#: Rows of gated jobs are wider.
+_PLAIN_WIDTH: Final = 14
 
 
 def claim(txn: Transaction, member: Member, demand: Demand) -> Intake:
@@ -56,31 +63,36 @@ def claim(txn: Transaction, member: Member, demand: Demand) -> Intake:
         claims, is_cut = taking.claims, taking.is_cut
         if taking.flagged:
             complete(txn, claims, taking.flagged)
+        if taking.is_gated or txn.gates is not None:
+            look_over(txn)
     txn.is_stirred = True
     txn.lookers[member.session.id] = bool(claims)
-    # One that stopped at its bound has not seen what is there: let it come back at once.
-    return Intake(tuple(claims), 0.0 if is_cut else next_due_in_s(txn))
+    # One that stopped at its bound has not seen what is there, and the next one carries on what is left
+    # to do before it looks: let it come back at once.
+    return Intake(tuple(claims), 0.0 if is_cut or has_intents(txn) else next_due_in_s(txn))
 
 
 def next_due_in_s(txn: Transaction) -> float | None:
-    """Return in how many seconds the next job is due."""
-    row = txn.row(_NEXT_DUE)
-    return max(0.0, row[0] - txn.now) if row else None
+    """Return in how many seconds the next job is due, or a valve opens at which jobs wait."""
+    [(due_at, open_at)] = txn.rows(_NEXT_DUE, (txn.now,))
+    if due_at is None or (open_at is not None and open_at < due_at):
+        due_at = open_at
+    return None if due_at is None else max(0.0, due_at - txn.now)
 
 
 def _repeated(txn: Transaction, member: Member, demand: Demand) -> list[Claim]:
     """Return what this very request was given before and is still held."""
     claims: list[Claim] = []
     flagged: dict[int, tuple[int, int]] = {}
-    for *values, job_class, queue in txn.rows(_REPEATED, (member.number, demand.request)):
+    for *values, job_class, queue, units, flow in txn.rows(_REPEATED, (member.number, demand.request)):
         task, kind = txn.names.class_of(job_class)
         fence = values[0]
         values[8] = fence - 1
         if values[12]:
             flagged[values[1]] = (len(claims), values[12])
-        claims.append(
-            _claim_of(values, demand.request, task=task, kind=kind, queue=txn.names.queue_name(queue))
-        )
+        name = txn.names.queue_name(queue)
+        taken = claim_of(values, demand.request, task=task, kind=kind, queue=name)
+        claims.append(taken if flow is None else _with_flow(taken, flow, units_in(units)))
     if flagged:
         complete(txn, claims, flagged)
     if claims:
@@ -88,102 +100,21 @@ def _repeated(txn: Transaction, member: Member, demand: Demand) -> list[Claim]:
     return claims
 
 
-def _claim_of(values: Sequence[Any], request: bytes, *, task: str, kind: Kind, queue: str) -> Claim:
-    """Make a claim of a row of `heads`; raises one of UNREADABLE where it was damaged."""
-    _, n, job_id, created_at, _, errors, crashes, lost, fence, options, body, checkpoint, _ = values
-    tallies = Tallies(errors, crashes, lost) if errors or crashes or lost else _FRESH
-    return Claim(
-        token_of(request, n, fence + 1),
-        job_id,
-        task,
-        kind,
-        queue,
-        fence + 1,
-        body,
-        options,
-        tallies,
-        checkpoint,
-        created_at,
-    )
+def _with_flow(plain: Claim, flow: bytes, units: Any) -> Claim:
+    keys = tuple(use.key for use in read_flow(flow)[0].uses)
+    return msgspec.structs.replace(plain, units=units or {}, keys=keys)
 
 
-class _Index(NamedTuple):
-    """The statements that read and shorten one index of ready jobs."""
+class _Queue:
+    """A queue that is not paused, and its streams that fit."""
 
-    next_class: str
-    heads: str
-    head_keys: str
-    take: str
+    __slots__ = ("is_gated", "name", "number", "streams")
 
-
-_WITHOUT_LANE: Final = _Index(_SQL["next_class"], _SQL["heads"], _SQL["head_keys"], _SQL["take"])
-_OF_ALL_LANES: Final = _Index(
-    _SQL["next_class_laned"], _SQL["heads_laned"], _SQL["head_keys_laned"], _SQL["take_laned"]
-)
-
-
-class _Stream:
-    """The ready jobs of one class in one index, in order, read in chunks."""
-
-    __slots__ = (
-        "_at",
-        "_chunk",
-        "_read_to",
-        "_txn",
-        "_wanted",
-        "first",
-        "index",
-        "key",
-        "kind",
-        "taken_to",
-        "task",
-    )
-
-    def __init__(self, txn: Transaction, index: _Index, place: Values, *, wanted: int) -> None:
-        self._txn = txn
-        self.index = index
-        #: Its queue and class.
-        self.key = place[:2]
-        #: (rank, n) of its first job.
-        self.first = place[2:]
-        self.task, self.kind = txn.names.class_of(place[1])
-        self.taken_to: Values | None = None
-        self._read_to: Values = _FIRST_KEY
-        self._wanted = wanted
-        self._chunk: list[Values] = []
-        self._at = 0
-
-    def head(self) -> Values | None:
-        """Return the first job that was not taken yet."""
-        if self._at == len(self._chunk):
-            self._read()
-        return self._chunk[self._at] if self._chunk else None
-
-    def take(self) -> None:
-        """Go on to the next one."""
-        self.taken_to = self._chunk[self._at][:2]
-        self._at += 1
-
-    def _read(self) -> None:
-        size = min(max(self._wanted, _SMALLEST_CHUNK), _LARGEST_CHUNK)
-        try:
-            chunk = self._txn.rows(self.index.heads, (*self.key, *self._read_to, size))
-        except UNREADABLE:
-            chunk = list(self._sifted(size))
-        self._chunk = chunk
-        self._at = 0
-        self._wanted = 2 * size
-        if chunk:
-            self._read_to = chunk[-1][:2]
-
-    def _sifted(self, size: int) -> Iterator[Values]:
-        """Read the jobs one by one; in place of an unreadable one, its keys alone."""
-        for key in self._txn.rows(self.index.head_keys, (*self.key, *self._read_to, size)):
-            try:
-                row = self._txn.row(_SQL["head"], key)
-            except UNREADABLE:
-                row = None
-            yield row or (*key, *([None] * 11))
+    def __init__(self, number: int, name: str, streams: list[Stream], *, is_gated: bool) -> None:
+        self.number = number
+        self.name = name
+        self.streams = streams
+        self.is_gated = is_gated
 
 
 class _Taking:
@@ -197,7 +128,7 @@ class _Taking:
         self._late: list[int] = []
         self._damaged: list[int] = []
         self._expired = 0
-        #: Whether so many were late that the rest was not looked at.
+        #: Whether so much had to be put aside that the rest was not looked at.
         self.is_cut = False
         #: Numbers of what was taken, by the fence of the claim.
         self._taken: dict[int, list[int]] = {}
@@ -205,41 +136,65 @@ class _Taking:
         self.claims: list[Claim] = []
         #: Places in `claims`, and the flags, of jobs that have more to them than their row.
         self.flagged: dict[int, tuple[int, int]] = {}
+        #: Whether gated jobs were looked at; what left their streams, and what was charged: n, fence, amount.
+        self.is_gated = False
+        self._left: list[Values] = []
+        self._charged: list[tuple[int, int, float]] = []
+        self._bands: Bands | None = None
+        self._room: Room | None = None
 
     def answer(self, ask: Ask) -> None:
         """Take what one ask wants, and write it down, so that the next ask does not see it."""
         if self.is_cut:
             return
-        _Filling(self, ask).fill_from(self._streams(ask))
+        filling = _Filling(self, ask)
+        if not filling.is_done:
+            filling.fill_from(self._queues(ask))
 
-    def _streams(self, ask: Ask) -> Iterator[tuple[int, str, list[_Stream]]]:
+    def _queues(self, ask: Ask) -> Iterator[_Queue]:
         """Yield the queues that may be taken from, each with its fitting streams."""
         wanted = _most(ask)
         for name in self._demand.queues:
             row = self._txn.row(_QUEUE, (name,))
             if row is None or row[1]:
                 continue
-            fitting = [(index, place) for index, place in self._places(row[0]) if self._fits(place[1], ask)]
+            fitting = [place for place in self._places(row[0]) if self._fits(place[1], ask)]
             share = wanted if len(fitting) < 2 else 1 + 2 * wanted // len(fitting)  # noqa: PLR2004
-            yield row[0], name, [_Stream(self._txn, *place, wanted=share) for place in fitting]
+            streams = [Stream(self._txn, place, wanted=share) for place in fitting]
+            yield _Queue(row[0], name, streams, is_gated=bool(row[2]))
 
-    def _places(self, queue: int) -> Iterator[tuple[_Index, Values]]:
-        """Yield (queue, class, rank, n) of the first job of each class in each index."""
-        for index in (_WITHOUT_LANE, _OF_ALL_LANES):
-            head = self._txn.row(index.next_class, (queue, -1))
-            while head is not None:
-                yield index, (queue, *head)
-                head = self._txn.row(index.next_class, (queue, head[0]))
+    def _places(self, queue: int) -> Iterator[Values]:
+        """Yield (queue, class, rank, n) of the first job of each class."""
+        head = self._txn.row(_NEXT_CLASS, (queue, -1))
+        while head is not None:
+            yield (queue, *head)
+            head = self._txn.row(_NEXT_CLASS, (queue, head[0]))
+
+    def hand_out_gated(self, queue: _Queue, ask: Ask, filling: _Filling) -> None:
+        """Take from a queue what flow control lets pass."""
+        self.is_gated = True
+        txn = self._txn
+        self._bands = self._bands or Bands(txn, self._member)
+        self._room = self._room or Room(txn, self._member.session)
+        gated = GatedQueue(
+            txn,
+            queue=(queue.number, queue.name),
+            bands=self._bands.of(queue.number, queue.name, ask),
+            plain=queue.streams,
+            room=self._room,
+            wanted=_most(ask),
+        )
+        gated.hand_out(self, filling)
 
     def _fits(self, job_class: int, ask: Ask) -> bool:
         task, kind = self._txn.names.class_of(job_class)
         return kind in ask.kinds and self._member.runs(task)
 
-    def take(self, row: Values, stream: _Stream, queue: str) -> bool:
+    def take(self, row: Values, task: str, kind: Kind, queue: str) -> bool:
         """Add a claim for a job; False where its row cannot be read."""
         demand = self._demand
         try:
-            taken = _claim_of(row, demand.request, task=stream.task, kind=stream.kind, queue=queue)
+            taken = claim_of(row, demand.request, task=task, kind=kind, queue=queue)
         except UNREADABLE:
             self._damaged.append(row[1])
             return False
@@ -251,30 +206,61 @@ class _Taking:
             self._started.append((row[4], row[1]))
         return True
 
+    def took(self, row: Values, charged: float | None, units: Any) -> None:
+        """Note what the job just taken took beside itself, where it stands in a stream or has a lane."""
+        if len(row) > _PLAIN_WIDTH:
+            self._left.append((row[15], row[0], row[1]))
+            if row[14] is not None:
+                self.claims[-1] = _with_flow(self.claims[-1], row[14], units)
+        if charged is not None:
+            fence = self.claims[-1].fence
+            self._taken[fence].pop()
+            self._charged.append((row[1], fence, charged))
+
     def expire(self, row: Values) -> None:
         """Note a job that was to start before now."""
         self._late.append(row[1])
         self._expired += 1
         self.is_cut = self._expired >= EXPIRED_PER_CLAIM
 
-    def write(self, queue: int, streams: list[_Stream]) -> None:
+    def cut(self) -> None:
+        """Stop here: the next call goes on."""
+        self.is_cut = True
+
+    def write(self, queue: _Queue) -> None:
         """Write what was taken from one queue."""
         txn = self._txn
+        if self._left:
+            gates_of(txn).streams.leave(self._left)
+            self._left = []
         self._end_late()
         self._park_damaged()
-        for stream in streams:
+        for stream in queue.streams:
             if stream.taken_to is not None:
-                txn.execute(stream.index.take, (*stream.key, *stream.taken_to))
+                txn.execute(_SQL["take"], (*stream.key, *stream.taken_to))
         demand = self._demand
         deadline_at = None if demand.visibility_s is None else self.now + demand.visibility_s
+        taken = 0
         for fence, ns in self._taken.items():
             held = (self._member.number, demand.request, fence, self.now, deadline_at)
-            txn.execute(_RUN, (numbers(ns), *held))
+            if ns:
+                txn.execute(_RUN, (numbers(ns), *held))
+                taken += len(ns)
+        if self._charged:
+            taken += len(self._charged)
+            self._write_charged(deadline_at)
         txn.many(_SQL["started"], self._started)
-        taken = sum(map(len, self._taken.values()))
-        txn.count(queue, READY, -taken)
-        txn.count(queue, RUNNING, taken)
+        txn.count(queue.number, READY, -taken)
+        txn.count(queue.number, RUNNING, taken)
         self._taken, self._started = {}, []
+
+    def _write_charged(self, deadline_at: float | None) -> None:
+        session, request = self._member.number, self._demand.request
+        runs = [
+            (n, session, request, fence, self.now, deadline_at, amount) for n, fence, amount in self._charged
+        ]
+        self._txn.many(_SQL["run_gated"], runs)
+        self._charged = []
 
     def _end_late(self) -> None:
         if not self._late:
@@ -299,21 +285,35 @@ class _Filling:
         self._spent_s = 0.0
         self._is_over = False
 
-    def fill_from(self, queues: Iterator[tuple[int, str, list[_Stream]]]) -> None:
+    def fill_from(self, queues: Iterator[_Queue]) -> None:
         """Take from the queues in their order until the ask is full."""
-        if self._is_full():
-            return
-        for queue, name, streams in queues:
-            self._merge(name, streams)
-            self._taking.write(queue, streams)
-            if self._is_over or self._is_full():
+        for queue in queues:
+            if queue.is_gated:
+                self._taking.hand_out_gated(queue, self._ask, self)
+            else:
+                self._merge(queue.name, queue.streams)
+            self._taking.write(queue)
+            if self.is_done:
                 return
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the ask wants nothing more."""
+        return self._is_over or self._taking.is_cut or self._is_full()
+
+    def wants(self, task: str) -> bool:
+        """Return whether the ask takes a job of `task`."""
+        return self._taken < self._ask.slots or self._may_take_beyond(task)
+
+    def note(self, *, taken: bool) -> None:
+        """Count a job."""
+        self._taken += taken
 
     def _is_full(self) -> bool:
         ask = self._ask
         return self._taken >= ask.slots and (not ask.pace or self._taken >= ask.limit)
 
-    def _merge(self, queue: str, streams: list[_Stream]) -> None:
+    def _merge(self, queue: str, streams: list[Stream]) -> None:
         heap = [(*stream.first, i) for i, stream in enumerate(streams)]
         heapq.heapify(heap)
         while heap:
@@ -333,7 +333,7 @@ class _Filling:
             else:
                 heapq.heapreplace(heap, (head[0], head[1], i))
 
-    def _consider(self, stream: _Stream, queue: str) -> bool:
+    def _consider(self, stream: Stream, queue: str) -> bool:
         """Take the head of a stream if it may be; return whether the next one may be looked at."""
         row = stream.head()
         if row is None:
@@ -346,7 +346,7 @@ class _Filling:
             return not self._is_over
         if self._taken >= self._ask.slots and not self._may_take_beyond(stream.task):
             return False
-        self._taken += self._taking.take(row, stream, queue)
+        self._taken += self._taking.take(row, stream.task, stream.kind, queue)
         stream.take()
         return True
 

@@ -255,7 +255,9 @@ class Commits:
             txn.execute("SAVEPOINT call")
             mark = txn.mark()
             try:
-                answers.append((call, call.work(txn)))
+                answer = call.work(txn)
+                txn.write_gates()
+                answers.append((call, answer))
             except _DRIVER_ERRORS:
                 raise
             except Exception as refusal:  # noqa: BLE001  (it is the caller's, and is raised there)
@@ -277,6 +279,7 @@ class Commits:
         return Transaction(connection, self._names, self._members, now=self._now())
 
     def _commit(self, txn: Transaction, calls: list[_Call[Any]]) -> list[Ring]:
+        txn.write_gates()
         txn.write_counts()
         ready = rings(txn, self._bells)
         for call in calls:

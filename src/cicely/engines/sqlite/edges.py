@@ -160,6 +160,9 @@ def complete(txn: Transaction, claims: list[Claim], flagged: Mapping[int, tuple[
             steps.get(n) or 0,
             workflow,
             group,
+            plain.units,
+            plain.reason,
+            plain.keys,
         )
 
 

@@ -10,6 +10,7 @@ import msgspec
 from cicely.core.job import Kind, Tallies, rank
 from cicely.core.outcome import Again, Finish
 from cicely.core.states import State
+from cicely.engines.sqlite.gates import Hold, gates_of
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import (
     CHILDREN,
@@ -68,11 +69,25 @@ class Row(msgspec.Struct, gc=False):
     flags: int
     waits: int
     event: str | None
+    flow: bytes | None
+    shuns: str | None
+    stream: int | None
+    charged: float | None
 
     @property
     def tallies(self) -> Tallies:
         """How its earlier attempts ended."""
         return Tallies(self.errors, self.crashes, self.lost)
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether more than its queue holds it back."""
+        return bool(self.lane) or self.flow is not None or self.shuns is not None
+
+    @property
+    def hold(self) -> Hold:
+        """What its claim took."""
+        return Hold(self.n, self.queue, self.lane, self.flow, self.charged or 0.0, self.started_at or 0.0)
 
     @property
     def is_running(self) -> bool:
@@ -122,6 +137,7 @@ class Endings:
         self._done: dict[Values, list[int]] = {}
         self._sweepable: dict[float, list[int]] = {}
         self._ready: list[Values] = []
+        self._gated: list[int] = []
         #: Jobs that ended and that others come after: `cascade.conclude` goes on from there.
         self.parents: list[int] = []
 
@@ -191,6 +207,20 @@ class Endings:
                 row.started_at, job_class, order, due_at, step.reason, expires_at,
             ),
         )  # fmt: skip
+        self._keep_attempt(row, step, reason)
+        if due_at is not None:
+            txn.execute(_ENQUEUE["deferred"], (due_at, row.n))
+        elif row.is_gated:
+            self._gated.append(row.n)
+        else:
+            self._ready.append((row.queue, job_class, order, row.n))
+        txn.move(row.queue, RUNNING, READY if due_at is None else SCHEDULED)
+        if expires_at is not None:
+            txn.execute(_ENQUEUE["expiring"], (expires_at, row.n))
+        txn.freshen()
+
+    def _keep_attempt(self, row: Row, step: Again, reason: str) -> None:
+        txn = self._txn
         if step.error:
             txn.execute(_SQL["error"], (row.n, step.error))
         if step.has_started:
@@ -201,21 +231,15 @@ class Endings:
                     step.error or None,
                 ),
             )  # fmt: skip
-        if due_at is None:
-            self._ready.append((row.queue, row.lane, job_class, order, row.n))
-            txn.move(row.queue, RUNNING, READY)
-        else:
-            txn.execute(_ENQUEUE["deferred"], (due_at, row.n))
-            txn.move(row.queue, RUNNING, SCHEDULED)
-        if expires_at is not None:
-            txn.execute(_ENQUEUE["expiring"], (expires_at, row.n))
-        txn.freshen()
 
     def _leave(self, row: Row) -> None:
         """Remove a job from where it stands."""
         txn = self._txn
         if row.is_running:
             self._unrun.append(row.n)
+            if row.charged is not None:
+                gates_of(txn).give_back(row.hold, {}, unused=False)
+                row.charged = None
             return
         if row.waits:
             txn.execute(_GRAPH["stop_waiting"], (numbers((row.n,)),))
@@ -224,10 +248,15 @@ class Endings:
         if row.due_at is not None:
             txn.execute(_SQL["undeferred"], (row.due_at, row.n))
         elif not row.waits:
-            place = (row.queue, row.lane, row.job_class, row.rank, row.n)
-            txn.execute(_SQL["unready"], place)
+            self._leave_place(row)
         if row.expires_at is not None:
             txn.execute(_SQL["unexpiring"], (row.expires_at, row.n))
+
+    def _leave_place(self, row: Row) -> None:
+        if row.is_gated:
+            gates_of(self._txn).streams.leave([(row.stream, row.rank, row.n)])
+        else:
+            self._txn.execute(_SQL["unready"], (row.queue, row.job_class, row.rank, row.n))
 
     def write(self) -> None:
         """Write what was gathered; the ready rows of jobs that run again among it."""
@@ -244,3 +273,5 @@ class Endings:
         for keep_s, ns in self._sweepable.items():
             txn.execute(_SQL["sweepable"], (numbers(ns), txn.now + keep_s))
         txn.many(_ENQUEUE["ready"], self._ready)
+        if self._gated:
+            gates_of(txn).streams.make_ready(self._gated)

@@ -14,20 +14,26 @@ from typing import Final, TypeVar
 import apsw
 
 from cicely.core.edge import Edge, ParentEnd
+from cicely.core.flow import Use
 from cicely.core.job import Enqueued, Filter, Job, NewJob, Page
 from cicely.core.outcome import Outcome, Step
+from cicely.core.rollup import Count
 from cicely.engines.contract import (
     Beat,
     Demand,
     Facts,
+    Grant,
     Intake,
     QueueRecord,
     Save,
     Schedule,
     Session,
     SessionRecord,
+    Setting,
+    SettingRecord,
     Settled,
     Silent,
+    Surroundings,
     Swept,
 )
 from cicely.engines.sqlite import (
@@ -35,6 +41,7 @@ from cicely.engines.sqlite import (
     blobs,
     cascade,
     claiming,
+    controls,
     deleting,
     edges,
     enqueueing,
@@ -42,6 +49,7 @@ from cicely.engines.sqlite import (
     sessions,
     settling,
     steering,
+    surroundings,
     suspending,
     sweeping,
     ticking,
@@ -55,6 +63,7 @@ from cicely.engines.sqlite.place import SURVIVES, Place
 from cicely.engines.sqlite.pressure import wait_a_little
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import Transaction
+from cicely.engines.unkept import WithoutPast
 
 T = TypeVar("T")
 
@@ -64,7 +73,7 @@ _SESSIONS: Final = statements("sessions")
 _JOBS_OF_A_SETTLE: Final = 20
 
 
-class SqliteEngine:
+class SqliteEngine(WithoutPast):
     """Jobs in one file, shared by every process that opens it."""
 
     def __init__(
@@ -206,6 +215,28 @@ class SqliteEngine:
     def signal(self, event_id: str, name: str, key: str, value: bytes) -> str:
         return self._write("signal", lambda txn: suspending.signal(txn, event_id, name, key, value))
 
+    # --- flow control ---------------------------------------------------------------------
+    def configure(self, settings: Sequence[Setting]) -> None:
+        self._write("configure", lambda txn: controls.configure(txn, settings))
+
+    def unset(self, kind: str, name: str) -> bool:
+        return self._write("unset", lambda txn: controls.unset(txn, kind, name))
+
+    def settings(self, kind: str) -> list[SettingRecord]:
+        return self._read(lambda txn: controls.settings(txn, kind))
+
+    def turn(self, breaker: str, move: str) -> bool:
+        return self._write("turn", lambda txn: controls.turn(txn, breaker, move))
+
+    def acquire(self, session_id: str, token: bytes, request: bytes, uses: Sequence[Use]) -> Grant:
+        return self._write("acquire", lambda txn: controls.acquire(txn, session_id, token, request, uses))
+
+    def release(self, session_id: str, token: bytes, request: bytes, spent: Mapping[str, float]) -> None:
+        self._write("release", lambda txn: controls.release(txn, session_id, token, request, spent))
+
+    def surroundings(self, job_id: str) -> Surroundings | None:
+        return self._read(lambda txn: surroundings.surroundings(txn, job_id))
+
     # --- schedules ------------------------------------------------------------------------
     def schedules(self) -> list[Schedule]:
         return self._read(ticking.schedules)
@@ -216,7 +247,9 @@ class SqliteEngine:
     def drop_schedule(self, name: str) -> bool:
         return self._write("drop_schedule", lambda txn: ticking.drop_schedule(txn, name))
 
-    def tick(self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob]) -> bool:
+    def tick(
+        self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob], counts: Sequence[Count] = ()
+    ) -> bool:
         return self._write("tick", lambda txn: ticking.tick(txn, seen, then, jobs))
 
     # --- blobs ----------------------------------------------------------------------------
@@ -256,6 +289,7 @@ def _sweep(txn: Transaction, batch: int, silent: Sequence[Silent]) -> Swept:
     deleted = deleting.delete_old(txn, batch)
     of_workflows, has_old = workflows.delete_old_workflows(cascade.begin(txn), batch)
     sweeping.forget(txn, batch)
+    sweeping.mind_gates(txn, batch)
     has_waste = blobs.remove_waste(txn)
     txn.is_stirred = True
     has_more = has_waste or has_old or agenda.has_intents(txn)

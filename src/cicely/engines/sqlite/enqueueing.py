@@ -9,9 +9,12 @@ import msgspec
 
 from cicely.core.edge import Edge
 from cicely.core.job import Enqueued, NewJob, rank
+from cicely.engines.sqlite.backlogs import check_backlogs
 from cicely.engines.sqlite.cascade import judge_each
 from cicely.engines.sqlite.edges import Links, check_ends
+from cicely.engines.sqlite.gates import gates_of
 from cicely.engines.sqlite.graph import start_of
+from cicely.engines.sqlite.limiting import encoded
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import (
     CHILDREN,
@@ -38,12 +41,15 @@ _READY: Final = _SQL["ready"]
 #: Bodies above this lie in a table of their own, so that a job's row stays small.
 INLINE_BYTES: Final = 1_024
 
+_NO_GATES: Final = (None, None)
+
 
 def enqueue(txn: Transaction, jobs: Sequence[NewJob], edges: Sequence[Edge] = ()) -> list[Enqueued]:
     """Store those of `jobs` that are new, in their order, and the edges that are."""
     if edges:
         return _enqueue_graph(txn, jobs, edges)
     batch = _Batch(txn, _known(txn, jobs))
+    batch.check_backlogs(jobs)
     answers = [batch.answer(job) for job in jobs]
     batch.write()
     txn.freshen()
@@ -53,6 +59,7 @@ def enqueue(txn: Transaction, jobs: Sequence[NewJob], edges: Sequence[Edge] = ()
 def _enqueue_graph(txn: Transaction, jobs: Sequence[NewJob], edges: Sequence[Edge]) -> list[Enqueued]:
     check_ends(txn, edges, {job.id for job in jobs})
     batch = _Batch(txn, _known(txn, jobs) if jobs else set(), {edge.child for edge in edges})
+    batch.check_backlogs(jobs)
     answers = [batch.answer(job) for job in jobs]
     stands_for = {job.id: answer.id for job, answer in zip(jobs, answers, strict=True)}
     batch.link([_between(edge, stands_for) for edge in edges])
@@ -90,9 +97,14 @@ class _Batch:
         #: Ids of jobs with edges into them.
         self._waiting = waiting
         self._keys: dict[str, str] = {}
-        [(last, last_gone)] = txn.rows(_LAST_N)
+        [(last, last_gone, has_lanes, has_backlogs)] = txn.rows(_LAST_N)
         self._next_n: int = max(last or 0, last_gone or 0) + 1
         self._has_gone = last_gone is not None
+        #: Whether any queue has lanes, and any key a bounded backlog.
+        self._has_lanes = bool(has_lanes)
+        self._has_backlogs = bool(has_backlogs)
+        #: Flows and streams of the gated jobs.
+        self._gates: dict[int, tuple[bytes | None, int | None]] = {}
         self._ns: dict[str, int] = {}
         self._labels: Labels | None = None
         #: waits, held, pending, broken, joins, workflow and group of the jobs that have such.
@@ -121,6 +133,14 @@ class _Batch:
         self._gather(new)
         return Enqueued(new.id, fresh=True)
 
+    def check_backlogs(self, jobs: Sequence[NewJob]) -> None:
+        """Refuse the call where the bound of a backlog would be exceeded."""
+        if self._has_backlogs:
+            check_backlogs(self._txn, [job for job in jobs if not self._is_known(job)])
+
+    def _is_known(self, new: NewJob) -> bool:
+        return new.id in self._known or bool(new.unique and self._holder_of(new.unique))
+
     def _holder_of(self, key: str) -> str | None:
         if key in self._keys:
             return self._keys[key]
@@ -140,32 +160,58 @@ class _Batch:
         waits = self._waits(new, n) if new.workflow or new.group or new.held or self._waiting else False
         if waits or not is_due or expires_at is not None:
             self._starts[n] = start_of(new)
+        is_gated = self._is_gated(new, queue, n)
         if waits:
             txn.count(queue, WAITING, 1)
-            is_due, expires_at = True, None
+            is_due, expires_at, order = True, None, 0
         elif is_due:
-            self._ready.append((queue, new.lane, job_class, order, n))
+            if is_gated:
+                self._stand(n, queue, new.lane, job_class, order)
+            else:
+                self._ready.append((queue, job_class, order, n))
             txn.count(queue, READY, 1)
         else:
             self._deferred.append((due_at, n))
             txn.count(queue, SCHEDULED, 1)
         if expires_at is not None:
             self._expiring.append((expires_at, n))
-        if new.unique:
-            self._uniques.append((new.unique, n))
-        self._tags += [(tag, n) for tag in new.tags]
-        is_large = len(new.body) > INLINE_BYTES
-        if is_large:
-            self._payloads.append((n, new.body))
+        self._gather_parts(new, n)
         self._jobs.append(
             (
                 n, new.id, job_class, queue, new.lane, new.priority, order, now,
                 None if is_due else due_at, expires_at, new.ageing_s, new.keep_s, new.keep_failed_s,
                 new.remember_s, new.max_receives, new.unique or None,
                 msgspec.json.encode(new.tags).decode() if new.tags else None, new.options,
-                None if is_large else new.body,
+                None if len(new.body) > INLINE_BYTES else new.body,
             )
         )  # fmt: skip
+
+    def _gather_parts(self, new: NewJob, n: int) -> None:
+        if new.unique:
+            self._uniques.append((new.unique, n))
+        if new.tags:
+            self._tags += [(tag, n) for tag in new.tags]
+        if len(new.body) > INLINE_BYTES:
+            self._payloads.append((n, new.body))
+
+    def _is_gated(self, new: NewJob, queue: int, n: int) -> bool:
+        """Note what holds a job back beside its queue; return whether anything does."""
+        if new.flow is None and not new.lane:
+            if self._has_lanes:
+                # Those without a lane share with the others where there are any.
+                gates_of(self._txn).lanes.note_plain(queue)
+            return False
+        gates_of(self._txn).lanes.number_of(queue, new.lane)
+        self._has_lanes = True
+        self._gates[n] = (None if new.flow is None else encoded(new.flow), None)
+        return True
+
+    def _stand(self, n: int, queue: int, lane: str, job_class: int, order: int) -> None:
+        flow, _ = self._gates[n]
+        streams = gates_of(self._txn).streams
+        stream = streams.number_of(queue, lane, job_class, flow, "")
+        streams.stand(stream, order, n)
+        self._gates[n] = (flow, stream)
 
     def _waits(self, new: NewJob, n: int) -> bool:
         """Note what a job has beside its row; return whether it waits."""
@@ -207,8 +253,12 @@ class _Batch:
         """Insert what was gathered."""
         many = self._txn.many
         flags, starts = self._flags, self._starts
-        if flags or starts:
-            rows = [(*row, flags.get(row[0], 0), starts.get(row[0])) for row in self._jobs]
+        gates = self._gates
+        if flags or starts or gates:
+            rows = [
+                (*row, flags.get(row[0], 0), starts.get(row[0]), *gates.get(row[0], _NO_GATES))
+                for row in self._jobs
+            ]
             many(_SQL["flagged_job"], rows)
         else:
             many(_JOB, self._jobs)

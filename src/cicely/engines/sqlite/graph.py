@@ -10,6 +10,7 @@ import msgspec
 from cicely.core.edge import Fate, fate_of
 from cicely.core.job import NewJob, rank
 from cicely.core.states import State
+from cicely.engines.sqlite.gates import gates_of
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import READY, SCHEDULED, WAITING, Transaction, numbers, state_of, texts
 
@@ -118,8 +119,8 @@ def make_ready(txn: Transaction, ns: Sequence[int]) -> None:
     """Give jobs that have stopped waiting their place among the ready or the scheduled ones."""
     ready = txn.rows(_SQL["go_ready"], (numbers(ns), int(txn.now * 1e6)))
     if ready:
-        txn.execute(_SWEEP["make_ready"], (numbers(row[0] for row in ready),))
-        for _, queue in ready:
+        _put_ready(txn, [row[0] for row in ready if not row[2]], [row[0] for row in ready if row[2]])
+        for _, queue, _ in ready:
             txn.move(queue, WAITING, READY)
     if len(ready) < len(ns):
         at_once = {row[0] for row in ready}
@@ -127,10 +128,17 @@ def make_ready(txn: Transaction, ns: Sequence[int]) -> None:
     txn.freshen()
 
 
+def _put_ready(txn: Transaction, plain: Sequence[int], gated: Sequence[int]) -> None:
+    if plain:
+        txn.execute(_SWEEP["make_ready"], (numbers(plain),))
+    if gated:
+        gates_of(txn).streams.make_ready(gated)
+
+
 def _start(txn: Transaction, ns: Sequence[int]) -> None:
     """Let jobs go that asked for a delay or a deadline: both count from now."""
     now = txn.now
-    for n, queue, lane, job_class, priority, ageing_s, start in txn.rows(_SQL["starts"], (numbers(ns),)):
+    for n, queue, is_gated, job_class, priority, ageing_s, start in txn.rows(_SQL["starts"], (numbers(ns),)):
         delay_s, wanted_at, expires_s, expires_at = _wanted(start)
         expires_at = expires_at if expires_s is None else now + expires_s
         due_at = wanted_at if wanted_at is not None else now + delay_s
@@ -140,7 +148,10 @@ def _start(txn: Transaction, ns: Sequence[int]) -> None:
         if expires_at is not None:
             txn.execute(_ENQUEUE["expiring"], (expires_at, n))
         if is_due:
-            txn.execute(_ENQUEUE["ready"], (queue, lane, job_class, order, n))
+            if is_gated:
+                gates_of(txn).streams.make_ready((n,))
+            else:
+                txn.execute(_ENQUEUE["ready"], (queue, job_class, order, n))
             txn.move(queue, WAITING, READY)
         else:
             txn.execute(_ENQUEUE["deferred"], (due_at, n))

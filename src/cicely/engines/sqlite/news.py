@@ -6,10 +6,18 @@ import itertools
 from collections.abc import Iterator
 from typing import Final
 
+import msgspec
+
+from cicely.core.flow import NO_NEEDS, Needs
+from cicely.engines.sqlite.bands import Bands
 from cicely.engines.sqlite.bells import SESSION_ARMED, Bells, Slot, owner_key
+from cicely.engines.sqlite.gates import gates_of
 from cicely.engines.sqlite.member import Member
+from cicely.engines.sqlite.openings import look_over, opening
+from cicely.engines.sqlite.room import Room
 from cicely.engines.sqlite.sessions import known_member
 from cicely.engines.sqlite.statements import statements
+from cicely.engines.sqlite.streams import wants_of
 from cicely.engines.sqlite.transaction import Transaction
 
 _SQL: Final = statements("news")
@@ -54,20 +62,52 @@ def _after_lookers(slots: list[Ring], txn: Transaction, bells: Bells) -> list[Ri
     return [ring for ring in others if ring[0] > at]
 
 
-def _work(txn: Transaction) -> Iterator[tuple[str, str]]:
-    """Yield (queue, task) of what is ready in queues that are not paused, or due soon."""
+#: Something that may be started: its queue and task, and what its worker must have.
+_Work = tuple[str, str, Needs]
+
+
+def _work(txn: Transaction) -> Iterator[_Work]:
+    """Yield what is ready in queues that are not paused, or due soon."""
     queues: dict[int, str] = dict(txn.rows(_SQL["queues"]))
     for number, class_id in txn.rows(_SQL["soon"], (txn.now + _SOON_S,)):
         if number in queues:
-            yield queues[number], txn.names.class_of(class_id)[0]
+            yield queues[number], txn.names.class_of(class_id)[0], NO_NEEDS
     for number, name in queues.items():
-        for next_class in (_SQL["next_class"], _SQL["next_class_laned"]):
-            found = txn.row(next_class, (number, -1))
-            while found is not None:
-                yield name, txn.names.class_of(found[0])[0]
-                found = txn.row(next_class, (number, found[0]))
+        found = txn.row(_SQL["next_class"], (number, -1))
+        while found is not None:
+            yield name, txn.names.class_of(found[0])[0], NO_NEEDS
+            found = txn.row(_SQL["next_class"], (number, found[0]))
+    if txn.row(_SQL["has_gates"]) is not None:
+        yield from _gated_work(txn, queues)
 
 
-def _is_for(txn: Transaction, slot: Slot, work: list[tuple[str, str]]) -> bool:
+def _gated_work(txn: Transaction, queues: dict[int, str]) -> Iterator[_Work]:
+    """Yield what valves let pass now, or soon."""
+    gates = gates_of(txn)
+    seen: set[int] = set()
+    soon = txn.now + _SOON_S
+    look_over(txn)
+    found = txn.rows(_SQL["gates"], (_KINDS_LOOKED_AT,))
+    for band, queue, class_id, wants, flow, _ in found + txn.rows(_SQL["opening"], (soon, _KINDS_LOOKED_AT)):
+        if queue not in queues or band in seen:
+            continue
+        shut = opening(gates, flow)
+        if shut is None or shut[0] <= soon:
+            seen.add(band)
+            needs = msgspec.structs.replace(wants_of(wants), keys=())
+            yield queues[queue], txn.names.class_of(class_id)[0], needs
+
+
+def _is_for(txn: Transaction, slot: Slot, work: list[_Work]) -> bool:
     member: Member | None = known_member(txn, slot.owner)
-    return member is not None and any(member.serves(queue) and member.runs(task) for queue, task in work)
+    return member is not None and any(_could_start(txn, member, *one) for one in work)
+
+
+def _could_start(txn: Transaction, member: Member, queue: str, task: str, needs: Needs) -> bool:
+    if not member.serves(queue) or not member.runs(task):
+        return False
+    if needs == NO_NEEDS:
+        return True
+    if not Bands(txn, member).suits(needs, task, queue):
+        return False
+    return not needs.resources or Room(txn, member.session).has(needs.resources)

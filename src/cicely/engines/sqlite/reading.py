@@ -13,6 +13,8 @@ from cicely.core.job import AttemptRecord, Filter, Job, Page, Tallies
 from cicely.core.states import State
 from cicely.engines.contract import QueueRecord
 from cicely.engines.sqlite.graph import standing
+from cicely.engines.sqlite.limiting import read_flow
+from cicely.engines.sqlite.room import units_in
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import (
     CODES,
@@ -41,10 +43,15 @@ def _get_one(txn: Transaction, job_id: str) -> Job | None:
     if found is None:
         return _tomb(txn, job_id)
     [(_, outline)] = _outlines(txn, found)
-    [(body, options, result)] = txn.rows(_SQL["body"], found)
+    [(body, options, result, flow)] = txn.rows(_SQL["body"], found)
     attempts = [AttemptRecord(*values) for values in txn.rows(_SQL["attempts"], found)]
     return msgspec.structs.replace(
-        outline, body=body, options=options, result=result or b"", attempts=tuple(attempts)
+        outline,
+        body=body,
+        options=options,
+        result=result or b"",
+        attempts=tuple(attempts),
+        flow=None if flow is None else read_flow(flow)[0],
     )
 
 
@@ -70,7 +77,7 @@ def _outline(txn: Transaction, values: Values) -> Job:
         _, job_id, job_class, queue, lane, priority, tags, unique, errors, crashes, lost, attempt,
         fence, created_at, due_at, expires_at, started_at, reason, claimed_at, run_fence, cancelling,
         session, end, end_started_at, ended_at, end_fence, end_attempt, end_reason, end_error,
-        progress, error, waits, pending, event, cause, workflow, group,
+        progress, error, waits, pending, event, cause, workflow, group, units,
     ) = values  # fmt: skip
     task, kind = txn.names.class_of(job_class)
     tallies = Tallies(errors, crashes, lost)
@@ -111,6 +118,7 @@ def _outline(txn: Transaction, values: Values) -> Job:
         pending=pending or 0,
         event=event or "",
         cause=cause or "",
+        units=units_in(units),
     )
 
 

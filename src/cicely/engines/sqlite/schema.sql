@@ -4,10 +4,13 @@
 -- scheduled, else ready.
 -- STRICT, so that a value of the wrong type cannot even be written by hand.
 
+-- clock and lanes: of its fair shares (core/lanes.py), and how many lanes were ever seen.
 CREATE TABLE queue (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
-    paused INTEGER NOT NULL DEFAULT 0
+    paused INTEGER NOT NULL DEFAULT 0,
+    clock REAL NOT NULL DEFAULT 0,
+    lanes INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- What a session must be able to run: a task and its kind. Append-only.
@@ -38,6 +41,8 @@ CREATE INDEX session_closed ON session (closed_at) WHERE closed_at IS NOT NULL;
 -- flags: 1 has a row in node, 2 comes after others, 4 others come after it, 8 has steps, 16 is of a
 -- workflow; 0 for a plain job, which so pays nothing for what stands in the tables of workflows.
 -- start: the delay and the deadline that it was asked for, NULL where there were none.
+-- A job with a lane, flow or shuns is gated: when it is ready it stands in a stream, not in ready. flow: what
+-- holds it back, shuns: the worker that it avoids. stream: where it stands while it is ready.
 CREATE TABLE job (
     n INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -66,22 +71,22 @@ CREATE TABLE job (
     reason TEXT NOT NULL DEFAULT '',
     body BLOB,
     flags INTEGER NOT NULL DEFAULT 0,
-    start BLOB
+    start BLOB,
+    flow BLOB,
+    shuns TEXT,
+    stream INTEGER
 ) STRICT;
 
 CREATE TABLE payload (n INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
 
+-- Ready jobs that nothing holds back but their queue.
 CREATE TABLE ready (
     queue INTEGER NOT NULL,
-    lane TEXT NOT NULL,
     class INTEGER NOT NULL,
     rank INTEGER NOT NULL,
     n INTEGER NOT NULL,
-    PRIMARY KEY (queue, lane, class, rank, n)
+    PRIMARY KEY (queue, class, rank, n)
 ) STRICT, WITHOUT ROWID;
--- The same across all lanes, so that a claim costs the same with one lane or many. Jobs without a lane
--- stay out of it, and pay nothing for it.
-CREATE INDEX ready_laned ON ready (queue, class, rank, n) WHERE lane <> '';
 
 CREATE TABLE deferred (
     due_at REAL NOT NULL,
@@ -96,6 +101,7 @@ CREATE TABLE expiring (
     PRIMARY KEY (expires_at, n)
 ) STRICT, WITHOUT ROWID;
 
+-- charged: NULL unless the claim took something that is to be given back; then what its lane was charged.
 CREATE TABLE run (
     n INTEGER PRIMARY KEY,
     session INTEGER NOT NULL,
@@ -103,7 +109,8 @@ CREATE TABLE run (
     fence INTEGER NOT NULL,
     claimed_at REAL NOT NULL,
     deadline_at REAL,
-    cancelling INTEGER NOT NULL DEFAULT 0
+    cancelling INTEGER NOT NULL DEFAULT 0,
+    charged REAL
 ) STRICT;
 CREATE INDEX run_claim ON run (session, request);
 CREATE INDEX run_deadline ON run (deadline_at) WHERE deadline_at IS NOT NULL;
@@ -306,3 +313,125 @@ CREATE TABLE schedule (
     paused INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX schedule_next ON schedule (next_at, name) WHERE paused = 0 AND next_at IS NOT NULL;
+
+-- Flow control. A stream holds the ready jobs that are alike in all that holds them back; only its head is
+-- looked at. Streams of one lane and one band (what a session must be able to run and its worker to have)
+-- share a seat. rank and n are of the head: of a stream its first job, NULL where it is empty; of a seat
+-- that of its streams that are not parked.
+
+CREATE TABLE lane (
+    id INTEGER PRIMARY KEY,
+    queue INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    clock REAL NOT NULL,
+    mean_s REAL NOT NULL,
+    weight REAL NOT NULL,
+    UNIQUE (queue, name)
+) STRICT;
+
+-- wants: resources, traits and the worker that is shunned; empty where there is nothing of it.
+CREATE TABLE band (
+    id INTEGER PRIMARY KEY,
+    queue INTEGER NOT NULL,
+    class INTEGER NOT NULL,
+    wants BLOB NOT NULL,
+    UNIQUE (queue, class, wants)
+) STRICT;
+
+-- clock: that of its lane, so that one index gives the order.
+CREATE TABLE seat (
+    id INTEGER PRIMARY KEY,
+    band INTEGER NOT NULL,
+    lane INTEGER NOT NULL,
+    clock REAL NOT NULL,
+    rank INTEGER,
+    n INTEGER,
+    UNIQUE (band, lane)
+) STRICT;
+CREATE INDEX seat_order ON seat (band, clock, rank, n) WHERE rank IS NOT NULL;
+CREATE INDEX seat_lane ON seat (lane);
+CREATE INDEX seat_empty ON seat (id) WHERE rank IS NULL;
+
+-- keys: the numbers of its valves, as ",3,7,". park: the valve that was found shut, 0 for none.
+CREATE TABLE stream (
+    id INTEGER PRIMARY KEY,
+    queue INTEGER NOT NULL,
+    seat INTEGER NOT NULL,
+    keys TEXT NOT NULL,
+    park INTEGER NOT NULL DEFAULT 0,
+    rank INTEGER,
+    n INTEGER,
+    UNIQUE (seat, keys)
+) STRICT;
+CREATE INDEX stream_order ON stream (seat, rank, n) WHERE park = 0 AND rank IS NOT NULL;
+CREATE INDEX stream_parked ON stream (park, queue) WHERE park <> 0;
+CREATE INDEX stream_empty ON stream (id) WHERE rank IS NULL;
+
+CREATE TABLE gated (
+    stream INTEGER NOT NULL,
+    rank INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (stream, rank, n)
+) STRICT, WITHOUT ROWID;
+
+-- open_at: before it none of the streams that are parked there can move; NULL until somebody lets go.
+CREATE TABLE park (
+    valve INTEGER NOT NULL,
+    queue INTEGER NOT NULL,
+    open_at REAL,
+    PRIMARY KEY (valve, queue)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX park_opening ON park (open_at) WHERE open_at IS NOT NULL;
+CREATE INDEX park_queue ON park (queue, open_at);
+
+-- The keys of limits and breakers. setting: NULL where nobody configured it. gauge: NULL before it was
+-- first passed or told of anything. ready: how many jobs of the key are.
+CREATE TABLE valve (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    setting BLOB,
+    gauge BLOB,
+    backlog INTEGER,
+    ready INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX valve_backlog ON valve (id) WHERE backlog IS NOT NULL;
+
+-- Who holds a key since when: the claim of a job, or what it acquired in a request.
+CREATE TABLE holder (
+    valve INTEGER NOT NULL,
+    since REAL NOT NULL,
+    n INTEGER NOT NULL,
+    request BLOB NOT NULL,
+    PRIMARY KEY (valve, since, n, request)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE acquired (
+    n INTEGER NOT NULL,
+    request BLOB NOT NULL,
+    uses BLOB NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (n, request)
+) STRICT, WITHOUT ROWID;
+
+-- What running jobs have of their worker's resources.
+CREATE TABLE taken (
+    n INTEGER PRIMARY KEY,
+    worker TEXT NOT NULL,
+    units BLOB NOT NULL
+) STRICT;
+CREATE INDEX taken_worker ON taken (worker);
+
+-- The job that a worker passed over first for want of resources, and when.
+CREATE TABLE passed_over (
+    worker TEXT PRIMARY KEY,
+    n INTEGER NOT NULL,
+    at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The weights of lanes, and what apps keep here; limits and breakers stand in valve.
+CREATE TABLE setting (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (kind, name)
+) STRICT, WITHOUT ROWID;

@@ -6,12 +6,24 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from cicely.core.failpoints import failpoint
-from cicely.core.outcome import Finish, Outcome, Pause, Succeeded, Suspended, decide, reason_of
+from cicely.core.outcome import (
+    Deferred,
+    Failed,
+    Finish,
+    Outcome,
+    Pause,
+    Succeeded,
+    Suspended,
+    decide,
+    reason_of,
+)
 from cicely.engines.contract import RECEIPT_LEASES, Save, Verdict
 from cicely.engines.sqlite.blobs import drop_replaced
 from cicely.engines.sqlite.cascade import begin, conclude
 from cicely.engines.sqlite.deciding import Releases
-from cicely.engines.sqlite.endings import Endings, rows_of
+from cicely.engines.sqlite.endings import Endings, Row, rows_of
+from cicely.engines.sqlite.gates import Hold, gates_of, is_unused, spent_in
+from cicely.engines.sqlite.member import session_of
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.suspending import record_steps, suspend
 from cicely.engines.sqlite.transaction import (
@@ -32,6 +44,8 @@ from cicely.engines.sqlite.undoing import DEFAULT_LEASE_S
 _SQL: Final = statements("settle")
 _HELD: Final = _SQL["held"]
 _SAVE: Final = statements("save")
+_STEER: Final = statements("steer")
+_STREAM: Final = statements("stream")
 
 #: A checkpoint that is not longer may be a reference to a blob.
 _LONGEST_REFERENCE: Final = 256
@@ -61,8 +75,17 @@ class _Settling:
         self._held: dict[bytes, Values] = {
             token_of(row[1], row[0], row[2]): row for row in txn.execute(_HELD, (named,))
         }
+        self._read_lanes()
         self._parents: list[int] = []
         self._releases = self._simple_releases(outcomes)
+
+    def _read_lanes(self) -> None:
+        names: dict[int, set[str]] = {}
+        for held in self._held.values():
+            if held[12]:
+                names.setdefault(held[7], set()).add(held[13])
+        for queue, lanes in names.items():
+            gates_of(self._txn).lanes.read(queue, lanes)
 
     def _simple_releases(self, outcomes: Sequence[Outcome]) -> Releases | None:
         """Return what follows from these outcomes where that is a mere counting down, else None."""
@@ -86,6 +109,8 @@ class _Settling:
             recorded = self._recorded_reason(token)
             return Verdict.ALREADY if recorded == reason else Verdict.STALE
         self._recorded[token] = reason
+        if held[12] is not None or (isinstance(outcome, Deferred) and outcome.slows):
+            self._give_back(outcome, held)
         has_children = held[11] & CHILDREN
         is_simple = not has_children or self._releases is not None
         if isinstance(outcome, Succeeded) and not held[5] and held[10] is None and is_simple:
@@ -95,6 +120,14 @@ class _Settling:
         else:
             self._settle(outcome, held[0])
         return Verdict.ACCEPTED
+
+    def _give_back(self, outcome: Outcome, held: Values) -> None:
+        n, queue, claimed_at, charged, lane, flow = held[0], held[7], held[4], *held[12:]
+        hold = Hold(n, queue, lane, flow, charged or 0.0, claimed_at)
+        gates = gates_of(self._txn)
+        gates.heed(hold, outcome)
+        if charged is not None:
+            gates.give_back(hold, spent_in(outcome), unused=is_unused(outcome))
 
     def _recorded_reason(self, token: bytes) -> str | None:
         """Return the reason under which this token's attempt was settled before."""
@@ -110,7 +143,7 @@ class _Settling:
         return row[0] if row else None
 
     def _succeed(self, outcome: Succeeded, held: Values) -> None:
-        n, request, fence, session, claimed_at, _, job_id, queue, keep_s, attempt, _, flags = held
+        n, request, fence, session, claimed_at, _, job_id, queue, keep_s, attempt, _, flags = held[:12]
         done = (
             SUCCEEDED, self._txn.now, claimed_at, session, request, fence, attempt, "", "succeeded",
             None, outcome.result or None,
@@ -120,6 +153,9 @@ class _Settling:
 
     def _settle(self, outcome: Outcome, n: int) -> None:
         [row] = rows_of(self._txn, (n,))
+        row.charged = None
+        if isinstance(outcome, Failed) and outcome.elsewhere:
+            self._shun(row)
         step = decide(outcome, row.tallies, cancelling=bool(row.cancelling), why=row.reason)
         if not isinstance(step, Finish):
             self._keep_receipt(outcome, row.session)
@@ -130,6 +166,13 @@ class _Settling:
         self._endings.carry_out(row, step, reason_of(outcome), outcome.token[:REQUEST_BYTES])
         if row.flags & CHILDREN:
             self._conclude()
+
+    def _shun(self, row: Row) -> None:
+        """Have a job avoid the worker that failed it."""
+        holder = self._txn.row(_STEER["worker"], (row.session,))
+        if holder is not None:
+            row.shuns = session_of(*holder).worker
+            self._txn.execute(_STREAM["shun"], (row.n, row.shuns))
 
     def _keep_receipt(self, outcome: Outcome, session: int | None) -> None:
         lease: Any = self._txn.row(_SQL["lease"], (session,)) or (DEFAULT_LEASE_S,)

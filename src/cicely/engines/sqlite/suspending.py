@@ -61,7 +61,7 @@ def _add_edges(txn: Transaction, row: Row, outcome: Suspended) -> None:
 
 def next_number(txn: Transaction) -> int:
     """Return a number that no job has or had, as far as anything still names it."""
-    [(of_jobs, of_gone)] = txn.rows(_ENQUEUE["last_n"])
+    [(of_jobs, of_gone, *_)] = txn.rows(_ENQUEUE["last_n"])
     return 1 + max(of_jobs or 0, of_gone or 0)
 
 

@@ -8,6 +8,8 @@ from cicely.core.outcome import after_loss, after_visibility
 from cicely.engines.contract import Silent
 from cicely.engines.sqlite.cascade import each, expire
 from cicely.engines.sqlite.endings import Endings, Row, held_by, rows_of
+from cicely.engines.sqlite.gates import gates_of
+from cicely.engines.sqlite.openings import look_over
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.suspending import forget_events, stop_awaiting
 from cicely.engines.sqlite.transaction import (
@@ -24,9 +26,13 @@ _OVERDUE: Final = _SQL["overdue"]
 _SESSIONS: Final = statements("sessions")
 _SETTLE: Final = statements("settle")
 _BLOB: Final = statements("blob")
+_NEWS: Final = statements("news")
+_VALVE: Final = statements("valve")
 
 #: How long a closed session's name is kept for the attempts that it made.
 _SESSION_KEPT_S: Final = 90 * 86_400.0
+#: How long it is known of a worker what it passed over; it may be gone.
+_PASSED_OVER_KEPT_S: Final = 7 * 86_400.0
 
 
 def rescue(txn: Transaction, silent: Silent) -> int:
@@ -67,13 +73,17 @@ def promote(txn: Transaction, batch: int) -> int:
     due = txn.rows(_DUE, (txn.now, batch))
     if not due:
         return 0
-    ns = [n for _, n, _, _ in due]
-    txn.many(_SETTLE["undeferred"], [(due_at, n) for due_at, n, _, _ in due])
-    flagged = [n for _, n, _, flags in due if flags]
+    ns = [n for _, n, _, _, is_gated in due if not is_gated]
+    gated = [n for _, n, _, _, is_gated in due if is_gated]
+    txn.many(_SETTLE["undeferred"], [row[:2] for row in due])
+    flagged = [n for _, n, _, flags, _ in due if flags]
     waited = stop_awaiting(txn, flagged) if flagged else ()
-    txn.execute(_SQL["make_ready"], (numbers(ns),))
-    txn.execute(_SQL["promote"], (numbers(ns),))
-    for _, n, queue, _ in due:
+    if ns:
+        txn.execute(_SQL["make_ready"], (numbers(ns),))
+    if gated:
+        gates_of(txn).streams.make_ready(gated)
+    txn.execute(_SQL["promote"], (numbers(row[1] for row in due),))
+    for _, n, queue, _, _ in due:
         # A deferred row without its job was damaged by hand, and goes.
         if queue is not None:
             txn.move(queue, WAITING if n in waited else SCHEDULED, READY)
@@ -87,6 +97,14 @@ def expire_late(txn: Transaction, batch: int) -> int:
     expire(txn, [n for _, n in late])
     txn.many(_SETTLE["unexpiring"], late)
     return len(late)
+
+
+def mind_gates(txn: Transaction, batch: int) -> None:
+    """Find out when shut valves open, and drop what stands for jobs that are gone."""
+    if txn.row(_NEWS["has_gates"]) is not None:
+        look_over(txn)
+        gates_of(txn).streams.forget(batch)
+    txn.execute(_VALVE["forget_passed_over"], (txn.now - _PASSED_OVER_KEPT_S,))
 
 
 def forget(txn: Transaction, batch: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Iterable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import apsw
 import msgspec
@@ -47,6 +47,13 @@ Array = Any
 Values = tuple[Any, ...]
 
 
+class Unwritten(Protocol):
+    """What a transaction gathers, to be written before others look."""
+
+    def write(self) -> None:
+        """Store it."""
+
+
 class Transaction:
     """The statements of one commit run here; counters are written once, at its end."""
 
@@ -67,6 +74,8 @@ class Transaction:
         self.is_fresh = False
         self.lookers: dict[str, bool] = {}
         self._counts: dict[tuple[int, int], int] = {}
+        #: Flow control, once something is gated: see gates.py.
+        self.gates: Unwritten | None = None
 
     def rows(self, statement: str, bindings: Values = ()) -> list[Values]:
         """Run a statement and return all its rows."""
@@ -91,6 +100,7 @@ class Transaction:
 
     def go_back(self, mark: Values) -> None:
         """Forget what came after `mark`."""
+        self.gates = None
         ended, called, self.is_stirred, self.is_fresh, self.lookers, self._counts = mark
         del self.ended[ended:], self.called[called:]
 
@@ -108,6 +118,19 @@ class Transaction:
         """Note that a job went from one state to another."""
         self.count(queue, source, -1)
         self.count(queue, target, 1)
+
+    def has_counted(self, queue: int) -> bool:
+        """Return whether jobs of a queue came or went in this transaction."""
+        return any(counted == queue for counted, _ in self._counts)
+
+    def counted(self, queue: int, state: int) -> int:
+        """Return how many jobs came to a state in this transaction."""
+        return self._counts.get((queue, state), 0)
+
+    def write_gates(self) -> None:
+        """Write what flow control gathered."""
+        if self.gates is not None:
+            self.gates.write()
 
     def write_counts(self) -> None:
         """Fold what was noted into the counters."""

@@ -9,9 +9,10 @@ from cicely.core.job import rank
 from cicely.core.states import State
 from cicely.core.traits import CANCELS_SIBLINGS, role_of, rule_of
 from cicely.engines.contract import RECEIPT_LEASES
-from cicely.engines.sqlite.agenda import JUDGE, TAKE_ALONG, UNDO, Agenda, Task
+from cicely.engines.sqlite.agenda import JUDGE, STAND_AGAIN, TAKE_ALONG, UNDO, Agenda, Task
 from cicely.engines.sqlite.endings import Row, rows_of
-from cicely.engines.sqlite.graph import nodes_of, origin_of
+from cicely.engines.sqlite.gates import gates_of
+from cicely.engines.sqlite.graph import Node, nodes_of, origin_of
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import (
     CANCELLED,
@@ -22,6 +23,7 @@ from cicely.engines.sqlite.transaction import (
     WAITING,
     Transaction,
     Values,
+    numbers,
     token_of,
 )
 
@@ -49,16 +51,42 @@ def revive(agenda: Agenda, row: Row, reason: str) -> bool:
     if node is not None:
         txn.execute(_SQL["without_cause"], (row.n,))
         txn.execute(_WORKFLOW["stay"], (row.n, txn.now + _LOOK_AGAIN_S))
-    if node is not None and not node.is_free:
+    if node is not None and (not node.is_free or _may_come_behind(row, node)):
         txn.execute(_SQL["wait"], (row.n,))
         txn.move(row.queue, row.state_code, WAITING)
+        agenda.push_late(Task(STAND_AGAIN, row.n))
     else:
-        txn.execute(_ENQUEUE["ready"], (row.queue, row.lane, row.job_class, order, row.n))
-        txn.move(row.queue, row.state_code, READY)
-        txn.freshen()
+        _make_ready(txn, row, row.state_code, order)
     if row.flags & CHILDREN:
         agenda.push(Task(UNDO, row.n, 0, row.id))
     return True
+
+
+def _may_come_behind(row: Row, node: Node) -> bool:
+    """Return whether jobs before this one may be brought back because of those behind it."""
+    return bool(row.flags & CHILDREN and node.joins)
+
+
+def stand_again(agenda: Agenda, task: Task) -> None:
+    """Make a revived job ready, all being back, unless it waits for one that is back as well."""
+    agenda.left -= 1
+    txn = agenda.txn
+    node = nodes_of(txn, (task.n,)).get(task.n)
+    if node is None or not node.waits or not node.is_free:
+        return
+    [row] = rows_of(txn, (task.n,))
+    txn.execute(_SQL["stop_waiting"], (numbers((task.n,)),))
+    _make_ready(txn, row, WAITING, row.rank)
+
+
+def _make_ready(txn: Transaction, row: Row, source: int, order: int) -> None:
+    """Let a revived job run at once, whatever delay it asked for."""
+    if row.lane or row.flow is not None:
+        gates_of(txn).streams.make_ready((row.n,))
+    else:
+        txn.execute(_ENQUEUE["ready"], (row.queue, row.job_class, order, row.n))
+    txn.move(row.queue, source, READY)
+    txn.freshen()
 
 
 def has_holder(txn: Transaction, row: Row) -> bool:

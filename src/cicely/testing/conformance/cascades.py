@@ -11,6 +11,8 @@ from cicely.engines.contract import Engine
 from cicely.testing.conformance.bench import (
     beat,
     counts,
+    demand,
+    ids,
     job,
     look,
     session,
@@ -208,3 +210,22 @@ def test_hundreds_of_parents_release_one_join(harness: Harness) -> None:
 
     assert [claim.job_id for claim in claims] == ["z"]
     assert claims[0].joins == MANY
+
+
+def test_who_asks_again_when_told_to_finds_all_that_an_end_lets_go(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    names = [f"n{n}" for n in range(MANY)]
+    engine.enqueue([job(id=name) for name in ("a", *names)], [Edge("a", name) for name in names])
+    settle(engine, Succeeded(take_one(engine).token))
+
+    found: list[str] = []
+    for _ in range(MANY):
+        intake = engine.claim("s", demand(MANY))
+        found += ids(intake)
+        if intake.next_due_in_s is None:
+            break
+        # There is more to do, and no instant to wait for.
+        assert intake.next_due_in_s == 0.0
+
+    assert sorted(found) == sorted(names)

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from cicely.core.flow import Flow, Use
 from cicely.core.limits import Limit
-from cicely.core.outcome import Succeeded
+from cicely.core.outcome import HandedBack, Succeeded
 from cicely.core.resources import PATIENCE_S, Amounts
 from cicely.engines.contract import Engine
-from cicely.testing.conformance.bench import QUEUE, demand, ids, job, session, settle, take, using, wanting
+from cicely.testing.conformance.bench import (
+    QUEUE,
+    demand,
+    ids,
+    job,
+    session,
+    settle,
+    take,
+    take_one,
+    using,
+    wanting,
+)
 from cicely.testing.conformance.harness import Capability, Harness
 
 REQUIRES = frozenset({Capability.FLOW})
@@ -76,6 +87,17 @@ def test_when_the_large_one_runs_small_ones_pass_again(harness: Harness) -> None
     engine.join(session(id="t", worker="another", offers=TWO_GPUS))
     assert ids(take(engine, 1, by="t")) == ["large"]
 
+    assert ids(take(engine, 5)) == ["small0"]
+
+
+def test_one_that_comes_back_is_waited_for_anew(harness: Harness) -> None:
+    engine = _waiting_for_both(harness)
+    harness.advance(LONG_S)
+    engine.join(session(id="t", worker="another", offers=TWO_GPUS))
+    claim = take_one(engine, by="t")
+    settle(engine, HandedBack(claim.token), by="t")
+
+    assert claim.job_id == "large"
     assert ids(take(engine, 5)) == ["small0"]
 
 

@@ -50,11 +50,13 @@ BEHAVIOURS = (
     "retention",
     "rollups",
     "events",
+    "telling",
     "blobs",
     "bells",
     "ringing",
     "connections",
     "crowds",
+    "contention",
     "durability",
 )
 

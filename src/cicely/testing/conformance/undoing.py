@@ -5,6 +5,7 @@ from __future__ import annotations
 from cicely.core.edge import Edge, Rule
 from cicely.core.outcome import Failed, Stopped, Succeeded
 from cicely.core.states import State
+from cicely.engines.contract import Engine
 from cicely.testing.conformance.bench import (
     ids,
     job,
@@ -17,6 +18,13 @@ from cicely.testing.conformance.bench import (
 )
 from cicely.testing.conformance.cascades import MANY, chain, fail_first, finish_sweeping
 from cicely.testing.conformance.harness import Harness
+
+#: `b` comes after `a`, and where `c` cannot run any more, `a` is cancelled because of that.
+IN_A_CIRCLE = (
+    Edge("a", "b", Rule.DONE),
+    Edge("b", "c", cancels_siblings=True),
+    Edge("a", "c", cancels_siblings=True),
+)
 
 
 def test_what_was_cancelled_because_of_it_waits_again(harness: Harness) -> None:
@@ -182,6 +190,97 @@ def test_a_revived_job_that_fails_again_cancels_again(harness: Harness) -> None:
     fail_first(engine)
 
     assert [state_of(engine, name) for name in "abc"] == [State.FAILED, State.CANCELLED, State.CANCELLED]
+
+
+def test_a_revived_job_waits_for_one_before_it_that_comes_back_because_of_it(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    engine.enqueue([job(id=name) for name in "abc"], IN_A_CIRCLE)
+    engine.steer("cancel", ["b"])
+
+    engine.steer("revive", ["b"])
+    finish_sweeping(engine)
+
+    assert [state_of(engine, name) for name in "abc"] == [State.READY, State.WAITING, State.WAITING]
+    for name in "abc":
+        claim = take_one(engine)
+        assert claim.job_id == name
+        settle(engine, Succeeded(claim.token))
+
+
+def test_it_waits_as_well_where_that_one_comes_back_after_hundreds_of_others(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    names = _enqueue_hundreds_between(engine)
+
+    engine.steer("revive", ["b"])
+    assert state_of(engine, "b") is State.WAITING
+    finish_sweeping(engine)
+
+    assert (state_of(engine, "a"), look(engine, "b").pending) == (State.READY, 1)
+    assert {state_of(engine, name) for name in ("b", "c", *names)} == {State.WAITING}
+
+
+def test_it_waits_as_well_where_it_was_cancelled_again_meanwhile(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    _enqueue_hundreds_between(engine)
+
+    for move in ("revive", "cancel", "revive"):
+        assert engine.steer(move, ["b"]) == ["b"]
+    assert state_of(engine, "b") is State.WAITING
+    finish_sweeping(engine)
+
+    assert (state_of(engine, "a"), look(engine, "b").pending) == (State.READY, 1)
+
+
+def test_what_comes_back_waits_for_what_comes_back_only_after_hundreds_of_others(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    names = [f"n{n}" for n in range(600)]
+    finalisers = [Edge("b", "k", Rule.FAILURE), Edge("k", "d", Rule.DONE), Edge("d", "a", Rule.DONE)]
+    edges = [*finalisers, *(Edge("b", name) for name in names)]
+    engine.enqueue([job(id=name) for name in ("b", "k", "d", "a", *names)], edges)
+    for _ in "bkd":
+        fail_first(engine)
+        finish_sweeping(engine)
+    # Too late for `b`: `c` is cancelled, and `a` before it.
+    siblings = [Edge(name, "c", cancels_siblings=True) for name in "ba"]
+    engine.enqueue([job(id="c")], siblings)
+    finish_sweeping(engine)
+    assert (state_of(engine, "a"), look(engine, "a").cause) == (State.CANCELLED, "b")
+
+    engine.steer("revive", ["b"])
+    finish_sweeping(engine)
+
+    assert state_of(engine, "b") is State.READY
+    assert {state_of(engine, name) for name in ("k", "d", "a", "c", *names)} == {State.WAITING}
+
+
+def _enqueue_hundreds_between(engine: Engine) -> list[str]:
+    """Cancel `b` with hundreds behind it, the last of which cancels `a`; return their names."""
+    # Engines that go by pages of 256 begin a new one between these two.
+    names = [f"n{n}" for n in range(511)]
+    edges = [*(Edge("b", name) for name in names), *IN_A_CIRCLE]
+    engine.enqueue([job(id=name) for name in ("a", "b", "c", *names)], edges)
+    engine.steer("cancel", ["b"])
+    finish_sweeping(engine)
+    assert state_of(engine, "a") is State.CANCELLED
+    return names
+
+
+def test_a_revived_job_between_others_does_not_wait_its_delay_anew(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    engine.enqueue([job(id="a"), job(id="b", delay_s=60), job(id="c")], chain(*"abc"))
+    settle(engine, Succeeded(take_one(engine).token))
+    engine.steer("cancel", ["b"])
+
+    engine.steer("revive", ["b"])
+    finish_sweeping(engine)
+
+    assert [state_of(engine, name) for name in "bc"] == [State.READY, State.WAITING]
+    assert ids(take(engine)) == ["b"]
 
 
 def test_hundreds_come_back_in_pages(harness: Harness) -> None:

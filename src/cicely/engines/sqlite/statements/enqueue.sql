@@ -17,7 +17,8 @@ SELECT 1 FROM tomb LIMIT 1
 SELECT job.id FROM uniq JOIN job ON job.n = uniq.n WHERE uniq.key = ?1
 
 -- :name last_n
-SELECT (SELECT max(n) FROM job), (SELECT max(n) FROM gone)
+SELECT (SELECT max(n) FROM job), (SELECT max(n) FROM gone), EXISTS (SELECT 1 FROM lane),
+       EXISTS (SELECT 1 FROM valve WHERE backlog IS NOT NULL)
 
 -- :name job
 INSERT INTO job (n, id, class, queue, lane, priority, rank, created_at, due_at, expires_at, ageing_s,
@@ -27,14 +28,14 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 -- :name flagged_job
 INSERT INTO job (n, id, class, queue, lane, priority, rank, created_at, due_at, expires_at, ageing_s,
                  keep_s, keep_failed_s, remember_s, max_receives, unique_key, tags, options, body, flags,
-                 start)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                 start, flow, stream)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- :name payload
 INSERT INTO payload (n, body) VALUES (?, ?)
 
 -- :name ready
-INSERT INTO ready (queue, lane, class, rank, n) VALUES (?, ?, ?, ?, ?)
+INSERT INTO ready (queue, class, rank, n) VALUES (?, ?, ?, ?)
 
 -- :name deferred
 INSERT INTO deferred (due_at, n) VALUES (?, ?)

@@ -91,7 +91,8 @@ UPDATE node SET waits = 0 WHERE n IN carray(?1)
 -- :name go_ready
 UPDATE job SET due_at = NULL, rank = CASE WHEN ageing_s > 0
     THEN ?2 - CAST(priority * ageing_s * 1e6 AS INTEGER) ELSE ((9 - priority) << 52) + ?2 END
-WHERE n IN carray(?1) AND (fence > 0 OR start IS NULL) RETURNING n, queue
+WHERE n IN carray(?1) AND (fence > 0 OR start IS NULL)
+RETURNING n, queue, lane <> '' OR flow IS NOT NULL OR shuns IS NOT NULL
 
 -- :name go_later
 UPDATE job SET rank = ?2, due_at = ?3, expires_at = ?4 WHERE n = ?1
@@ -158,7 +159,7 @@ LEFT JOIN job cj ON cj.id = w.cause LEFT JOIN done cd ON cd.n = cj.n LEFT JOIN l
 ORDER BY e.child, e.id LIMIT ?2 OFFSET ?3
 
 -- :name starts
-SELECT n, queue, lane, class, priority, ageing_s, start FROM job WHERE n IN carray(?1)
+SELECT n, queue, lane <> '' OR flow IS NOT NULL OR shuns IS NOT NULL, class, priority, ageing_s, start FROM job WHERE n IN carray(?1)
 
 -- :name live_cause
 SELECT coalesce(w.cause, j.id) FROM job j LEFT JOIN node w ON w.n = j.n WHERE j.n = ?1

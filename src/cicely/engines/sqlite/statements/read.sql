@@ -13,14 +13,14 @@ SELECT j.n, j.id, j.class, j.queue, j.lane, j.priority, j.tags, j.unique_key,
        (SELECT key FROM session WHERE id = r.session),
        d.state, d.started_at, d.ended_at, d.fence, d.attempt, d.reason, d.error,
        l.progress, l.error,
-       w.waits, w.held + w.pending, w.event, w.cause, f.name, w.grp
+       w.waits, w.held + w.pending, w.event, w.cause, f.name, w.grp, t.units
 FROM carray(?1) c JOIN job j ON j.n = c.value
 LEFT JOIN run r ON r.n = j.n LEFT JOIN done d ON d.n = j.n LEFT JOIN live l ON l.n = j.n
-LEFT JOIN node w ON w.n = iif(j.flags, j.n, NULL) LEFT JOIN workflow f ON f.id = w.workflow
+LEFT JOIN node w ON w.n = iif(j.flags, j.n, NULL) LEFT JOIN workflow f ON f.id = w.workflow LEFT JOIN taken t ON t.n = iif(r.charged IS NULL, NULL, r.n)
 ORDER BY j.n DESC
 
 -- :name body
-SELECT coalesce(j.body, p.body, x''), j.options, d.result
+SELECT coalesce(j.body, p.body, x''), j.options, d.result, j.flow
 FROM job j LEFT JOIN payload p ON p.n = j.n LEFT JOIN done d ON d.n = j.n WHERE j.n = ?1
 
 -- :name attempts

@@ -3,7 +3,8 @@
 
 -- :name held
 SELECT r.n, r.request, r.fence, r.session, r.claimed_at, r.cancelling,
-       j.id, j.queue, j.keep_s, j.errors + j.crashes + j.lost + 1, j.unique_key, j.flags
+       j.id, j.queue, j.keep_s, j.errors + j.crashes + j.lost + 1, j.unique_key, j.flags,
+       r.charged, j.lane, j.flow
 FROM carray(?1) c JOIN run r ON r.n = c.value JOIN job j ON j.n = r.n
 
 -- :name rows
@@ -11,7 +12,8 @@ SELECT j.n, j.id, j.class, j.queue, j.lane, j.priority, j.rank, j.due_at, j.expi
        j.keep_s, j.keep_failed_s, j.max_receives, j.unique_key, j.errors, j.crashes, j.lost,
        coalesce(r.fence, d.fence, j.fence), coalesce(d.attempt, j.attempt),
        coalesce(r.claimed_at, d.started_at, j.started_at), r.session, r.request,
-       coalesce(r.cancelling, 0), j.reason, d.state, j.flags, coalesce(w.waits, 0), w.event
+       coalesce(r.cancelling, 0), j.reason, d.state, j.flags, coalesce(w.waits, 0), w.event,
+       j.flow, j.shuns, j.stream, r.charged
 FROM carray(?1) c JOIN job j ON j.n = c.value
 LEFT JOIN run r ON r.n = j.n LEFT JOIN done d ON d.n = j.n
 LEFT JOIN node w ON w.n = iif(j.flags, j.n, NULL) ORDER BY j.n
@@ -42,7 +44,7 @@ INSERT INTO sweepable (delete_at, n) SELECT ?2, value FROM carray(?1)
 DELETE FROM run WHERE n IN carray(?1)
 
 -- :name unready
-DELETE FROM ready WHERE queue = ? AND lane = ? AND class = ? AND rank = ? AND n = ?
+DELETE FROM ready WHERE queue = ? AND class = ? AND rank = ? AND n = ?
 
 -- :name undeferred
 DELETE FROM deferred WHERE due_at = ? AND n = ?

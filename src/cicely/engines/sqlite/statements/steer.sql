@@ -21,7 +21,7 @@ DELETE FROM done WHERE n = ?1
 
 -- :name revive
 UPDATE job SET errors = 0, crashes = 0, lost = 0, fence = ?2, attempt = ?3, started_at = ?4, rank = ?5,
-               reason = ?6, due_at = NULL, expires_at = NULL
+               reason = ?6, due_at = NULL, expires_at = NULL, shuns = NULL
 WHERE n = ?1
 
 -- :name clear_error

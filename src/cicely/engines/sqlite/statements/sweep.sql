@@ -3,13 +3,13 @@
 -- Runs under the write lock.
 
 -- :name due
-SELECT d.due_at, d.n, j.queue, j.flags
+SELECT d.due_at, d.n, j.queue, j.flags, j.lane <> '' OR j.flow IS NOT NULL OR j.shuns IS NOT NULL
 FROM deferred d LEFT JOIN job j ON j.n = d.n
 WHERE d.due_at <= ?1 ORDER BY d.due_at, d.n LIMIT ?2
 
 -- :name make_ready
-INSERT OR IGNORE INTO ready (queue, lane, class, rank, n)
-SELECT queue, lane, class, rank, n FROM job WHERE n IN carray(?1)
+INSERT OR IGNORE INTO ready (queue, class, rank, n)
+SELECT queue, class, rank, n FROM job WHERE n IN carray(?1)
 
 -- :name promote
 UPDATE job SET due_at = NULL WHERE n IN carray(?1)

@@ -1,0 +1,344 @@
+"""Hands out what flow control lets pass: the lane whose clock is behind first, of each stream its head.
+
+Streams whose valve was found shut are parked under it, and come back in sight when it may be open.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from cicely.core.job import Kind
+from cicely.engines.sqlite.bands import Band
+from cicely.engines.sqlite.gates import Gates, gates_of
+from cicely.engines.sqlite.heads import UNREADABLE, Stream
+from cicely.engines.sqlite.limiting import Guard, read_flow
+from cicely.engines.sqlite.lines import Line, Parked, Plain, Seats, Siblings, Waiting
+from cicely.engines.sqlite.openings import holds_for_all, looks_again_at, opening
+from cicely.engines.sqlite.room import Room
+from cicely.engines.sqlite.statements import statements
+from cicely.engines.sqlite.transaction import Transaction, Values, numbers
+
+_SQL: Final = statements("stream")
+
+#: A claim looks at so many valves that may be open, and at so many streams of each.
+_MOST_PARKS: Final = 64
+#: When it has found so many streams shut, it goes on in another call: those are out of its way by then.
+_MOST_SHUT: Final = 256
+_MOST_PARKED: Final = 256
+_LARGEST_PAGE: Final = 64
+_SMALLEST_PAGE: Final = 4
+
+
+class Taking(Protocol):
+    """What a claim does with the jobs that pass."""
+
+    def expire(self, row: Values) -> None:
+        """Note a job that was to start before now."""
+
+    def take(self, row: Values, task: str, kind: Kind, queue: str) -> bool:
+        """Add a claim for a job; False where its row cannot be read."""
+
+    def cut(self) -> None:
+        """Stop here: the next call goes on."""
+
+    def took(self, row: Values, charged: float | None, units: Any) -> None:
+        """Note what the job just taken took beside itself."""
+
+
+class Filling(Protocol):
+    """What an ask still wants."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it wants nothing more."""
+
+    def wants(self, task: str) -> bool:
+        """Return whether it takes a job of `task`."""
+
+    def note(self, *, taken: bool) -> None:
+        """Count a job."""
+
+
+_Thing = Line | Seats | Siblings | Plain | Waiting
+
+
+class GatedQueue:
+    """One queue as one ask takes from it."""
+
+    def __init__(
+        self,
+        txn: Transaction,
+        *,
+        queue: tuple[int, str],
+        bands: Sequence[Band],
+        plain: Sequence[Stream],
+        room: Room,
+        wanted: int,
+    ) -> None:
+        self._txn = txn
+        self._gates: Gates = gates_of(txn)
+        self._gates.write()
+        self._queue, self._name = queue
+        self._bands = {band.number: band for band in bands}
+        self._room = room
+        self._page = min(max(wanted, _SMALLEST_PAGE), _LARGEST_PAGE)
+        self._is_shared = self._gates.lanes.shares(self._queue).lanes > 1
+        self._heap: list[tuple[float, int, int, int, _Thing]] = []
+        self._pushed = 0
+        self._parks: dict[int, Parked] = {}
+        self._shut = 0
+        #: Flows that do not pass now, since when, and where.
+        self._blocked: dict[bytes | None, tuple[float, Guard]] = {}
+        for stream in plain:
+            self._push((self._clock_of(""), *stream.first), Plain(stream))
+        for band in bands:
+            self._read_seats(Seats(band))
+        self._read_parks()
+
+    def _clock_of(self, lane: str) -> float:
+        return self._gates.lanes.clock_of(self._queue, lane) if self._is_shared else 0.0
+
+    def _push(self, key: Values, thing: _Thing) -> None:
+        self._pushed += 1
+        heapq.heappush(self._heap, (key[0], key[1], key[2], self._pushed, thing))
+
+    # --- the order ------------------------------------------------------------------------
+    def hand_out(self, taking: Taking, filling: Filling) -> None:
+        """Take from the queue until the ask wants nothing more."""
+        while self._heap and not filling.is_done:
+            clock, order, n, _, thing = self._heap[0]
+            if thing.lane is not None and self._is_shared:
+                now_clock = self._clock_of(thing.lane)
+                if now_clock > clock:
+                    heapq.heappop(self._heap)
+                    self._push((now_clock, order, n), thing)
+                    continue
+            heapq.heappop(self._heap)
+            self._visit(thing, taking, filling)
+        self._close_parks()
+
+    def _visit(self, thing: _Thing, taking: Taking, filling: Filling) -> None:
+        match thing:
+            case Line():
+                self._visit_line(thing, taking, filling)
+            case Plain():
+                self._visit_plain(thing, taking, filling)
+            case Seats():
+                self._read_seats(thing)
+            case Siblings():
+                self._read_siblings(thing)
+            case Waiting():
+                self._visit_waiting(thing, taking, filling)
+
+    def _visit_line(self, line: Line, taking: Taking, filling: Filling) -> None:
+        if line.at == len(line.rows):
+            if self._read_line(line):
+                self._push((self._clock_of(line.lane), *line.rows[0][:2]), line)
+            return
+        row = line.rows[line.at]
+        if line.is_leading:
+            line.is_leading = False
+            self._push((self._clock_of(line.lane), *row[:2]), Siblings(line))
+        if not line.band.is_out and self._consider(line, row, taking, filling):
+            line.at += 1
+            next_key = line.rows[line.at][:2] if line.at < len(line.rows) else row[:2]
+            self._push((self._clock_of(line.lane), *next_key), line)
+
+    def _consider(self, line: Line, row: Values, taking: Taking, filling: Filling) -> bool:
+        """Take the head of a stream if it passes; return whether the next one may be looked at."""
+        band = line.band
+        flow, uses = read_flow(row[14])
+        if uses and self._is_blocked(line, row):
+            self._shut += 1
+            if self._shut >= _MOST_SHUT:
+                taking.cut()
+            return False
+        units = None
+        if flow.resources:
+            units = self._room.units_for(flow.resources, row)
+            if units is None:
+                band.is_out = not self._room.has(flow.resources)
+                self._show(line, row)
+                return False
+        self._show(line, row)
+        if row[4] is not None and row[4] <= self._txn.now:
+            taking.expire(row)
+            return True
+        if not filling.wants(band.task):
+            band.is_out = True
+            return False
+        is_taken = taking.take(row[:14], band.task, band.kind, self._name)
+        filling.note(taken=is_taken)
+        if is_taken:
+            self._pass(line, row, taking, units)
+        return True
+
+    def _pass(self, line: Line, row: Values, taking: Taking, units: Any) -> None:
+        gates, n = self._gates, row[1]
+        flow, uses = read_flow(row[14])
+        charged = gates.lanes.charge(self._queue, line.lane) if self._is_shared else 0.0
+        for use in flow.uses:
+            gates.valves.reserve(use)
+        for use in uses:
+            gates.valves.hold(use, n)
+        if units is not None:
+            self._room.take(n, units)
+        if line.band.needs.shuns:
+            self._txn.execute(_SQL["shun"], (n, None))
+        taking.took(row, charged if charged or uses or units is not None else None, units)
+
+    def _visit_plain(self, plain: Plain, taking: Taking, filling: Filling) -> None:
+        stream = plain.stream
+        row = stream.head()
+        if row is None:
+            return
+        if row[4] is not None and row[4] <= self._txn.now:
+            taking.expire(row)
+        elif not filling.wants(stream.task):
+            return
+        else:
+            is_taken = taking.take(row, stream.task, stream.kind, self._name)
+            filling.note(taken=is_taken)
+            if is_taken:
+                charged = self._gates.lanes.charge(self._queue, "") if self._is_shared else 0.0
+                taking.took(row, charged or None, None)
+        stream.take()
+        head = stream.head()
+        if head is not None:
+            self._push((self._clock_of(""), *head[:2]), plain)
+
+    # --- what is shut ---------------------------------------------------------------------
+    def _is_blocked(self, line: Line, row: Values) -> bool:
+        found = self._blocked.get(row[14])
+        if found is None:
+            found = opening(self._gates, row[14])
+            if found is None:
+                return False
+            self._blocked[row[14]] = found
+        at, guard = found
+        now = self._txn.now
+        visited = self._parks.get(guard.number)
+        if visited is not None:
+            visited.openings.append(at)
+            visited.is_shut = visited.is_shut or holds_for_all(guard, at, now)
+        if line.parked is None or line.parked is not visited:
+            self._gates.streams.park(row[15], self._queue, guard.number, looks_again_at(guard, at, now))
+        return True
+
+    def _show(self, line: Line, row: Values) -> None:
+        """Put a stream back in sight whose valve is open."""
+        if line.parked is not None:
+            self._gates.streams.unpark(row[15])
+            line.parked = None
+
+    def _read_parks(self) -> None:
+        txn = self._txn
+        for (number,) in txn.rows(_SQL["opening"], (self._queue, txn.now, _MOST_PARKS)):
+            guard = self._gates.valves.guard_of(number)
+            if guard is None:
+                continue
+            wanted = (number, self._queue, numbers(self._bands), _MOST_PARKED)
+            parked = Parked(guard, txn.rows(_SQL["parked"], wanted))
+            self._parks[number] = parked
+            for row in parked.found:
+                self._gates.lanes.know(self._queue, *row[:5])
+            for at, row in enumerate(parked.found):
+                self._push((self._clock_of(row[0]), row[6], row[7]), Waiting(parked, at))
+
+    def _visit_waiting(self, waiting: Waiting, taking: Taking, filling: Filling) -> None:
+        parked = waiting.parked
+        if parked.is_shut:
+            return
+        found = parked.found[waiting.at]
+        if found[7] not in parked.firsts:
+            page = parked.found[waiting.at : waiting.at + _SMALLEST_PAGE]
+            parked.firsts |= self._firsts([row[7] for row in page])
+        parked.seen += 1
+        row = parked.firsts.get(found[7])
+        if row is not None:
+            line = Line(self._bands[found[8]], found[0], found[5], [row], parked=parked)
+            self._visit_line(line, taking, filling)
+
+    def _close_parks(self) -> None:
+        """Note when the valves that may have been open are to be looked at again."""
+        txn = self._txn
+        for parked in self._parks.values():
+            place = (parked.guard.number, self._queue)
+            if parked.is_shut:
+                at = looks_again_at(parked.guard, max(parked.openings), txn.now)
+                txn.execute(_SQL["reopen"], (*place, at))
+                continue
+            if parked.seen < len(parked.found) or len(parked.found) == _MOST_PARKED:
+                continue
+            [(left,)] = txn.rows(_SQL["count_parked"], (*place, _MOST_PARKED))
+            if left == 0:
+                txn.execute(_SQL["unpark"], place)
+            elif left == len(parked.openings):
+                txn.execute(
+                    _SQL["reopen"], (*place, looks_again_at(parked.guard, min(parked.openings), txn.now))
+                )
+            elif not parked.openings:
+                # Only others can run these: they are to find them.
+                for (stream,) in txn.rows(_SQL["let_stand"], (*place, _MOST_PARKED)):
+                    self._gates.streams.touch(stream)
+
+    # --- reading --------------------------------------------------------------------------
+    def _read_seats(self, seats: Seats) -> None:
+        if seats.band.is_out:
+            return
+        page = self._txn.rows(_SQL["best"], (seats.band.number, *seats.read_to, self._page))
+        firsts = self._firsts([row[7] for row in page])
+        for lane, number, clock, mean_s, weight, seat, order, n in page:
+            self._gates.lanes.know(self._queue, lane, number, clock, mean_s, weight)
+            if n in firsts:
+                line = Line(seats.band, lane, seat, [firsts[n]], parked=None)
+                self._push((clock, order, n), line)
+            seats.read_to = (clock, order, n)
+        if len(page) == self._page:
+            self._push(seats.read_to, seats)
+
+    def _read_siblings(self, siblings: Siblings) -> None:
+        if siblings.band.is_out:
+            return
+        page = self._txn.rows(_SQL["siblings"], (siblings.seat, *siblings.read_to, self._page))
+        firsts = self._firsts([n for _, n in page])
+        for order, n in page:
+            if n in firsts:
+                line = Line(siblings.band, siblings.lane, siblings.seat, [firsts[n]], parked=None)
+                line.is_leading = False
+                self._push((self._clock_of(siblings.lane), order, n), line)
+            siblings.read_to = (order, n)
+        if len(page) == self._page:
+            self._push((self._clock_of(siblings.lane), *siblings.read_to), siblings)
+
+    def _read_line(self, line: Line) -> bool:
+        """Read on in a stream; return whether there was more."""
+        last = line.rows[-1]
+        wanted = (last[15], *last[:2], self._page)
+        try:
+            rows = self._txn.rows(_SQL["heads"], wanted)
+        except UNREADABLE:
+            keys = self._txn.rows(_SQL["head_keys"], wanted)
+            firsts = self._firsts([n for _, n in keys])
+            rows = [firsts[n] for _, n in keys if n in firsts]
+        line.rows, line.at = rows, 0
+        return bool(rows)
+
+    def _firsts(self, ns: Sequence[int]) -> dict[int, Values]:
+        """Return the rows of jobs by their numbers."""
+        if not ns:
+            return {}
+        try:
+            return {row[1]: row for row in self._txn.rows(_SQL["firsts"], (numbers(ns),))}
+        except UNREADABLE:
+            return {n: row for n in ns if (row := self._sifted(n)) is not None}
+
+    def _sifted(self, n: int) -> Values | None:
+        """Read one job; in place of an unreadable one, its keys alone."""
+        try:
+            return self._txn.row(_SQL["firsts"], (numbers((n,)),))
+        except UNREADABLE:
+            keys = self._txn.row(_SQL["first_keys"], (n,))
+            return None if keys is None else (keys[0], n, *([None] * 13), keys[1])

@@ -1,0 +1,89 @@
+"""The verb `surroundings`: what stands between a job and its start."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cicely.engines.contract import (
+    SEEN_AHEAD,
+    SEEN_HOLDERS,
+    SEEN_PARENTS,
+    Holder,
+    SettingRecord,
+    Surroundings,
+)
+from cicely.engines.sqlite.controls import record_of
+from cicely.engines.sqlite.limiting import Valves
+from cicely.engines.sqlite.reading import get
+from cicely.engines.sqlite.room import units_in
+from cicely.engines.sqlite.sessions import sessions
+from cicely.engines.sqlite.statements import statements
+from cicely.engines.sqlite.transaction import Transaction
+
+_SQL: Final = statements("surroundings")
+_VALVE: Final = statements("valve")
+_SESSIONS: Final = statements("sessions")
+
+
+def surroundings(txn: Transaction, job_id: str) -> Surroundings | None:
+    """Return what stands between a job and its start; None for an unknown one."""
+    [job] = get(txn, (job_id,))
+    row = txn.row(_SQL["job"], (job_id,))
+    if job is None or row is None:
+        return None
+    n, queue, lane, order, is_paused, is_held = row
+    clocks = _clocks(txn, queue)
+    own = clocks.get(lane, 0.0)
+    valves, holders = _valves(txn, job.flow.keys if job.flow else ())
+    open_sessions = sessions(txn.rows(_SESSIONS["open_sessions"]))
+    return Surroundings(
+        job=job,
+        now=txn.now,
+        is_paused=bool(is_paused),
+        is_held=bool(is_held),
+        ahead=_ahead(txn, queue, lane, (order, n)),
+        lanes=min(SEEN_AHEAD, len(clocks)),
+        lane_behind=min(SEEN_AHEAD, sum(clock < own for clock in clocks.values())),
+        valves=valves,
+        holders=holders,
+        parents=tuple(parent for (parent,) in txn.rows(_SQL["parents"], (n, SEEN_PARENTS))),
+        sessions=tuple(open_sessions),
+        taken=_taken(txn, [record.session.id for record in open_sessions]),
+    )
+
+
+def _clocks(txn: Transaction, queue: int) -> dict[str, float]:
+    """Return the clocks of the lanes that have ready jobs."""
+    clocks: dict[str, float] = dict(txn.rows(_SQL["lanes"], (queue, SEEN_AHEAD)))
+    if "" not in clocks and txn.row(_SQL["has_plain"], (queue,)) is not None:
+        clocks[""] = (txn.row(_SQL["clock"], (queue, "")) or (0.0,))[0]
+    return clocks
+
+
+def _ahead(txn: Transaction, queue: int, lane: str, place: tuple[int, int]) -> int:
+    [(ahead,)] = txn.rows(_SQL["ahead"], (queue, lane, *place, SEEN_AHEAD))
+    if not lane:
+        ahead += txn.rows(_SQL["ahead_plain"], (queue, *place, SEEN_AHEAD))[0][0]
+    return min(SEEN_AHEAD, int(ahead))
+
+
+def _valves(
+    txn: Transaction, keys: tuple[str, ...]
+) -> tuple[tuple[SettingRecord, ...], dict[str, tuple[Holder, ...]]]:
+    valves = Valves(txn, is_reading=True)
+    holders = {
+        key: tuple(
+            Holder(*row) for row in txn.rows(_VALVE["holders"], (valves.guard(key).number, SEEN_HOLDERS))
+        )
+        for key in keys
+    }
+    return tuple(record_of(valves, key) for key in keys), holders
+
+
+def _taken(txn: Transaction, open_sessions: list[str]) -> dict[str, tuple[Holder, ...]]:
+    """Return, by session, what its jobs use of its worker's resources."""
+    users: dict[str, list[Holder]] = {session: [] for session in open_sessions}
+    for session, job_id, since, units in txn.rows(_SQL["taken"]):
+        if session in users:
+            users[session].append(Holder(job_id, session, since, units_in(units)))
+    return {session: tuple(held) for session, held in users.items()}
