@@ -87,7 +87,7 @@ example-evaluation: .venv/evaluation.stamp
 
 # Cicely beside the raw loops, then beside its peers, which install into .venv-peers the first time.
 # COMPARE may be given: make bench COMPARE="--engines redis --peers celery,rq --quick"
-COMPARE ?= --page docs/benchmarks.md
+COMPARE ?=
 bench: .venv/dev.stamp
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks compare $(COMPARE)

@@ -4,7 +4,7 @@ Runs a drain by two processes, samples one of them and their supervisor with py-
 peers when it is first asked for), and divides what a job costs by what the samples show. The thread that
 runs jobs is sampled while it holds the interpreter's lock; those that talk to the engine by the clock,
 because there the disk, the server and the other writers count. `--instructions` counts those of a
-producer with valgrind as well: they are the same however busy the machine is.
+producer with valgrind as well: a busy machine hardly changes them.
 """
 
 from __future__ import annotations

@@ -90,7 +90,6 @@ _CLERK: Final = {
     "claim": "claim: find ready jobs, hold them, make claims of them",
     "Clerk._wait": "wait for the child",
     "receive_frame": "wait for the child",
-    "decode_request": "read its request",
     "send_frame": "answer",
     "Clerk._serve": "the clerk's own steps",
 }

@@ -19,6 +19,8 @@ Figures = dict[str, float]
 Measure = Callable[[Contestant, Sizes], Figures]
 
 _REST_S: Final = 3.0
+_WARM_UPS: Final = 100
+_WARM_S: Final = 20.0
 _SHARES: Final = (50, 95, 99)
 
 
@@ -72,9 +74,9 @@ def burn(system: Contestant, sizes: Sizes) -> Figures:
 def latency(system: Contestant, sizes: Sizes) -> Figures:
     """Measure one job at a time on an idle worker of two processes."""
     system.clear()
-    system.ask("fill_noop", 100, limit_s=sizes.limit_s)
+    system.ask("fill_noop", _WARM_UPS, limit_s=sizes.limit_s)
     with system.working(2) as crew:
-        system.watch(100, since=system.await_first(crew), limit_s=sizes.limit_s)
+        system.watch(_WARM_UPS, since=system.await_first(crew), limit_s=_WARM_S)
         time.sleep(1)
         system.forget()
         seen = system.ask("latency", sizes.latencies, limit_s=sizes.limit_s * 2)
@@ -89,9 +91,9 @@ def latency(system: Contestant, sizes: Sizes) -> Figures:
 def idle(system: Contestant, sizes: Sizes) -> Figures:
     """Measure what a worker of four processes costs while there is nothing to do."""
     system.clear()
-    system.ask("fill_noop", 400, limit_s=sizes.limit_s)
+    system.ask("fill_noop", _WARM_UPS, limit_s=sizes.limit_s)
     with system.working(4) as crew:
-        system.watch(400, since=system.await_first(crew), limit_s=sizes.limit_s)
+        system.watch(_WARM_UPS, since=system.await_first(crew), limit_s=_WARM_S)
         time.sleep(_REST_S)
         memory = pss_mb(crew.pids)
         members = crew.members
@@ -147,9 +149,9 @@ def countdown(system: Contestant, sizes: Sizes) -> Figures:
 def chord(system: Contestant, sizes: Sizes) -> Figures:
     """Measure a group with a callback, from before its enqueue to the callback's start, on an idle worker."""
     system.clear()
-    system.ask("fill_noop", 100, limit_s=sizes.limit_s)
+    system.ask("fill_noop", _WARM_UPS, limit_s=sizes.limit_s)
     with system.working(2) as crew:
-        system.watch(100, since=system.await_first(crew), limit_s=sizes.limit_s)
+        system.watch(_WARM_UPS, since=system.await_first(crew), limit_s=_WARM_S)
         system.forget()
         asked = system.moved("chord", sizes.chord, limit_s=sizes.limit_s)
         ended = system.await_entries(sizes.chord + 1, limit_s=sizes.limit_s * 2)

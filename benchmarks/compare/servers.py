@@ -136,8 +136,7 @@ class PostgresServer:
     def __init__(self, url: str) -> None:
         self._admin = url
         self.url = f"{url.rpartition('/')[0]}/{_DATABASE}"
-        [(version, self._pid)] = self._ask("SELECT split_part(version(), ' ', 2), pg_backend_pid()")
-        self._pid = psutil.Process(self._pid).ppid()
+        version, self._pid = self._identity()
         self.about = f"PostgreSQL {version} (synchronous_commit=on, fsync=on)"
 
     def clear(self) -> None:
@@ -159,6 +158,16 @@ class PostgresServer:
     def cpu_s(self) -> float:
         """Return what all its processes spent."""
         return tree_cpu_s([self._pid])
+
+    def _identity(self) -> tuple[str, int]:
+        """Return its version and the id of the process that starts the others."""
+        import psycopg
+
+        with psycopg.connect(self._admin) as db:
+            answer = db.execute("SELECT split_part(version(), ' ', 2), pg_backend_pid()").fetchone()
+            assert answer is not None
+            # While the connection is there: its process ends with it.
+            return str(answer[0]), psutil.Process(answer[1]).ppid()
 
     def _ask(self, statement: str) -> list[Any]:
         import psycopg

@@ -14,6 +14,8 @@ from benchmarks.targets import Better
 Cells = tuple[str, ...]
 #: What the setting risks, at the end of each row.
 RISK = "process killed, its job runs again"
+#: Fewer say nothing of who is ahead.
+RUNS_THAT_DECIDE = 3
 
 
 def groups_of(field: Field) -> list[Group]:
@@ -88,20 +90,27 @@ def judgements_of(field: Field, group: Group) -> list[str]:
     peers = [showing for showing in field.showings if showing.name != OURS]
     if ours is None:
         return []
-    said = []
-    for line in group.lines:
-        theirs = {peer.name: peer.figures[line.key] for peer in peers if line.key in peer.figures}
-        mine = ours.figures.get(line.key)
-        if not mine or not theirs:
-            continue
-        best = best_of(theirs, line.better)
-        ratio = paired(mine, theirs[best])
-        if ratio is not None:
-            said.append(
-                f"{line.text}: {ratio.median:.2f} of {best}'s ({ratio.least:.2f} to {ratio.most:.2f}), "
-                f"{verdict(ratio, line.better)}"
-            )
-    return said
+    return [
+        f"{line.text}: {said}"
+        for line in group.lines
+        if line.is_judged and (said := _judgement(ours, peers, line))
+    ]
+
+
+def _judgement(ours: Showing, peers: Sequence[Showing], line: Line) -> str:
+    """Return how a line stands to the best peer's; nothing where there is no pair."""
+    theirs = {peer.name: peer.figures[line.key] for peer in peers if line.key in peer.figures}
+    mine = ours.figures.get(line.key)
+    if not mine or not theirs:
+        return ""
+    best = best_of(theirs, line.better)
+    ratio = paired(mine, theirs[best])
+    if ratio is None:
+        return ""
+    if len(mine) < RUNS_THAT_DECIDE:
+        return f"{ratio.median:.2f} of {best}'s"
+    spread = f"{ratio.least:.2f} to {ratio.most:.2f}"
+    return f"{ratio.median:.2f} of {best}'s ({spread}), {verdict(ratio, line.better)}"
 
 
 def as_text(comparison: Comparison) -> str:
@@ -121,7 +130,7 @@ def circumstances_of(comparison: Comparison) -> list[str]:
     before, after = comparison.load
     return [
         *comparison.machine.lines(),
-        f"medians of {comparison.runs} runs (least to most)",
+        f"medians of {comparison.runs} runs (least to most)" if comparison.runs > 1 else "one run",
         f"load of the machine {before:.1f} before, {after:.1f} after",
     ]
 

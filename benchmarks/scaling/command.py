@@ -25,8 +25,18 @@ JOBS: Final = 20_000
 
 
 def main(words: Sequence[str]) -> None:
-    """Measure, and print the tables."""
+    """Measure, or read what was measured, and print the tables."""
     options = parser().parse_args(words)
+    if options.results:
+        found = msgspec.json.decode(options.results.read_bytes(), type=Scaling)
+    else:
+        found = _measured(options)
+    if options.page:
+        pages.write_scaling(options.page, found)
+    print(msgspec.json.encode(found).decode() if options.json else pages.as_markdown(found))
+
+
+def _measured(options: argparse.Namespace) -> Scaling:
     before = os.getloadavg()[0]
     # Not /tmp, which may be memory: what is measured is a disk that keeps what it was given.
     with tempfile.TemporaryDirectory(prefix="cicely-scaling-", dir=options.folder) as name:
@@ -35,10 +45,7 @@ def main(words: Sequence[str]) -> None:
         growths = tuple(
             _growth(engine, folder, options, sync_us=machine.fdatasync_us) for engine in options.engines
         )
-    found = Scaling(machine, (before, os.getloadavg()[0]), growths)
-    if options.page:
-        pages.write_scaling(options.page, found)
-    print(msgspec.json.encode(found).decode() if options.json else pages.as_markdown(found))
+    return Scaling(machine, (before, os.getloadavg()[0]), growths)
 
 
 def _growth(engine: str, folder: Path, options: argparse.Namespace, *, sync_us: float) -> Growth:
@@ -71,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--workers", type=numbers_in, default=WORKERS, help="processes, rising")
     parser.add_argument("--jobs", type=int, default=JOBS, help="jobs that each drain runs")
+    parser.add_argument("--results", type=Path, help="show what an earlier run printed with --json instead")
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
     parser.add_argument(
         "--page", type=Path, help="write the tables and their plots into this page of the docs"

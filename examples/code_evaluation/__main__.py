@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from examples.code_evaluation.stage import forget_schedules
+
 COMMANDS = {
     "tour": "HumanEval through the gateway, with wild programs and an executor away (the default)",
     "serve": "start everything and stay",
@@ -49,7 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rate, seconds = PACES.get(options.command, (0.0, 0.0))
     options.rate = rate if options.rate is None else options.rate
     options.seconds = seconds if options.seconds is None else options.seconds
-    return int(import_module(f"examples.code_evaluation.{options.command}").main(options))
+    code = int(import_module(f"examples.code_evaluation.{options.command}").main(options))
+    if options.command != "serve":
+        forget_schedules()
+    return code
 
 
 if __name__ == "__main__":

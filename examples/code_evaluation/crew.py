@@ -107,18 +107,15 @@ class Service:
         self.workers: list[Worker] = []
         self._wanted = workers
         self._options = (f"--processes={processes}", f"--threads={threads}", f"--lease={LEASE}")
-        self._tell()
-        # Workers write their lines, and those of jobs, as JSON.
-        os.environ["CICELY_LOG"] = "json"
+        self._before = dict(os.environ)
+        os.environ |= self._told()
 
-    def _tell(self) -> None:
-        """Tell the processes by their environment where the others are."""
-        os.environ[EXECUTORS_VARIABLE] = ",".join(one.url for one in self.executors)
-        for variable in (OLD_VARIABLE, BOOK_VARIABLE):
-            os.environ.pop(variable, None)
+    def _told(self) -> dict[str, str]:
+        """Return what all processes are told by their environment: where the others are, how to log."""
+        told = {EXECUTORS_VARIABLE: ",".join(one.url for one in self.executors), "CICELY_LOG": "json"}
         if self.old:
-            os.environ[OLD_VARIABLE] = self.old[0].url
-            os.environ[BOOK_VARIABLE] = str(self.folder / "book")
+            told |= {OLD_VARIABLE: self.old[0].url, BOOK_VARIABLE: str(self.folder / "book")}
+        return told
 
     def _executor(self, name: str) -> Server:
         words = ["examples.code_evaluation.executor", "--port", "{port}"]
@@ -160,8 +157,16 @@ class Service:
 
     def stop(self) -> None:
         """Stop everything, first who accepts and runs jobs."""
-        for one in (*self.gateways, *self.workers, *self.executors, *self.old):
-            one.stop()
+        for server in self.gateways:
+            server.stop()
+        for worker in self.workers:
+            worker.stop()
+        for server in (*self.executors, *self.old):
+            server.stop()
+        for variable in self._told():
+            os.environ.pop(variable, None)
+            if variable in self._before:
+                os.environ[variable] = self._before[variable]
 
 
 def _free_port() -> int:

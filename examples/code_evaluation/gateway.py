@@ -18,7 +18,8 @@ from pydantic import ValidationError
 
 from cicely import CicelyError, EngineUnavailable, Filter, Job, JobNotFound, State, UsageError
 from cicely.migration import Migration
-from examples.code_evaluation import metrics, moving
+from cicely.observe.metrics import CONTENT_TYPE
+from examples.code_evaluation import moving
 from examples.code_evaluation.app import app, evaluate
 from examples.code_evaluation.submissions import BULK, MAX_BATCH, Submission, queue_of
 
@@ -162,8 +163,8 @@ async def _changes(job: Job[Any]) -> AsyncIterator[str]:
 
 @gateway.get("/metrics")
 def measured() -> PlainTextResponse:
-    """Return jobs by state, depth and run times in Prometheus' text format."""
-    return PlainTextResponse(metrics.text(app), media_type="text/plain; version=0.0.4")
+    """Return jobs by state, what was counted and run times, as text for Prometheus."""
+    return PlainTextResponse(app.metrics(), media_type=CONTENT_TYPE)
 
 
 @gateway.get("/health")

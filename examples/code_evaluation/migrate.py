@@ -10,12 +10,13 @@ from collections import Counter
 from pathlib import Path
 
 from cicely import Filter, State
+from cicely.core.job import Job
 from cicely.migration import Margins
 from examples.code_evaluation import moving
 from examples.code_evaluation.app import FAULT_VARIABLE, app, evaluate
 from examples.code_evaluation.crew import Service
 from examples.code_evaluation.load import Load, plain
-from examples.code_evaluation.stage import Promises, run_name, stage, tell, wait_for
+from examples.code_evaluation.stage import Promises, forget_share, run_name, stage, tell, wait_for
 
 #: Failures among so many evaluations that ended last are enough to go back.
 ALARM = 5
@@ -28,11 +29,14 @@ def main(options: argparse.Namespace) -> int:
     """Play it; return 0 where every promise was kept."""
     with stage(options.keep) as folder:
         fault = folder / "fault"
-        os.environ[FAULT_VARIABLE] = str(fault)
+        name = f"evaluations-{run_name()}"
+        os.environ |= {FAULT_VARIABLE: str(fault), moving.NAME_VARIABLE: name}
         with Service(folder, executors=0, gateways=2, old=True) as service:
             story = Story(service, fault, rate=options.rate, phase_s=options.seconds)
             story.margins = Margins(duration_s=DURATION_S * options.lenient, memory_bytes=MEMORY_BYTES)
-            return story.play()
+            code = story.play()
+        forget_share(name)
+        return code
 
 
 class Story:
@@ -97,16 +101,17 @@ class Story:
         began_at = time.time()
         self._fault.touch()
         tell(f"{percent:3} %, and the new side is broken")
-        wait_for(lambda: _failures(since=began_at) >= ALARM, what="failures on the new side")
+        wait_for(lambda: self._failures(since=began_at) >= ALARM, what="failures on the new side")
         self._operator.set(0)
-        tell(f"{_failures(since=began_at)} failures after {time.time() - began_at:.1f} s: back to 0 %")
+        tell(f"{self._failures(since=began_at)} failures after {time.time() - began_at:.1f} s: back to 0 %")
         time.sleep(_FOLLOWED_S)
         before = len(self._load.acknowledged)
         time.sleep(self._phase_s)
         sides = Counter(list(self._load.acknowledged.values())[before:])
         self._promises.promise("to the new side after the roll-back", sides["new"], wanted=0)
         self._fault.unlink()
-        revived = app.revive(Filter(task=evaluate.name, states=(State.FAILED,)), reason="the fault is mended")
+        failed = self._failed()
+        revived = sum(app.revive(record.id, reason="the fault is mended") for record in failed)
         tell(f"mended: {revived} evaluations that had failed are run again")
 
     def _drain(self) -> None:
@@ -122,15 +127,17 @@ class Story:
         book = known.read_text()
         unwritten = [eval_id for eval_id in self._load.acknowledged if f'"{eval_id}"' not in book]
         self._promises.promise("acknowledged and not in the book", len(unwritten), wanted=0)
-        self._promises.promise("failed in the end", _failures(since=0.0), wanted=0)
+        self._promises.promise("failed in the end", self._failures(), wanted=0)
         self._promises.note("accepted", found.accepted)
         self._promises.note("old", found.old)
         self._promises.promise("new", found.new, wanted=found.accepted - found.old)
         self._promises.promise("both", len(found.both), wanted=0)
         self._promises.promise("lost", len(found.lost), wanted=0)
 
+    def _failures(self, since: float = 0.0) -> int:
+        return sum(1 for record in self._failed() if record.ended_at and record.ended_at >= since)
 
-def _failures(since: float) -> int:
-    # However long ago they were accepted: behind a backlog old ones are run.
-    where = Filter(task=evaluate.name, states=(State.FAILED,))
-    return sum(1 for record in app.records(where) if record.ended_at and record.ended_at >= since)
+    def _failed(self) -> list[Job]:
+        """Return the evaluations of this run that failed; others may be in the engine as well."""
+        where = Filter(task=evaluate.name, states=(State.FAILED,))
+        return [record for record in app.records(where) if record.id.startswith(self._run)]

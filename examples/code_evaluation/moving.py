@@ -17,7 +17,8 @@ from examples.code_evaluation.submissions import Submission
 OLD_VARIABLE = "EVALUATION_OLD"
 #: The file in which gateways write down what was accepted.
 BOOK_VARIABLE = "EVALUATION_BOOK"
-NAME = "evaluations"
+#: The name under which the share is stored; a second migration needs another one.
+NAME_VARIABLE = "EVALUATION_MIGRATION"
 
 
 def migration(mode: str = "fallback") -> Migration:
@@ -26,7 +27,7 @@ def migration(mode: str = "fallback") -> Migration:
     return Migration(
         old=(old.submit, old.status),
         new=evaluate,
-        name=NAME,
+        name=os.environ.get(NAME_VARIABLE, "evaluations"),
         mode=mode,
         accounts=os.environ[BOOK_VARIABLE],
         reading=standing_of,

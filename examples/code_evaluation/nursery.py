@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,10 @@ OUTPUT_BYTES = 4_000
 #: The address space is bounded as well, loosely: one huge allocation fails in the program, unsampled.
 SPACE_PER_MEMORY, SPACE_EXTRA_BYTES = 4, 256 << 20
 OUT_OF_MEMORY = 97
+#: Users that no system gives to anybody.
+_FIRST_USER, _USERS = 60_000, 5_000
+#: So many more processes are let be, so that whoever counts them sees that they are too many.
+_SEEN_TOO_MANY = 8
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
 _PAGE_BYTES = resource.getpagesize()
@@ -51,10 +56,13 @@ class Run:
         self.folder = tempfile.mkdtemp(prefix="evaluation-")
         #: In memory, and without a name that the program could remove.
         self.output = os.memfd_create("output", os.MFD_CLOEXEC)
+        self.user = _user_for(request)
+        if self.user:
+            os.chown(self.folder, self.user, self.user)
         self.peak_bytes = 0
         self.processes = 1
         self.ended = ""
-        self.pid = _forked(request, self.folder, output=self.output)
+        self.pid = _forked(self)
 
     def look(self, tree: list[int]) -> None:
         """Measure it and what it started; kill all of it where a limit is passed."""
@@ -91,15 +99,44 @@ class Run:
         }
 
 
+# --- users ----------------------------------------------------------------------------------------
+
+
+def _user_for(request: dict[str, Any]) -> int:
+    """Return a user of its own for a program; 0 where this process cannot make it one."""
+    if request["language"] not in _languages_of_users():
+        return 0
+    return _FIRST_USER + request["id"] % _USERS
+
+
+@cache
+def _languages_of_users() -> tuple[str, ...]:
+    """Return the languages whose programs can be other users: none unless this is root.
+
+    A Python program imports while it runs, so that user must be able to read the library.
+    """
+    if os.geteuid() != 0:
+        return ()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _become_nobody_else(_FIRST_USER, most=1)
+            os._exit(0 if os.access(os.__file__, os.R_OK) else 1)
+        finally:
+            os._exit(2)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return {0: ("bash", "python"), 1: ("bash",)}.get(code, ())
+
+
 # --- the child ------------------------------------------------------------------------------------
 
 
-def _forked(request: dict[str, Any], folder: str, *, output: int) -> int:
+def _forked(run: Run) -> int:
     pid = os.fork()
     if pid:
         return pid
     try:
-        _become_a_program(request, folder, output=output)
+        _become_a_program(run)
     except BaseException:  # noqa: BLE001  (nothing of a child may ever come back into the loop)
         traceback.print_exc()
     finally:
@@ -108,19 +145,23 @@ def _forked(request: dict[str, Any], folder: str, *, output: int) -> int:
         os._exit(1)
 
 
-def _become_a_program(request: dict[str, Any], folder: str, *, output: int) -> None:
+def _become_a_program(run: Run) -> None:
+    request, folder = run.request, run.folder
     os.setsid()
     os.nice(10)  # whoever watches over it comes first, whatever it does
-    for option, value in ((_PR_SET_PDEATHSIG, signal.SIGKILL), (_PR_SET_NO_NEW_PRIVS, 1)):
-        _libc.prctl(option, int(value), 0, 0, 0)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for target, source in ((0, nothing), (1, output), (2, output)):
+    for target, source in ((0, nothing), (1, run.output), (2, run.output)):
         os.dup2(source, target)
     os.closerange(3, 256)
     os.chdir(folder)
     _limit(request)
+    if run.user:
+        _become_nobody_else(run.user, most=request["max_processes"] + _SEEN_TOO_MANY)
+    # Behind the change of user, which would undo the first of them.
+    for option, value in ((_PR_SET_PDEATHSIG, signal.SIGKILL), (_PR_SET_NO_NEW_PRIVS, 1)):
+        _libc.prctl(option, int(value), 0, 0, 0)
     if request["language"] == "bash":
         Path("main.sh").write_text(request["code"])
         os.execve("/bin/bash", ["bash", "--noprofile", "--norc", "main.sh"], {**_ENVIRONMENT, "HOME": folder})
@@ -140,6 +181,14 @@ def _limit(request: dict[str, Any]) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(what, (most, most))
+
+
+def _become_nobody_else(user: int, *, most: int) -> None:
+    """Be a user that nobody else is, who may have so many processes: the kernel stops a fork bomb."""
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
 
 
 def _python(code: str) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
+from cicely.migration.shares import PREFIX
 from examples.code_evaluation.app import app
 
 T = TypeVar("T")
@@ -64,6 +65,21 @@ def stage(keep: str = "") -> Iterator[Path]:
             app.close()
             if before is None:
                 del os.environ["CICELY_URL"]
+
+
+def forget_share(name: str) -> None:
+    """Leave no share in an engine that was there before: the migration of that name is over."""
+    app.engine.unset("note", PREFIX + name)
+
+
+def forget_schedules() -> None:
+    """Leave none in an engine that was there before: no worker of this app would see to its ticks."""
+    if "CICELY_URL" not in os.environ:
+        return
+    for schedule in app.schedules():
+        if schedule.name in app.declared_schedules():
+            schedule.remove()
+    app.close()
 
 
 def run_name() -> str:

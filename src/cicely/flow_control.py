@@ -25,6 +25,8 @@ from cicely.worker.context import Context, current
 #: A job that waits for a limit asks so often, at most and at least.
 ASK_AGAIN_S: Final = 0.25
 _ASK_SOON_S: Final = 0.002
+#: What a limit may say: every engine can count so far.
+_MOST: Final = 1_000_000_000
 
 
 class Acquired:
@@ -240,6 +242,8 @@ def limit_of(
 def _count(value: object, option: str) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{option}={value!r}: a whole number from 1; to stop jobs, pause their queue")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
+        raise ConfigError(
+            f"{option}={value!r}: a whole number from 1 to {_MOST:,}; to stop jobs, pause their queue"
+        )
     return value

@@ -190,15 +190,16 @@ def test_events_end_with_the_evaluation(client, world):
 
 
 def test_metrics_tell_jobs_depths_and_run_times(client, world):
+    client.get("/metrics")
     submit(client, "done")
     world.run()
     submit(client, "waiting", tier="premium")
 
     lines = client.get("/metrics").text.splitlines()
 
-    assert 'evaluation_jobs{queue="evaluation",state="succeeded"} 1' in lines
-    assert 'evaluation_queue_depth{queue="high_priority"} 1' in lines
-    assert "evaluation_run_seconds_count 1" in lines
+    assert 'cicely_jobs{queue="evaluation",state="succeeded"} 1' in lines
+    assert 'cicely_jobs{queue="high_priority",state="ready"} 1' in lines
+    assert f'cicely_run_seconds_count{{task="{evaluate.name}",queue="evaluation"}} 1' in lines
 
 
 # --- programs -------------------------------------------------------------------------------------

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from backends import NAMES, empty_place, server
 from bounds import LENIENCY
-from example_runs import run_example
+from example_runs import ROOT, run_example
 from examples.code_evaluation import results
-from examples.code_evaluation.app import BACKOFF_VARIABLE, COOLDOWN_VARIABLE, app
+from examples.code_evaluation.app import BACKOFF_VARIABLE, COOLDOWN_VARIABLE, FAULT_VARIABLE, app
 from examples.code_evaluation.client import Client
 from examples.code_evaluation.crew import Service
 from examples.code_evaluation.results import DATABASE_VARIABLE
 from examples.code_evaluation.stage import stage, wait_for
 
+README = ROOT / "examples" / "code_evaluation" / "README.md"
+NOTE_FAILURE = "examples.code_evaluation.app.note_failure"
 LENIENT = f"--lenient={LENIENCY}"
+
+
+def promised_of(exercise: str) -> set[str]:
+    """Return the first words of the lines that the README shows for an exercise."""
+    shown = README.read_text().partition(f"exercises.{exercise}\n")[2].partition("```")[0]
+    return {without_figures(re.split(r"  +", line)[0]) for line in shown.splitlines() if line[:1].strip()}
+
+
+def without_figures(line: str) -> str:
+    return re.sub(r"\d+(\.\d+)?", "N", line)
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +52,7 @@ def test_an_exercise_ends_as_it_should(exercise):
     ran = run_example("code_evaluation", f"exercises.{exercise}", LENIENT)
 
     assert ran.code == 0, ran.said
+    assert {without_figures(line) for line in ran.table} >= promised_of(exercise)
 
 
 @pytest.mark.parametrize("engine", NAMES)
@@ -93,6 +107,24 @@ def test_a_database_that_is_down_fails_nothing_and_the_queue_is_drained_when_it_
     assert json.loads(failed)["evaluations"] == json.loads(succeeded)["evaluations"] == []
     assert ends == {"succeeded"}
     assert sorted(results.stored().values()) == [1] * 40
+
+
+def test_what_failed_is_written_down_by_a_job_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "fault").touch()
+    monkeypatch.setenv(FAULT_VARIABLE, str(tmp_path / "fault"))
+    with stage(str(tmp_path / "kept")) as folder, Service(folder, executors=0) as service:
+        client = Client(service.url)
+        client.submit("broken", "pass")
+        ended = client.await_end("broken")
+        [job] = wait_for(lambda: list(app.jobs(task=NOTE_FAILURE)), what="the job of the hook", within_s=30)
+        job.get(30)
+        lines = [
+            json.loads(line) for line in (folder / "worker-0.log").read_text().splitlines() if line[0] == "{"
+        ]
+
+    assert ended["error"] == "RuntimeError: a fault was injected"
+    [line] = [line for line in lines if line["message"] == "an evaluation failed"]
+    assert (line["failed"], line["error"], line["task_id"]) == ("broken", "RuntimeError", job.id)
 
 
 def test_progress_is_told_while_an_evaluation_runs_and_a_cancellation_ends_it(tmp_path):

@@ -26,8 +26,22 @@ queues = "training"
 resources = {gpu = "0,1", memory_gb = 64}
 accept = ["model=opus"]
 
+[workers.shared]
+queues = {high = 3, batch = 1}
+resource = "memory_gb=64"
+accept = "model=opus"
+
+[workers.whole]
+app = "other:app"
+
 [workers.typo]
 proceses = 4
+
+[workers.nested]
+kind = "high"
+
+[workers.counted]
+resources = {gpu = 2}
 """
 
 
@@ -37,7 +51,7 @@ def _in_a_folder_with_a_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "fleet.toml").write_text(FLEET)
 
 
-def given_by(*words: str) -> dict[str, Any]:
+def given_by(*words: str, app: str = "evals:app") -> dict[str, Any]:
     seen: dict[str, Any] = {}
 
     @click.command()
@@ -45,7 +59,7 @@ def given_by(*words: str) -> dict[str, Any]:
     def command(**given: Any) -> None:
         seen.update(given)
 
-    result = CliRunner().invoke(command, ["evals:app", *words])
+    result = CliRunner().invoke(command, [app, *words] if app else words)
     if result.exit_code:
         raise AssertionError(result.output)
     return seen
@@ -83,6 +97,17 @@ def test_a_kind_gives_the_options_of_a_worker() -> None:
     assert gpu["accept"] == ("model=opus",)
 
 
+def test_what_may_be_repeated_needs_no_list_and_queues_may_have_weights() -> None:
+    shared = given_by("--kind", "shared")
+
+    assert shared["queues"] == "high=3,batch=1"
+    assert (shared["resource"], shared["accept"]) == (("memory_gb=64",), ("model=opus",))
+
+
+def test_a_kind_may_name_the_app() -> None:
+    assert given_by("--kind", "whole", app="")["app"] == "other:app"
+
+
 def test_what_is_written_beside_a_kind_wins() -> None:
     assert given_by("--kind", "high", "--processes", "7")["processes"] == (7, 7)
 
@@ -97,6 +122,8 @@ def test_a_kind_may_stand_in_another_file(tmp_path: Path) -> None:
     [
         ("hihg", "did you mean high"),
         ("typo", "did you mean processes"),
+        ("nested", "no option kind"),
+        ("counted", 'name its units, as gpu = "0,1"'),
         ("missing.toml:x", "needs the fleet file"),
     ],
 )

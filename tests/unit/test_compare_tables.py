@@ -62,14 +62,20 @@ def test_groups_that_nobody_was_measured_in_are_left_out() -> None:
 
 
 def test_cicely_is_judged_beside_the_best_peer_of_each_line() -> None:
-    ours = showing("cicely", single=[20.0, 20.0], bulk=[5.0, 20.0])
-    first = showing("first", single=[10.0, 5.0], bulk=[1.0, 1.0])
-    second = showing("second", single=[1.0, 1.0], bulk=[10.0, 10.0])
+    ours = showing("cicely", single=[20.0, 30.0, 20.0], bulk=[5.0, 12.5, 20.0])
+    first = showing("first", single=[10.0, 10.0, 5.0], bulk=[1.0, 1.0, 1.0])
+    second = showing("second", single=[1.0, 1.0, 1.0], bulk=[10.0, 10.0, 10.0])
 
     one_by_one, in_bulk = judgements_of(field(ours, first, second), ENQUEUE)
 
     assert one_by_one == "one by one: 3.00 of first's (2.00 to 4.00), ahead"
     assert in_bulk == "in bulk: 1.25 of second's (0.50 to 2.00), even"
+
+
+def test_one_run_decides_nothing() -> None:
+    ours, peer = showing("cicely", single=[20.0]), showing("peer", single=[10.0])
+
+    assert judgements_of(field(ours, peer), ENQUEUE) == ["one by one: 2.00 of peer's"]
 
 
 def test_what_a_run_printed_as_json_is_read_again() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from cicely.core.job import AttemptRecord, Job, Kind
 from cicely.core.states import State
-from cicely.testing.ledger import Ledger, judge
+from cicely.testing.ledger import Crowd, Ledger, crowds, judge
 
 JOB = "job-1"
 
@@ -129,6 +129,59 @@ def test_two_starts_under_one_fence_are_reported(ledger):
     run(ledger, fence=1)
 
     assert judged(ledger, job(State.SUCCEEDED, (1, "succeeded"))).started_twice_under_one_fence == 1
+
+
+PLACE = "some/gate"
+
+
+def enters(ledger, name, *, most=2):
+    return ledger.inside(PLACE, most, attempt=(name, 1))
+
+
+def test_a_place_tells_how_many_were_in_it_at_once(ledger):
+    with enters(ledger, "a"), enters(ledger, "b"):
+        pass
+    with enters(ledger, "c"):
+        pass
+
+    assert crowds(ledger.lines()) == {PLACE: Crowd(entered=3, most=2, beyond=0)}
+
+
+def test_one_more_than_a_place_has_room_for_is_beyond_it(ledger):
+    with enters(ledger, "a"), enters(ledger, "b"), enters(ledger, "c"):
+        pass
+
+    assert crowds(ledger.lines()) == {PLACE: Crowd(entered=3, most=3, beyond=1)}
+
+
+def test_who_was_killed_in_a_place_is_out_of_it_at_once(ledger):
+    def dies():
+        with enters(ledger, "a", most=1):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.waitpid(in_a_fork(dies), 0)
+    with enters(ledger, "b", most=1):
+        pass
+
+    assert crowds(ledger.lines()) == {PLACE: Crowd(entered=2, most=1, beyond=0)}
+
+
+def test_who_lives_is_in_a_place_whatever_its_fence_says(ledger):
+    with enters(ledger, "a", most=1):
+        os.waitpid(in_a_fork(lambda: enters(ledger, "a", most=1).__enter__()), 0)
+
+    assert crowds(ledger.lines())[PLACE].beyond == 1
+
+
+def test_a_copy_that_a_fork_took_along_keeps_no_lock(ledger):
+    with enters(ledger, "a", most=1):
+        forked = in_a_fork(lambda: time.sleep(60))
+    with enters(ledger, "b", most=1):
+        pass
+    os.kill(forked, signal.SIGKILL)
+    os.waitpid(forked, 0)
+
+    assert crowds(ledger.lines())[PLACE].beyond == 0
 
 
 def test_a_line_that_a_kill_has_torn_is_passed_over_and_spoils_no_other(ledger):

@@ -127,6 +127,29 @@ def test_workers_and_what_they_report_are_shown(app):
     assert found['cicely_ticks_total{schedule="nightly",what="due"}'] == 1
 
 
+def test_the_wanted_processes_are_those_of_all_queues_and_of_each(app):
+    with inline(app) as world:
+        for queue in ("main", "side", "paused"):
+            app.queue(queue)
+        for queue in ("main", "side"):
+            app.work.options(queue=queue).delay_many([(number,) for number in range(45)])
+        for name in ("main", "main", "paused"):
+            child = f"c{len(world.engine.sessions())}"
+            world.engine.join(Session(id=child, worker="w", tasks=frozenset({"x"}), queues=(name,)))
+        app.work.options(queue="paused").delay_many([(number,) for number in range(500)])
+        world.engine.pause("paused")
+        found = values(app.metrics())
+
+    assert found["cicely_wanted_processes"] == 9
+    assert found['cicely_queue_wanted_processes{queue="main"}'] == 5
+    assert found['cicely_queue_wanted_processes{queue="paused"}'] == 0
+
+
+def test_without_a_job_that_waits_no_process_is_wanted(app):
+    with inline(app):
+        assert values(app.metrics())["cicely_wanted_processes"] == 0
+
+
 def test_hostile_names_are_escaped(app):
     with inline(app) as world:
         world.engine.pause('a"b\\c\nd')

@@ -73,7 +73,7 @@ def test_a_newer_schema_is_refused(path):
     connection.execute("PRAGMA user_version=99")
     connection.close()
 
-    with pytest.raises(SchemaTooNew, match="schema 99; this one knows 3"):
+    with pytest.raises(SchemaTooNew, match="schema 99; this one knows 4"):
         SqliteEngine(path).open()
 
 

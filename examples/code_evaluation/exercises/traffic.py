@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cicely.migration import EngineShares, Migration, Which
 from examples.code_evaluation.app import app
-from examples.code_evaluation.stage import Promises, stage
+from examples.code_evaluation.stage import Promises, forget_share, stage
 
 SHARES = (0, 50, 90, 100)
 CALLS = 10_000
@@ -40,6 +40,7 @@ def main(options: argparse.Namespace) -> int:
                     most=POINTS,
                     unit="points",
                 )
+        forget_share("default")
         promises.bound("one split, with its line in the book", _cost_us(split), most=SPLIT_US, unit="µs")
     return promises.report()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -12,6 +13,8 @@ from cicely.cli.text import safe, span
 from cicely.errors import ConfigError
 
 if TYPE_CHECKING:
+    from cicely.cli.target import Target
+    from cicely.core.breaker import BreakerRule
     from cicely.engines.contract import SettingRecord
 
 _COLUMNS: Final = (
@@ -76,7 +79,7 @@ def reset(*, where: Where, name: str, as_json: bool) -> None:
 
 def _turn(where: Where, name: str, move: str, *, as_json: bool) -> None:
     with where.open() as target:
-        _refuse_unknown(target.engine.settings("breaker"), name)
+        _refuse_unknown(target, name)
         has_changed = target.engine.turn(name, move)
     if as_json:
         write_json({"breaker": name, "move": move, "changed": has_changed})
@@ -85,10 +88,28 @@ def _turn(where: Where, name: str, move: str, *, as_json: bool) -> None:
         click.echo(f"{done} {safe(name)}." if has_changed else f"{safe(name)} stood so already.")
 
 
-def _refuse_unknown(records: list[SettingRecord], name: str) -> None:
-    known = [_as_json(record)["name"] for record in records]
-    if name not in known:
-        raise ConfigError(f"there is no breaker {name}; there are {', '.join(known) or 'none yet'}")
+def _refuse_unknown(target: Target, name: str) -> None:
+    """Raise ConfigError for a name that neither the engine nor the app knows."""
+    known = [_as_json(record)["name"] for record in target.engine.settings("breaker")]
+    if name in known:
+        return
+    declared = {rule.name: rule for rule in _declared(target)}
+    if name in declared:
+        # No worker has put it there yet, and it is to be known by its own rule.
+        target.engine.configure([declared[name]])
+        return
+    names = sorted({*known, *declared})
+    near = get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none yet'}"
+    raise ConfigError(f"there is no breaker {name}; {hint}")
+
+
+def _declared(target: Target) -> list[BreakerRule]:
+    from cicely.core.breaker import BreakerRule
+
+    if target.app is None:
+        return []
+    return [rule for rule in target.app.declared_settings() if isinstance(rule, BreakerRule)]
 
 
 def _as_json(record: SettingRecord) -> dict[str, Any]:

@@ -28,6 +28,8 @@ FLEET_FILE: Final = "fleet.toml"
 
 #: How a kind's options may be called there beside their names on the command line.
 _OTHER_NAMES: Final = {"resources": "resource"}
+#: May be given several times; once needs no list.
+_REPEATED: Final = frozenset({"resource", "accept"})
 
 
 def take_kind(ctx: click.Context, param: click.Parameter, kind: str) -> None:
@@ -37,7 +39,8 @@ def take_kind(ctx: click.Context, param: click.Parameter, kind: str) -> None:
     file, _, kind = kind.rpartition(":")
     path = Path(file or FLEET_FILE)
     options = _kind_of(path, kind)
-    known = {one.name for one in ctx.command.params if one.name}
+    # One kind is no other: its options stand there, all of them.
+    known = {one.name for one in ctx.command.params if one.name and one.name != "kind"}
     for name in options:
         if name not in known:
             raise click.UsageError(
@@ -58,21 +61,34 @@ def _kind_of(path: Path, kind: str) -> dict[str, Any]:
     if not isinstance(workers, dict) or not isinstance(workers.get(kind), dict):
         known = workers if isinstance(workers, dict) else {}
         raise click.UsageError(f"{safe(str(path))} has no [workers.{safe(kind)}]{_nearest(kind, known)}.")
-    return {
-        _OTHER_NAMES.get(name, name).replace("-", "_"): _written(name, value)
-        for name, value in workers[kind].items()
-    }
+    return dict(_option(name, value) for name, value in workers[kind].items())
 
 
-def _written(name: str, value: Any) -> Any:
-    """Return a value as the command line takes it: {gpu = "0,1"} as gpu=0,1."""
+def _option(written: str, value: Any) -> tuple[str, Any]:
+    """Return an option and its value as the command line takes them: {gpu = "0,1"} as gpu=0,1."""
+    name = _OTHER_NAMES.get(written, written).replace("-", "_")
+    if name == "resource" and isinstance(value, dict):
+        _refuse_a_count(value)
     if isinstance(value, dict):
-        return [
-            f"{key}={','.join(map(str, one)) if isinstance(one, list) else one}" for key, one in value.items()
-        ]
-    if isinstance(value, list) and name == "queues":
-        return ",".join(map(str, value))
-    return value
+        value = [f"{key}={_joined(one)}" for key, one in value.items()]
+    if name == "queues":
+        return name, _joined(value)
+    if name in _REPEATED and not isinstance(value, list):
+        return name, [str(value)]
+    return name, value
+
+
+def _joined(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _refuse_a_count(resources: dict[str, Any]) -> None:
+    """Refuse {gpu = 2}, which may mean two of them or the third."""
+    for name, amount in resources.items():
+        if _names_a_unit(f"{name}=") and isinstance(amount, int | float):
+            raise click.UsageError(
+                f'resources = {{{safe(name)} = {amount}}}: name its units, as {safe(name)} = "0,1".'
+            )
 
 
 def offers_of(written: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import msgspec
 
 from cicely.cli.exits import NOTHING
 from cicely.cli.screen import Column, json_option, note, write_json, write_json_lines, write_table
@@ -13,6 +15,7 @@ from cicely.cli.target import Where, located
 from cicely.cli.text import safe, span
 
 if TYPE_CHECKING:
+    from cicely.cli.target import Target
     from cicely.core.limits import Limit
     from cicely.engines.contract import SettingRecord
 
@@ -25,6 +28,8 @@ _COLUMNS: Final = (
     Column("BACKLOG", right=True),
     Column("NOW", gives=True),
 )
+#: Takes a bound away.
+_NONE: Final = "none"
 
 
 @click.group(invoke_without_command=True)
@@ -65,50 +70,128 @@ def _list(where: Where, *, as_json: bool) -> None:
 
 @limits.command("set")
 @click.argument("key")
-@click.option("--concurrency", type=int, help="How many hold it at once.")
-@click.option("--rate", help='How many pass in a time: "500/m".')
+@click.option("--concurrency", metavar="N", help="How many hold it at once.")
+@click.option("--rate", metavar="RATE", help='How many pass in a time: "500/m".')
 @click.option("--cost", multiple=True, metavar="METER=RATE", help="As tokens=200k/m. May be repeated.")
-@click.option("--backlog", type=int, help="How many of its jobs may wait; more are refused.")
+@click.option("--backlog", metavar="N", help="How many of its jobs may wait; more are refused.")
 @located
 @json_option
 def set_(
     *,
     where: Where,
     key: str,
-    concurrency: int | None,
+    concurrency: str | None,
     rate: str | None,
     cost: Sequence[str],
-    backlog: int | None,
+    backlog: str | None,
     as_json: bool,
 ) -> None:
-    """Set all bounds of a limit; those that are not given are none.
+    """Set bounds of a limit; those that are not given stay, and "none" takes one away.
 
     What runs already goes on to its end, and nothing more is started until it fits.
     """
-    from cicely.flow_control import limit_of
-
-    costs = {name: text for name, _, text in (one.partition("=") for one in cost)}
-    limit = limit_of(key, concurrency=concurrency, rate=rate, cost=costs, backlog=backlog)
+    wish = _Wish(concurrency=concurrency, rate=rate, costs=_meters(cost), backlog=backlog)
+    if wish == _Wish():
+        raise click.UsageError(
+            "Give --concurrency, --rate, --cost or --backlog; `cicely limits remove KEY` removes a limit."
+        )
+    given = wish.limit(key)
     with where.open() as target:
+        known = {one.key: one for one in _limits(target)}
+        limit = wish.over(known.get(key), given)
         target.engine.configure([limit])
     if as_json:
         write_json(_bounds(limit))
     else:
         click.echo(f"Set {safe(key)}: {_said(limit) or 'no bounds'}.")
+    if key not in known:
+        _warn_of_a_typo(key, known)
+
+
+class _Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """The bounds of a command line, as they were written; None was not."""
+
+    concurrency: str | None = None
+    rate: str | None = None
+    costs: Mapping[str, str] = {}
+    backlog: str | None = None
+
+    def limit(self, key: str) -> Limit:
+        """Return a limit of these bounds and no others. Raises ConfigError for what lets nothing pass."""
+        from cicely.flow_control import limit_of
+
+        return limit_of(
+            key,
+            concurrency=_number(self.concurrency),
+            rate=None if self.rate == _NONE else self.rate,
+            cost={name: text for name, text in self.costs.items() if text != _NONE},
+            backlog=_number(self.backlog),
+        )
+
+    def over(self, old: Limit | None, given: Limit) -> Limit:
+        """Return the old limit, if there is one, with what was given in the place of its bounds."""
+        if old is None:
+            return given
+        costs = {**old.costs, **given.costs}
+        return msgspec.structs.replace(
+            given,
+            concurrency=old.concurrency if self.concurrency is None else given.concurrency,
+            rate=old.rate if self.rate is None else given.rate,
+            costs={name: rate for name, rate in costs.items() if self.costs.get(name) != _NONE},
+            backlog=old.backlog if self.backlog is None else given.backlog,
+        )
+
+
+def _meters(written: Sequence[str]) -> dict[str, str]:
+    meters: dict[str, str] = {}
+    for one in written:
+        name, _, rate = one.partition("=")
+        if not name or not rate or name in meters:
+            raise click.UsageError(f"--cost {safe(one)!r}: write each meter once, as tokens=200k/m.")
+        meters[name] = rate
+    return meters
+
+
+def _number(written: str | None) -> Any:
+    """Return a number; what is none is returned as it is, for an error that shows it."""
+    if written is None or written == _NONE:
+        return None
+    try:
+        return int(written)
+    except ValueError:
+        return written
+
+
+def _limits(target: Target) -> list[Limit]:
+    from cicely.core.limits import Limit
+
+    settings = [record.setting for record in target.engine.settings("limit")]
+    return [one for one in settings if isinstance(one, Limit)]
+
+
+def _warn_of_a_typo(key: str, known: Iterable[str]) -> None:
+    near = get_close_matches(key, known, n=1)
+    if near:
+        undo = f"`cicely limits remove {key}` undoes it"
+        note(f"There was no limit {key} before. Did you mean {near[0]}? {undo}.")
 
 
 @limits.command()
 @click.argument("key")
 @located
+@json_option
 @click.pass_context
-def remove(ctx: click.Context, *, where: Where, key: str) -> None:
+def remove(ctx: click.Context, *, where: Where, key: str, as_json: bool) -> None:
     """Forget a limit; its jobs pass freely from now on."""
     with where.open() as target:
         was_known = target.engine.unset("limit", key)
-    if was_known:
+    if as_json:
+        write_json({"key": key, "removed": was_known})
+    elif was_known:
         click.echo(f"Removed {safe(key)}.")
     else:
-        note(f"There is no limit {safe(key)}; `cicely limits` lists them.")
+        note(f"There is no limit {key}; `cicely limits` lists them.")
+    if not was_known:
         ctx.exit(NOTHING)
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
 import click
 
 from cicely.cli.demand import Processes
-from cicely.cli.screen import json_option, write_json, write_pairs
+from cicely.cli.queues import known_queues
+from cicely.cli.screen import json_option, note, write_json, write_pairs
 from cicely.cli.target import Where, located
-from cicely.cli.text import span
+from cicely.cli.text import counted, span
+
+if TYPE_CHECKING:
+    from cicely.cli.target import Target
 
 
 @click.command()
@@ -34,21 +41,22 @@ def scale(
     Ten jobs that wait for each process are too many, two are too few; jobs of more than a tenth of a
     second weigh more, shorter ones less.
     """
-    from cicely.core.scaling import ScaleRule, wanted
-    from cicely.upkeep.scaling import backlog_of
+    from cicely.core.scaling import ScaleRule
+    from cicely.observe.backlog import backlog_of, processes_of, wanted_processes
 
     with where.open() as target:
+        _note_unknown(target, queues)
         backlog = backlog_of(target.engine, queues)
-        children = [r for r in target.engine.sessions() if r.session.worker != r.session.id]
+        children = processes_of(target.engine.sessions(), queues)
     rule = ScaleRule(least=processes[0], most=processes[1])
-    number = wanted(rule, backlog, processes=max(1, len(children)))
+    number = wanted_processes(backlog, rule, processes=children)
     workers = -(-number // per_worker)
     if as_json:
         write_json(
             {
                 "waiting": backlog.waiting,
                 "mean_s": backlog.mean_s,
-                "processes": len(children),
+                "processes": children,
                 "wanted_processes": number,
                 "wanted_workers": workers,
             }
@@ -56,9 +64,18 @@ def scale(
         return
     write_pairs(
         [
-            ("waiting", f"{backlog.waiting:,} jobs"),
+            ("waiting", counted(backlog.waiting, "job")),
             ("a job takes", "nobody knows yet" if backlog.mean_s is None else span(backlog.mean_s)),
-            ("processes", f"{len(children)} now, {number} wanted"),
+            ("processes", f"{children} now, {number} wanted"),
             ("workers", f"{workers} wanted, of {per_worker} processes each"),
         ]
     )
+
+
+def _note_unknown(target: Target, queues: tuple[str, ...]) -> None:
+    """Tell of queues that nobody knows: no error, since those who scale may come before the first job."""
+    known = [record.name for record in known_queues(target)]
+    for name in queues:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            note(f"No queue {name} has had a job yet." + (f" Did you mean {near[0]}?" if near else ""))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Final
 
 import msgspec
@@ -28,6 +29,7 @@ REGROWTH: Final = 0.1
 NEVER: Final = math.inf
 
 _RATE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([km]?)\s*/\s*(\d+(?:\.\d+)?)?\s*([smhd])\s*", re.IGNORECASE)
+_MOST: Final = 1e15
 _PERIODS_S: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _THOUSANDS: Final = {"": 1.0, "k": 1e3, "m": 1e6}
 
@@ -41,8 +43,13 @@ class Rate(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """It as people write it."""
-        unit = next((u for u, s in _PERIODS_S.items() if s == self.period_s), f"{self.period_s:g}s")
-        return f"{self.amount:g}/{unit}"
+        unit = next((u for u, s in _PERIODS_S.items() if s == self.period_s), f"{_plain(self.period_s)}s")
+        return f"{_plain(self.amount)}/{unit}"
+
+
+def _plain(number: float) -> str:
+    """Return a number with all its digits and no exponent, so that it can be read again."""
+    return f"{Decimal(repr(number)).normalize():f}"
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True, tag="limit"):
@@ -89,6 +96,8 @@ def parse_rate(text: str, *, name: str) -> Rate:
     )
     if rate.amount <= 0 or rate.period_s <= 0:
         raise ConfigError(f"{name}={text!r}: a rate lets something pass; to stop jobs, pause their queue")
+    if max(rate.amount, rate.period_s) > _MOST:
+        raise ConfigError(f"{name}={text!r}: at most {_MOST:g}; what bounds nothing may be left out")
     return rate
 
 
@@ -109,6 +118,22 @@ def opens_at(
         _bucket_opens_at(limit, gauge, meter, cost=_cost(cost, meter), now=now) for meter in meters(limit)
     )
     return max(openings, default=now)
+
+
+def room_for(
+    limit: Limit, gauge: Gauge, cost: Mapping[str, float], *, now: float, held: Callable[[float], int]
+) -> float:
+    """Return how many jobs of this cost pass one after the other, where one does; at least 1, never too many."""
+    most = ceiling(limit, gauge, now=now)
+    room = NEVER if most == NEVER else most - held(0.0)
+    for meter in meters(limit):
+        taken = _cost(cost, meter)
+        if taken > 0:
+            holds, per_s = _bucket(limit, meter)
+            empty_s = max(0.0, holds - taken) / per_s - max(0.0, gauge.full_at.get(meter, 0.0) - now)
+            # Sums are rounded: the last one that might pass is left to be asked for.
+            room = min(room, math.floor(empty_s * per_s / taken))
+    return max(1.0, room)
 
 
 def ceiling(limit: Limit, gauge: Gauge, *, now: float) -> float:
@@ -150,14 +175,14 @@ def _bucket_opens_at(limit: Limit, gauge: Gauge, meter: str, *, cost: float, now
 
 
 # --- what passes, and what comes back -----------------------------------------------------
-def reserved(limit: Limit, gauge: Gauge, cost: Mapping[str, float], *, now: float) -> Gauge:
-    """Return the gauge after a job of this cost has passed."""
+def reserved(limit: Limit, gauge: Gauge, cost: Mapping[str, float], *, now: float, count: int = 1) -> Gauge:
+    """Return the gauge after a job of this cost, or `count` of them, have passed."""
     if limit.rate is None and not limit.costs:
         return gauge
     full_at = dict(gauge.full_at)
     for meter in meters(limit):
         _, per_s = _bucket(limit, meter)
-        full_at[meter] = max(now, full_at.get(meter, 0.0)) + _cost(cost, meter) / per_s
+        full_at[meter] = max(now, full_at.get(meter, 0.0)) + count * _cost(cost, meter) / per_s
     return msgspec.structs.replace(gauge, full_at=full_at)
 
 

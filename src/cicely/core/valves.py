@@ -33,6 +33,15 @@ def opens_at(
     return breaker.opens_at(gauge, now=now, held=held)
 
 
-def reserved(valve: Valve, gauge: Gauge, cost: Mapping[str, float], *, now: float) -> Gauge:
-    """Return the gauge after a job has passed; the same object where nothing changed."""
-    return limits.reserved(valve, gauge, cost, now=now) if isinstance(valve, Limit) else gauge
+def room_for(
+    valve: Valve, gauge: Gauge, cost: Mapping[str, float], *, now: float, held: Callable[[float], int]
+) -> float:
+    """Return how many jobs of this cost pass one after the other, where one does; never too many."""
+    if isinstance(valve, Limit):
+        return limits.room_for(valve, gauge, cost, now=now, held=held)
+    return limits.NEVER if breaker.phase(gauge, now=now) is breaker.Phase.CLOSED else 1.0
+
+
+def reserved(valve: Valve, gauge: Gauge, cost: Mapping[str, float], *, now: float, count: int = 1) -> Gauge:
+    """Return the gauge after a job, or `count`, have passed; the same object where nothing changed."""
+    return limits.reserved(valve, gauge, cost, now=now, count=count) if isinstance(valve, Limit) else gauge

@@ -7,18 +7,23 @@ engine counted since: they are those of the whole system, whoever ran the jobs.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from cicely.core.rollup import LAST_BUCKET, Sum, Word, bucket_from_s, minute_of
+from cicely.core.scaling import ScaleRule
 from cicely.core.states import State
 from cicely.engines.contract import Engine, QueueRecord, SessionRecord
+from cicely.observe.backlog import Look, look, processes_of, wanted_processes
 from cicely.observe.rollups import RAN, cells
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 #: Every second octave from 1 ms on; finer would be many lines per task.
 _BOUNDS: Final = tuple(range(1, LAST_BUCKET + 1, 4))
+
+#: As many as the jobs want: what starts workers has its own least and most.
+_RULE: Final = ScaleRule(least=0, most=1_000)
 
 Labels = Mapping[str, str]
 Key = tuple[str, str]
@@ -36,11 +41,13 @@ class Metrics:
     def text(self, engine: Engine) -> str:
         """Return all metrics, read from the engine now."""
         swept = engine.sweep(1)
+        seen, sessions = look(engine), engine.sessions()
         with self._lock:
             counted = self._counted(engine, minute_of(swept.now))
         lines = [
-            *_queues(engine.queues()),
-            *_sessions(engine.sessions()),
+            *_queues(seen.queues),
+            *_sessions(sessions),
+            *_wanted(seen, sessions),
             *_counters(counted),
             *_run_times(counted),
         ]
@@ -88,6 +95,19 @@ def _sessions(records: Iterable[SessionRecord]) -> Iterator[str]:
     yield _line("cicely_workers", {}, sum(one.session.is_supervisor for one in known))
     yield from _head("cicely_claims_held", "gauge", "Jobs that run, or wait in a worker for their turn.")
     yield _line("cicely_claims_held", {}, sum(one.held for one in known))
+
+
+def _wanted(seen: Look, sessions: Sequence[SessionRecord]) -> Iterator[str]:
+    yield from _head("cicely_wanted_processes", "gauge", "Worker processes that the jobs of all queues want.")
+    yield _line("cicely_wanted_processes", {}, _wanted_by(seen, sessions))
+    name = "cicely_queue_wanted_processes"
+    yield from _head(name, "gauge", "Worker processes that the jobs of a queue want.")
+    for record in seen.queues:
+        yield _line(name, {"queue": record.name}, _wanted_by(seen, sessions, record.name))
+
+
+def _wanted_by(seen: Look, sessions: Sequence[SessionRecord], *queues: str) -> int:
+    return wanted_processes(seen.backlog(queues), _RULE, processes=processes_of(sessions, queues))
 
 
 # --- what was counted ---------------------------------------------------------------------------

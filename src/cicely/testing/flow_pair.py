@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cicely.core.flow import Use
-from cicely.engines.contract import Engine, Grant, Intake, Setting, SettingRecord
+from cicely.engines.contract import Demand, Engine, Grant, Intake, Setting, SettingRecord
 from cicely.testing.conformance.harness import Capability, Harness
 from cicely.testing.pair import TICK_S, Held, Pair, Snapshot
 from cicely.testing.standing import alike, around_levelled, standings_of
@@ -69,11 +69,23 @@ class FlowPair(Pair):
             assert alike(self._standings, right), f"stand at {self._standings} where {right} was right"
         return shown
 
-    def _check_due_time(self, oracle: Intake, subject: Intake) -> None:
-        """Compare when to claim again: behind valves, an engine may say so too soon, never too late."""
-        right, given = oracle.next_due_in_s, subject.next_due_in_s
+    def _check_due_time(self, demand: Demand, oracle: Intake, subject: Intake) -> None:
+        """Compare when to claim again: behind valves, an engine may say so too soon, never too late.
+
+        Who has got all that was wanted, or is told again what it has, claims again in any case.
+        """
         if not self.controls_flow or not standings_of(self._engines[0]):
-            super()._check_due_time(oracle, subject)
-        elif right is not None:
-            assert given is not None, f"nothing is due, right: {right}"
-            assert given <= right + TICK_S, f"next due in {given} s, right: {right}"
+            super()._check_due_time(demand, oracle, subject)
+            return
+        right, given = oracle.next_due_in_s, subject.next_due_in_s
+        is_repeated = demand.request in self._requests and oracle.claims
+        if right is None or is_repeated or _is_filled(demand, oracle):
+            return
+        assert given is not None, f"nothing is due, right: {right}"
+        assert given <= right + TICK_S, f"next due in {given} s, right: {right}"
+
+
+def _is_filled(demand: Demand, intake: Intake) -> bool:
+    """Return whether one of the asks got as much as it wanted."""
+    kinds = [claim.kind for claim in intake.claims]
+    return any(sum(kind in ask.kinds for kind in kinds) >= ask.slots for ask in demand.asks)

@@ -3,6 +3,9 @@
 Each attempt appends its start and its end to one file and holds a lock on a file named by its job,
 which its descendants inherit. Fencing alone would call five parallel runs of a job a success, since
 only one of them is accepted; the ledger does not.
+
+A place has room for some attempts at once, and a lock for each. The kernel lets a dead process's locks
+go, so what it holds is not counted from that instant on.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ import fcntl
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import msgspec
 
@@ -24,16 +29,20 @@ from cicely.worker.processes import boottime
 _START: Final = "start"
 _END: Final = "end"
 _OVERLAP: Final = "overlap"
+_ENTERED: Final = "entered"
+_LEFT: Final = "left"
+_BEYOND: Final = "beyond"
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One line of the ledger; `at` is CLOCK_BOOTTIME."""
+    """One line of the ledger; `at` is CLOCK_BOOTTIME, `place` the one that was entered or left."""
 
     what: str
     job_id: str
     fence: int
     pid: int
     at: float
+    place: str = ""
 
 
 class Ledger:
@@ -61,8 +70,41 @@ class Ledger:
         finally:
             os.close(lock)
 
-    def _append(self, what: str, job_id: str, fence: int) -> None:
-        line = msgspec.json.encode(Line(what, job_id, fence, os.getpid(), boottime()))
+    @contextlib.contextmanager
+    def inside(self, place: str, most: int, *, attempt: tuple[str, int]) -> Iterator[None]:
+        """Write down that an attempt (job id and fence) is in a place which has room for `most` at once.
+
+        One more than that is written down as beyond it, and let in.
+        """
+        lock = self._lock_in(place, most)
+        self._append(_BEYOND if lock is None else _ENTERED, *attempt, place)
+        try:
+            yield
+        finally:
+            self._append(_LEFT, *attempt, place)
+            if lock is not None:
+                # Whoever was forked meanwhile has a copy, and does not keep the lock.
+                fcntl.flock(lock, fcntl.LOCK_UN)
+                os.close(lock)
+
+    def _lock_in(self, place: str, most: int) -> int | None:
+        """Return the first free lock of a place, None where there is none.
+
+        Each looks from the first one on, so that one pass finds a free one if there is any.
+        """
+        for number in range(most):
+            file = self._locks / f"{quote(place, safe='')}.{number}"
+            lock = os.open(file, os.O_CREAT | os.O_RDWR, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+            else:
+                return lock
+        return None
+
+    def _append(self, what: str, job_id: str, fence: int, place: str = "") -> None:
+        line = msgspec.json.encode(Line(what, job_id, fence, os.getpid(), boottime(), place))
         file = os.open(self._lines, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
         try:
             # One write, so that lines of different processes never mix. It may be torn by a kill:
@@ -85,6 +127,43 @@ def _line_of(written: bytes) -> Line | None:
         return msgspec.json.decode(written, type=Line)
     except msgspec.DecodeError:
         return None
+
+
+class Crowd(msgspec.Struct, frozen=True):
+    """How full a place was: how often it was entered, by how many at once, and how often beyond its room."""
+
+    entered: int
+    most: int
+    beyond: int
+
+
+def crowds(lines: Iterable[Line]) -> dict[str, Crowd]:
+    """Return how full each place was. Of those that died inside, the locks tell; they are not in `most`."""
+    by_place: dict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        if line.place:
+            by_place[line.place].append(line)
+    return {
+        place: Crowd(
+            entered=sum(line.what != _LEFT for line in found),
+            most=_most_at_once(found),
+            beyond=sum(line.what == _BEYOND for line in found),
+        )
+        for place, found in by_place.items()
+    }
+
+
+def _most_at_once(lines: Iterable[Line]) -> int:
+    came: dict[tuple[str, int], float] = {}
+    moves: list[tuple[float, int]] = []
+    for line in lines:
+        attempt = line.job_id, line.fence
+        if line.what != _LEFT:
+            came[attempt] = line.at
+        elif attempt in came:
+            moves += [(came.pop(attempt), 1), (line.at, -1)]
+    # Who left at the instant at which another came was out first.
+    return max(accumulate(move for _, move in sorted(moves)), default=0)
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):

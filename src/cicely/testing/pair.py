@@ -247,9 +247,9 @@ class Pair:
         claims = [oracle.claims, subject.claims]
         if demand.request in self._requests:
             claims = [tuple(sorted(part, key=lambda claim: claim.job_id)) for part in claims]
-        self._requests.add(demand.request)
         self._check_claims(*claims)
-        self._check_due_time(oracle, subject)
+        self._check_due_time(demand, oracle, subject)
+        self._requests.add(demand.request)
         held = [
             Held(session_id, right.job_id, right.fence, (right.token, given.token))
             for right, given in zip(*claims, strict=True)
@@ -272,7 +272,7 @@ class Pair:
             return msgspec.structs.replace(claim, token=b"")
         return msgspec.structs.replace(claim, token=b"", reason="", keys=())
 
-    def _check_due_time(self, oracle: Intake, subject: Intake) -> None:
+    def _check_due_time(self, demand: Demand, oracle: Intake, subject: Intake) -> None:
         right, given = oracle.next_due_in_s, subject.next_due_in_s
         assert (given is None) == (right is None), f"next due in {given} s, right: {right}"
         assert abs((given or 0) - (right or 0)) < TICK_S, f"next due in {given} s, right: {right}"

@@ -7,7 +7,7 @@ from typing import Final
 
 from cicely.core.scaling import Backlog, Governor, ScaleRule
 from cicely.engines.contract import Engine
-from cicely.upkeep.scaling import backlog_of
+from cicely.observe.backlog import backlog_of
 
 LOOK_AT_BACKLOG_S: Final = 1.0
 

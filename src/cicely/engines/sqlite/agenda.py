@@ -102,7 +102,8 @@ class Agenda:
 
     def _store(self, tasks: list[Task], *, is_late: int) -> None:
         self.txn.many(_SQL["add"], [(*task, is_late) for task in tasks])
-        self._has_stored = True if tasks else self._has_stored
+        if tasks:
+            self._has_stored = self.txn.may_have_intents = True
 
 
 Act = Callable[[Agenda, Task], Task | None]

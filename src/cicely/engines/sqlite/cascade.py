@@ -78,4 +78,5 @@ def _expire_one(endings: Endings, row: Row) -> None:
 def carry_on(txn: Transaction, left: int | None = None) -> None:
     """Carry out some of what earlier calls left to do."""
     if tasks.has_intents(txn):
+        txn.may_have_intents = True
         tasks.carry_on(txn, ACTS, left)

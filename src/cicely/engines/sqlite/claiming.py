@@ -31,7 +31,8 @@ from cicely.engines.sqlite.openings import look_over
 from cicely.engines.sqlite.room import Room, units_in
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.sweeping import promote, take_back_messages
-from cicely.engines.sqlite.transaction import READY, RUNNING, Transaction, Values, numbers
+from cicely.engines.sqlite.telling import started
+from cicely.engines.sqlite.transaction import READY, RUNNING, WATCHED, Transaction, Values, numbers
 
 _SQL: Final = statements("claim")
 _QUEUE: Final = _SQL["queue"]
@@ -63,13 +64,16 @@ def claim(txn: Transaction, member: Member, demand: Demand) -> Intake:
         claims, is_cut = taking.claims, taking.is_cut
         if taking.flagged:
             complete(txn, claims, taking.flagged)
+        for place in taking.watched:
+            started(txn, member.session.id, claims[place])
         if taking.is_gated or txn.gates is not None:
             look_over(txn)
     txn.is_stirred = True
     txn.lookers[member.session.id] = bool(claims)
-    # One that stopped at its bound has not seen what is there, and the next one carries on what is left
-    # to do before it looks: let it come back at once.
-    return Intake(tuple(claims), 0.0 if is_cut or has_intents(txn) else next_due_in_s(txn))
+    # One that stopped at its bound has not seen what is there, and who left something to do lets go of
+    # more: let it come back at once.
+    is_left = is_cut or (txn.may_have_intents and has_intents(txn))
+    return Intake(tuple(claims), 0.0 if is_left else next_due_in_s(txn))
 
 
 def next_due_in_s(txn: Transaction) -> float | None:
@@ -136,6 +140,8 @@ class _Taking:
         self.claims: list[Claim] = []
         #: Places in `claims`, and the flags, of jobs that have more to them than their row.
         self.flagged: dict[int, tuple[int, int]] = {}
+        #: Places in `claims` of jobs whose starts are told.
+        self.watched: list[int] = []
         #: Whether gated jobs were looked at; what left their streams, and what was charged: n, fence, amount.
         self.is_gated = False
         self._left: list[Values] = []
@@ -199,12 +205,18 @@ class _Taking:
             self._damaged.append(row[1])
             return False
         if row[12]:
-            self.flagged[row[1]] = (len(self.claims), row[12])
+            self._note_flags(row[1], row[12])
         self.claims.append(taken)
         self._taken.setdefault(taken.fence, []).append(row[1])
         if row[4] is not None:
             self._started.append((row[4], row[1]))
         return True
+
+    def _note_flags(self, n: int, flags: int) -> None:
+        if flags & WATCHED:
+            self.watched.append(len(self.claims))
+        if flags != WATCHED:
+            self.flagged[n] = (len(self.claims), flags)
 
     def took(self, row: Values, charged: float | None, units: Any) -> None:
         """Note what the job just taken took beside itself, where it stands in a stream or has a lane."""

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from cicely.core.breaker import turned
+from cicely.core.event import kind_of_setting
 from cicely.core.flow import BREAKER_PREFIX, Use
 from cicely.core.lanes import LaneWeight
 from cicely.core.limits import NEVER, Limit
@@ -16,6 +17,7 @@ from cicely.engines.contract import Grant, Note, Setting, SettingRecord, decode_
 from cicely.engines.sqlite.gates import gates_of
 from cicely.engines.sqlite.limiting import Valves, encoded
 from cicely.engines.sqlite.statements import statements
+from cicely.engines.sqlite.telling import tell
 from cicely.engines.sqlite.transaction import Transaction, is_token_of, number_in
 from cicely.errors import SessionClosed
 
@@ -33,16 +35,32 @@ def configure(txn: Transaction, settings: Sequence[Setting]) -> None:
 
 
 def _keep(txn: Transaction, setting: Setting) -> None:
+    kind, name = kind_of(setting), name_of(setting)
+    if _kept(txn, kind, name) != encoded(setting):
+        tell(txn, kind_of_setting(kind, is_there=True), name)
     match setting:
-        case Note(name=name):
-            txn.execute(_SQL["keep"], (kind_of(setting), name, encoded(setting)))
+        case Note():
+            txn.execute(_SQL["keep"], (kind, name, encoded(setting)))
         case LaneWeight():
-            gates_of(txn).lanes.weigh(name_of(setting), setting)
+            gates_of(txn).lanes.weigh(name, setting)
         case _:
             key = key_of(setting)
             backlog = setting.backlog if isinstance(setting, Limit) else None
             txn.execute(_SQL["configured"], (key, encoded(setting), backlog))
             _changed(txn, key)
+
+
+def _kept(txn: Transaction, kind: str, name: str) -> bytes | None:
+    """Return a setting as it is stored."""
+    if kind in ("limit", "breaker"):
+        row = txn.row(_SQL["configured_as"], (_key(kind, name),))
+    else:
+        row = txn.row(_SQL["setting"], (kind, name))
+    return row[0] if row else None
+
+
+def _key(kind: str, name: str) -> str:
+    return BREAKER_PREFIX + name if kind == "breaker" else name
 
 
 def _changed(txn: Transaction, key: str) -> None:
@@ -54,16 +72,17 @@ def _changed(txn: Transaction, key: str) -> None:
 def unset(txn: Transaction, kind: str, name: str) -> bool:
     """Forget a setting; return whether it was known."""
     txn.freshen()
+    if _kept(txn, kind, name) is None:
+        return False
+    tell(txn, kind_of_setting(kind, is_there=False), name)
     if kind in ("limit", "breaker"):
-        key = BREAKER_PREFIX + name if kind == "breaker" else name
-        was_known = txn.row(_SQL["unset"], (key,)) is not None
-        if was_known:
-            _changed(txn, key)
-        return was_known
-    was_known = bool(txn.rows(_SQL["drop"], (kind, name)))
-    if was_known and kind == "lane":
+        txn.execute(_SQL["unset"], (_key(kind, name),))
+        _changed(txn, _key(kind, name))
+        return True
+    txn.execute(_SQL["drop"], (kind, name))
+    if kind == "lane":
         gates_of(txn).lanes.weigh(name, None)
-    return was_known
+    return True
 
 
 def settings(txn: Transaction, kind: str) -> list[SettingRecord]:

@@ -179,6 +179,7 @@ def cancel_behind(agenda: Agenda, broken: Sequence[Broken]) -> None:
     endings = Endings(txn)
     for one in broken:
         row = rows[one.n]
+        row.cause = one.end.cause
         endings.finish(row, Finish(State.CANCELLED, row.tallies, one.reason))
     txn.many(_SQL["because"], [(b.n, b.end.cause, int(_passes(b))) for b in broken])
     endings.write()
@@ -222,6 +223,7 @@ def cancel_broken(agenda: Agenda, node: Node) -> bool:
 def cancel(agenda: Agenda, row: Row, reason: str, *, cause: str = "") -> None:
     """Cancel a live job; one that runs is asked to end."""
     txn = agenda.txn
+    row.cause = cause
     if cause:
         txn.execute(_SQL["because"], (row.n, cause, 0))
         if not row.flags & NODE:

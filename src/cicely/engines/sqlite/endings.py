@@ -12,6 +12,7 @@ from cicely.core.outcome import Again, Finish
 from cicely.core.states import State
 from cicely.engines.sqlite.gates import Hold, gates_of
 from cicely.engines.sqlite.statements import statements
+from cicely.engines.sqlite.telling import ended, went_on
 from cicely.engines.sqlite.transaction import (
     CHILDREN,
     CODES,
@@ -73,6 +74,7 @@ class Row(msgspec.Struct, gc=False):
     shuns: str | None
     stream: int | None
     charged: float | None
+    cause: str | None
 
     @property
     def tallies(self) -> Tallies:
@@ -167,6 +169,7 @@ class Endings:
         """End a job, running or not."""
         txn = self._txn
         code = CODES[step.state]
+        self._note_end(row, step)
         self._leave(row)
         if step.tallies != row.tallies:
             tallies = step.tallies
@@ -186,9 +189,13 @@ class Endings:
         if row.flags & CHILDREN:
             self.parents.append(row.n)
 
+    def _note_end(self, row: Row, step: Finish) -> None:
+        ended(self._txn, row, step)
+
     def again(self, row: Row, step: Again, reason: str) -> None:
         """Let a running job run another time."""
         txn = self._txn
+        went_on(txn, row, step, reason)
         self._leave(row)
         job_class = row.job_class
         if step.alone:
@@ -275,3 +282,10 @@ class Endings:
         txn.many(_ENQUEUE["ready"], self._ready)
         if self._gated:
             gates_of(txn).streams.make_ready(self._gated)
+
+
+class Removals(Endings):
+    """Ends of jobs that are deleted at once: nobody is told of them, and they count as nothing."""
+
+    def _note_end(self, row: Row, step: Finish) -> None:
+        pass

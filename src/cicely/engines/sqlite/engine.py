@@ -14,10 +14,11 @@ from typing import Final, TypeVar
 import apsw
 
 from cicely.core.edge import Edge, ParentEnd
+from cicely.core.event import EventFilter, EventPage
 from cicely.core.flow import Use
 from cicely.core.job import Enqueued, Filter, Job, NewJob, Page
 from cicely.core.outcome import Outcome, Step
-from cicely.core.rollup import Count
+from cicely.core.rollup import Count, RollupPage
 from cicely.engines.contract import (
     Beat,
     Demand,
@@ -45,6 +46,7 @@ from cicely.engines.sqlite import (
     deleting,
     edges,
     enqueueing,
+    past,
     reading,
     sessions,
     settling,
@@ -63,7 +65,6 @@ from cicely.engines.sqlite.place import SURVIVES, Place
 from cicely.engines.sqlite.pressure import wait_a_little
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import Transaction
-from cicely.engines.unkept import WithoutPast
 
 T = TypeVar("T")
 
@@ -73,7 +74,7 @@ _SESSIONS: Final = statements("sessions")
 _JOBS_OF_A_SETTLE: Final = 20
 
 
-class SqliteEngine(WithoutPast):
+class SqliteEngine:
     """Jobs in one file, shared by every process that opens it."""
 
     def __init__(
@@ -250,7 +251,17 @@ class SqliteEngine(WithoutPast):
     def tick(
         self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob], counts: Sequence[Count] = ()
     ) -> bool:
-        return self._write("tick", lambda txn: ticking.tick(txn, seen, then, jobs))
+        return self._write("tick", lambda txn: ticking.tick(txn, seen, then, jobs, counts))
+
+    # --- the past -------------------------------------------------------------------------
+    def report(self, counts: Sequence[Count]) -> None:
+        self._write("report", lambda txn: past.report(txn, counts))
+
+    def rollups(self, since_minute: int, until_minute: int, *, limit: int = 1_000) -> RollupPage:
+        return self._read(lambda txn: past.rollups(txn, since_minute, until_minute, limit))
+
+    def history(self, where: EventFilter, *, limit: int = 100, cursor: str | None = None) -> EventPage:
+        return self._read(lambda txn: past.history(txn, where, limit, cursor))
 
     # --- blobs ----------------------------------------------------------------------------
     def put_blob(self, job_id: str, digest: str, data: bytes) -> None:
@@ -291,8 +302,9 @@ def _sweep(txn: Transaction, batch: int, silent: Sequence[Silent]) -> Swept:
     sweeping.forget(txn, batch)
     sweeping.mind_gates(txn, batch)
     has_waste = blobs.remove_waste(txn)
+    has_past = past.forget(txn, batch)
     txn.is_stirred = True
-    has_more = has_waste or has_old or agenda.has_intents(txn)
+    has_more = has_waste or has_past or has_old or agenda.has_intents(txn)
     return Swept(
         promoted=promoted,
         rescued=rescued,
@@ -302,6 +314,7 @@ def _sweep(txn: Transaction, batch: int, silent: Sequence[Silent]) -> Swept:
         more=has_more or batch in (promoted, expired, deleted, taken_back),
         due=ticking.due(txn, batch),
         now=txn.now,
+        newest=past.newest_in(txn),
     )
 
 

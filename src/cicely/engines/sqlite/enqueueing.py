@@ -9,6 +9,7 @@ import msgspec
 
 from cicely.core.edge import Edge
 from cicely.core.job import Enqueued, NewJob, rank
+from cicely.core.rollup import Word
 from cicely.engines.sqlite.backlogs import check_backlogs
 from cicely.engines.sqlite.cascade import judge_each
 from cicely.engines.sqlite.edges import Links, check_ends
@@ -23,6 +24,7 @@ from cicely.engines.sqlite.transaction import (
     READY,
     SCHEDULED,
     WAITING,
+    WATCHED,
     WORKFLOW,
     Transaction,
     Values,
@@ -114,6 +116,8 @@ class _Batch:
         self._links: Links | None = None
         self._jobs: list[Values] = []
         self._ready: list[Values] = []
+        #: How many jobs of a class and queue.
+        self._stored: dict[tuple[int, int], int] = {}
         self._payloads: list[Values] = []
         self._deferred: list[Values] = []
         self._expiring: list[Values] = []
@@ -160,7 +164,9 @@ class _Batch:
         waits = self._waits(new, n) if new.workflow or new.group or new.held or self._waiting else False
         if waits or not is_due or expires_at is not None:
             self._starts[n] = start_of(new)
-        is_gated = self._is_gated(new, queue, n)
+        self._stored[job_class, queue] = self._stored.get((job_class, queue), 0) + 1
+        may_be_gated = new.lane or new.flow is not None or self._has_lanes
+        is_gated = may_be_gated and self._is_gated(new, queue, n)
         if waits:
             txn.count(queue, WAITING, 1)
             is_due, expires_at, order = True, None, 0
@@ -173,9 +179,8 @@ class _Batch:
         else:
             self._deferred.append((due_at, n))
             txn.count(queue, SCHEDULED, 1)
-        if expires_at is not None:
-            self._expiring.append((expires_at, n))
-        self._gather_parts(new, n)
+        if new.unique or new.tags or new.watched or expires_at is not None or len(new.body) > INLINE_BYTES:
+            self._gather_parts(new, n, expires_at)
         self._jobs.append(
             (
                 n, new.id, job_class, queue, new.lane, new.priority, order, now,
@@ -186,11 +191,14 @@ class _Batch:
             )
         )  # fmt: skip
 
-    def _gather_parts(self, new: NewJob, n: int) -> None:
+    def _gather_parts(self, new: NewJob, n: int, expires_at: float | None) -> None:
+        if expires_at is not None:
+            self._expiring.append((expires_at, n))
+        if new.watched:
+            self._flags[n] = self._flags.get(n, 0) | WATCHED
         if new.unique:
             self._uniques.append((new.unique, n))
-        if new.tags:
-            self._tags += [(tag, n) for tag in new.tags]
+        self._tags += [(tag, n) for tag in new.tags]
         if len(new.body) > INLINE_BYTES:
             self._payloads.append((n, new.body))
 
@@ -252,6 +260,8 @@ class _Batch:
     def write(self) -> None:
         """Insert what was gathered."""
         many = self._txn.many
+        for (job_class, queue), count in self._stored.items():
+            self._txn.record.count(Word.ENQUEUED, job_class, queue, count)
         flags, starts = self._flags, self._starts
         gates = self._gates
         if flags or starts or gates:

@@ -8,10 +8,12 @@ from typing import Final
 import msgspec
 
 from cicely.core import breaker, limits, valves
+from cicely.core.event import kind_of_gauge
 from cicely.core.flow import BREAKER_PREFIX, Flow, Use
-from cicely.core.limits import FRESH, Gauge, Limit
+from cicely.core.limits import FRESH, NEVER, Gauge, Limit
 from cicely.core.valves import Valve
 from cicely.engines.sqlite.statements import statements
+from cicely.engines.sqlite.telling import tell
 from cicely.engines.sqlite.transaction import Transaction, Values
 
 _SQL: Final = statements("valve")
@@ -250,10 +252,17 @@ class Valves:
 
     def _put(self, guard: Guard, gauge: Gauge) -> None:
         if gauge is not guard.gauge and gauge != guard.gauge:
+            self._tell_of_breaker(guard, gauge)
             guard.gauge = gauge
             guard.is_changed = True
             # Who waits there opens at another time by now.
             self._woken.add(guard.number)
+
+    def _tell_of_breaker(self, guard: Guard, gauge: Gauge) -> None:
+        if isinstance(guard.valve, Limit):
+            return
+        by_hand = "tripped" if gauge.shut_until == NEVER else ""
+        tell(self._txn, kind_of_gauge(guard.gauge, gauge), guard.key.removeprefix(BREAKER_PREFIX), by_hand)
 
     # --- writing --------------------------------------------------------------------------
     def write(self) -> None:

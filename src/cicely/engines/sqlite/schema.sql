@@ -435,3 +435,22 @@ CREATE TABLE setting (
     value BLOB NOT NULL,
     PRIMARY KEY (kind, name)
 ) STRICT, WITHOUT ROWID;
+
+-- What was counted per minute, for 30 days. task: the number of a class, or minus that of a label. word: see
+-- core/rollup.py. bucket: of the run time, -1 for what did not run. Classes of one task add up.
+CREATE TABLE rollup (
+    minute INTEGER NOT NULL,
+    task INTEGER NOT NULL,
+    queue INTEGER NOT NULL,
+    word INTEGER NOT NULL,
+    bucket INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    sum_us INTEGER NOT NULL,
+    PRIMARY KEY (minute, task, queue, word, bucket)
+) STRICT, WITHOUT ROWID;
+
+-- Names that are counted and are no task's.
+CREATE TABLE label (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+
+-- What happened, in the order of the commits. No number is given twice: readers resume from it.
+CREATE TABLE history (seq INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, data BLOB NOT NULL) STRICT;

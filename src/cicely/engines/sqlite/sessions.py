@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from cicely.core.event import WORKER_JOINED, WORKER_LEFT
 from cicely.core.outcome import Outcome
 from cicely.engines.contract import Beat, Session, SessionRecord
 from cicely.engines.sqlite.cascade import each
@@ -14,6 +15,7 @@ from cicely.engines.sqlite.endings import held_by, rows_of
 from cicely.engines.sqlite.member import Member, session_of
 from cicely.engines.sqlite.settling import settle
 from cicely.engines.sqlite.statements import statements
+from cicely.engines.sqlite.telling import tell_of_worker
 from cicely.engines.sqlite.transaction import TOKEN_BYTES, Transaction, Values, token_of
 from cicely.errors import SessionClosed
 
@@ -58,6 +60,7 @@ def join(txn: Transaction, session: Session) -> None:
     row = txn.row(_MEMBER, (session.id,))
     if row is None:
         txn.execute(_SQL["join"], (session.id, _encode(session), session.lease_s, txn.now))
+        tell_of_worker(txn, WORKER_JOINED, session)
     elif row[3] is not None:
         raise SessionClosed(f"session {session.id} was retired: join under another id")
 
@@ -109,6 +112,7 @@ def retire(txn: Transaction, session_id: str, outcomes: Sequence[Outcome]) -> No
     settle(txn, outcomes)
     reason = "its session was retired"
     each(txn, held_by(txn, row[0]), lambda endings, held: endings.release(held, reason))
+    tell_of_worker(txn, WORKER_LEFT, session_of(session_id, row[1]))
     close(txn, row[0])
     txn.is_stirred = True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from cicely.core.event import LONG_RUN_S, kind_of_end
 from cicely.core.failpoints import failpoint
 from cicely.core.outcome import (
     Deferred,
@@ -17,6 +18,8 @@ from cicely.core.outcome import (
     decide,
     reason_of,
 )
+from cicely.core.rollup import Word, run_us
+from cicely.core.states import State
 from cicely.engines.contract import RECEIPT_LEASES, Save, Verdict
 from cicely.engines.sqlite.blobs import drop_replaced
 from cicely.engines.sqlite.cascade import begin, conclude
@@ -26,12 +29,14 @@ from cicely.engines.sqlite.gates import Hold, gates_of, is_unused, spent_in
 from cicely.engines.sqlite.member import session_of
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.suspending import record_steps, suspend
+from cicely.engines.sqlite.telling import tell_of, went_on
 from cicely.engines.sqlite.transaction import (
     CHILDREN,
     FENCE_MASK,
     REQUEST_BYTES,
     RUNNING,
     SUCCEEDED,
+    WATCHED,
     Transaction,
     Values,
     is_token_of,
@@ -70,7 +75,10 @@ class _Settling:
         self._endings = Endings(txn)
         self._agenda = begin(txn)
         self._recorded: dict[bytes, str] = {}
-        self._successes: dict[int, int] = {}
+        #: By class, queue and instant of the claim: how many succeeded.
+        self._ran: dict[tuple[int, int, float], int] = {}
+        #: Of those that are told, where they are not told one by one.
+        self._long_before = txn.now - LONG_RUN_S
         named = numbers(number_in(outcome.token) for outcome in outcomes)
         self._held: dict[bytes, Values] = {
             token_of(row[1], row[0], row[2]): row for row in txn.execute(_HELD, (named,))
@@ -109,7 +117,7 @@ class _Settling:
             recorded = self._recorded_reason(token)
             return Verdict.ALREADY if recorded == reason else Verdict.STALE
         self._recorded[token] = reason
-        if held[12] is not None or (isinstance(outcome, Deferred) and outcome.slows):
+        if held[12] is not None:
             self._give_back(outcome, held)
         has_children = held[11] & CHILDREN
         is_simple = not has_children or self._releases is not None
@@ -122,12 +130,11 @@ class _Settling:
         return Verdict.ACCEPTED
 
     def _give_back(self, outcome: Outcome, held: Values) -> None:
-        n, queue, claimed_at, charged, lane, flow = held[0], held[7], held[4], *held[12:]
-        hold = Hold(n, queue, lane, flow, charged or 0.0, claimed_at)
+        n, queue, claimed_at, charged, lane, flow = held[0], held[7], held[4], *held[12:15]
+        hold = Hold(n, queue, lane, flow, charged, claimed_at)
         gates = gates_of(self._txn)
         gates.heed(hold, outcome)
-        if charged is not None:
-            gates.give_back(hold, spent_in(outcome), unused=is_unused(outcome))
+        gates.give_back(hold, spent_in(outcome), unused=is_unused(outcome))
 
     def _recorded_reason(self, token: bytes) -> str | None:
         """Return the reason under which this token's attempt was settled before."""
@@ -143,16 +150,32 @@ class _Settling:
         return row[0] if row else None
 
     def _succeed(self, outcome: Succeeded, held: Values) -> None:
-        n, request, fence, session, claimed_at, _, job_id, queue, keep_s, attempt, _, flags = held[:12]
+        n, request, fence, session, claimed_at, _, job_id, queue, keep_s, attempt, _, flags, _, _, _, kind = (
+            held
+        )
         done = (
             SUCCEEDED, self._txn.now, claimed_at, session, request, fence, attempt, "", "succeeded",
             None, outcome.result or None,
         )  # fmt: skip
-        self._successes[queue] = self._successes.get(queue, 0) + 1
+        alike = (kind, queue, claimed_at)
+        self._ran[alike] = self._ran.get(alike, 0) + 1
+        if claimed_at <= self._long_before or flags & WATCHED:
+            self._tell_of(held)
         self._endings.succeed(n, job_id, flags=flags, keep_s=keep_s, done=done)
+
+    def _tell_of(self, held: Values) -> None:
+        """Tell of a success that took long, or of a job that is watched."""
+        run_s = run_us(held[4], self._txn.now) / 1e6
+        watched = bool(held[11] & WATCHED)
+        kind = kind_of_end(State.SUCCEEDED, run_s=run_s, watched=watched, cause="")
+        if kind is not None:
+            [row] = rows_of(self._txn, (held[0],))
+            tell_of(self._txn, row, kind, reason="", run_s=run_s)
 
     def _settle(self, outcome: Outcome, n: int) -> None:
         [row] = rows_of(self._txn, (n,))
+        if isinstance(outcome, Deferred) and row.charged is None:
+            gates_of(self._txn).heed(row.hold, outcome)
         row.charged = None
         if isinstance(outcome, Failed) and outcome.elsewhere:
             self._shun(row)
@@ -160,6 +183,7 @@ class _Settling:
         if not isinstance(step, Finish):
             self._keep_receipt(outcome, row.session)
         if isinstance(step, Pause):
+            went_on(self._txn, row, step, "")
             self._conclude()
             suspend(self._agenda, row, step.suspended)
             return
@@ -185,7 +209,8 @@ class _Settling:
         if self._releases is not None:
             failpoint("sqlite.end.before_release")
             self._releases.carry_out(self._parents)
-        for queue, jobs in self._successes.items():
+        for (job_class, queue, claimed_at), jobs in self._ran.items():
+            self._txn.record.count_runs(Word.SUCCEEDED, job_class, queue, claimed_at, jobs)
             self._txn.count(queue, RUNNING, -jobs)
             self._txn.count(queue, SUCCEEDED, jobs)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from cicely.core.event import QUEUE_PAUSED, QUEUE_RESUMED
 from cicely.core.states import allows
 from cicely.engines.sqlite.cascade import begin
 from cicely.engines.sqlite.deciding import cancel
 from cicely.engines.sqlite.deleting import delete, has_live_child
 from cicely.engines.sqlite.endings import Row, rows_of
 from cicely.engines.sqlite.statements import statements
+from cicely.engines.sqlite.telling import revived, tell
 from cicely.engines.sqlite.transaction import CHILDREN, Transaction
 from cicely.engines.sqlite.undoing import revive
 
@@ -40,6 +42,8 @@ def _revive(txn: Transaction, row: Row, reason: str) -> bool:
     agenda = begin(txn)
     is_back = revive(agenda, row, reason)
     agenda.run()
+    if is_back:
+        revived(txn, row, reason or "revived")
     return is_back
 
 
@@ -52,10 +56,19 @@ def _discard(txn: Transaction, row: Row, reason: str) -> bool:
 
 def pause(txn: Transaction, queue: str) -> None:
     """Hand out no more jobs of `queue`."""
+    if not _is_paused(txn, queue):
+        tell(txn, QUEUE_PAUSED, queue)
     txn.execute(_SQL["pause"], (queue, 1))
 
 
 def resume(txn: Transaction, queue: str) -> None:
     """Hand out the jobs of `queue` again."""
+    if _is_paused(txn, queue):
+        tell(txn, QUEUE_RESUMED, queue)
     txn.execute(_SQL["pause"], (queue, 0))
     txn.freshen()
+
+
+def _is_paused(txn: Transaction, queue: str) -> bool:
+    row = txn.row(_SQL["paused"], (queue,))
+    return row is not None and bool(row[0])

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
+from cicely.core.event import WORKER_LOST
 from cicely.core.outcome import after_loss, after_visibility
-from cicely.engines.contract import Silent
+from cicely.core.rollup import Word
+from cicely.engines.contract import Session, Silent
 from cicely.engines.sqlite.cascade import each, expire
 from cicely.engines.sqlite.endings import Endings, Row, held_by, rows_of
 from cicely.engines.sqlite.gates import gates_of
+from cicely.engines.sqlite.member import session_of
 from cicely.engines.sqlite.openings import look_over
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.suspending import forget_events, stop_awaiting
+from cicely.engines.sqlite.telling import tell_of_worker
 from cicely.engines.sqlite.transaction import (
     READY,
     SCHEDULED,
@@ -42,8 +46,15 @@ def rescue(txn: Transaction, silent: Silent) -> int:
         return 0
     rows = held_by(txn, member[0])
     each(txn, rows, _lose)
+    _note_loss(txn, session_of(silent.session_id, member[1]))
     txn.execute(_SESSIONS["close"], (member[0], txn.now))
     return len(rows)
+
+
+def _note_loss(txn: Transaction, session: Session) -> None:
+    tell_of_worker(txn, WORKER_LOST, session)
+    if session.is_supervisor:
+        txn.record.count_other(Word.LOST_WORKERS, 0, 1)
 
 
 def _lose(endings: Endings, row: Row) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from cicely.core.event import SCHEDULE_REMOVED, SCHEDULE_SET, kind_of_pause
 from cicely.core.job import NewJob
-from cicely.engines.contract import Schedule
+from cicely.core.rollup import Count
+from cicely.engines.contract import MARK, Schedule
 from cicely.engines.sqlite.enqueueing import enqueue
+from cicely.engines.sqlite.past import report
 from cicely.engines.sqlite.statements import statements
+from cicely.engines.sqlite.telling import tell
 from cicely.engines.sqlite.transaction import Transaction, Values
 
 _SQL: Final = statements("schedule")
@@ -21,23 +25,39 @@ def schedules(txn: Transaction) -> list[Schedule]:
 
 def put_schedule(txn: Transaction, schedule: Schedule) -> None:
     """Keep a schedule under its name."""
+    _put(txn, schedule)
+    _tell(txn, SCHEDULE_SET, schedule.name)
+
+
+def _put(txn: Transaction, schedule: Schedule) -> None:
     values = (schedule.name, schedule.spec, schedule.next_at, schedule.last_at, int(schedule.paused))
     txn.execute(_SQL["put"], values)
 
 
 def drop_schedule(txn: Transaction, name: str) -> bool:
     """Forget a schedule; return whether it was known."""
-    return bool(txn.rows(_SQL["drop"], (name,)))
+    was_known = bool(txn.rows(_SQL["drop"], (name,)))
+    _tell(txn, SCHEDULE_REMOVED if was_known else None, name)
+    return was_known
 
 
-def tick(txn: Transaction, seen: Schedule, then: Schedule, jobs: Sequence[NewJob]) -> bool:
-    """Put `then` in place of `seen` and enqueue `jobs`, unless somebody was faster."""
+def _tell(txn: Transaction, kind: str | None, name: str) -> None:
+    if not name.startswith(MARK):
+        tell(txn, kind, name)
+
+
+def tick(
+    txn: Transaction, seen: Schedule, then: Schedule, jobs: Sequence[NewJob], counts: Sequence[Count]
+) -> bool:
+    """Put `then` in place of `seen`, enqueue `jobs` and add `counts`, unless somebody was faster."""
     row = txn.row(_SQL["one"], (seen.name,))
     if row is None or _schedule(row) != seen:
         return False
-    put_schedule(txn, then)
+    _put(txn, then)
     if jobs:
         enqueue(txn, jobs)
+    report(txn, counts)
+    _tell(txn, kind_of_pause(was_paused=seen.paused, is_paused=then.paused), seen.name)
     return True
 
 

@@ -12,6 +12,7 @@ import msgspec
 from cicely.core.states import State
 from cicely.engines.sqlite.member import Member
 from cicely.engines.sqlite.names import Names
+from cicely.engines.sqlite.record import Record
 from cicely.engines.sqlite.statements import statements
 
 SCHEDULED, READY, RUNNING, SUCCEEDED, FAILED, CANCELLED, EXPIRED, WAITING = range(8)
@@ -31,6 +32,8 @@ STATES: Final = tuple(sorted(CODES, key=lambda state: CODES[state]))
 
 #: What a job has beside its row: a row in node, edges into it, edges out of it, steps, a workflow.
 NODE, PARENTS, CHILDREN, STEPS, WORKFLOW = 1, 2, 4, 8, 16
+#: Its starts and successes are told of: nothing that stands in another table.
+WATCHED = 32
 
 #: Token = the claim's request + n and the low bits of the fence, so that no index is needed.
 REQUEST_BYTES: Final = 8
@@ -39,6 +42,9 @@ _FENCE_BITS: Final = 24
 FENCE_MASK: Final = (1 << _FENCE_BITS) - 1
 
 _COUNT: Final = statements("enqueue")["count"]
+_PAST: Final = statements("past")
+
+_encode = msgspec.msgpack.Encoder().encode
 
 #: What `apsw.carray` makes: a table of values, bound as one.
 Array = Any
@@ -73,7 +79,11 @@ class Transaction:
         #: Whether jobs became ready, and who has looked since, with whether it took something.
         self.is_fresh = False
         self.lookers: dict[str, bool] = {}
+        #: Whether there may be intents: see agenda.py.
+        self.may_have_intents = False
         self._counts: dict[tuple[int, int], int] = {}
+        #: What is counted and told.
+        self.record = Record(now)
         #: Flow control, once something is gated: see gates.py.
         self.gates: Unwritten | None = None
 
@@ -95,13 +105,14 @@ class Transaction:
         """Return what `go_back` needs to forget what a refused call left behind."""
         return (
             len(self.ended), len(self.called), self.is_stirred, self.is_fresh, dict(self.lookers),
-            dict(self._counts),
+            dict(self._counts), self.record.mark(),
         )  # fmt: skip
 
     def go_back(self, mark: Values) -> None:
         """Forget what came after `mark`."""
         self.gates = None
-        ended, called, self.is_stirred, self.is_fresh, self.lookers, self._counts = mark
+        ended, called, self.is_stirred, self.is_fresh, self.lookers, self._counts, past = mark
+        self.record.go_back(past)
         del self.ended[ended:], self.called[called:]
 
     def freshen(self) -> None:
@@ -133,10 +144,19 @@ class Transaction:
             self.gates.write()
 
     def write_counts(self) -> None:
-        """Fold what was noted into the counters."""
+        """Fold what was noted into the counters, and write down the past."""
         changed = [(*key, jobs) for key, jobs in self._counts.items() if jobs]
         self.many(_COUNT, changed)
         self._counts.clear()
+        self.write_past()
+
+    def write_past(self) -> None:
+        """Write what was counted and told."""
+        self.many(_PAST["add"], self.record.rows())
+        events = self.record.events
+        if events:
+            self.many(_PAST["tell"], [(event.at, _encode(event)) for event in events])
+            events.clear()
 
 
 def state_of(code: int) -> State:

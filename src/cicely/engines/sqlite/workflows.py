@@ -10,7 +10,7 @@ from cicely.core.outcome import Finish
 from cicely.core.states import State
 from cicely.engines.sqlite.agenda import DECIDE, JUDGE, PUBLISH, Agenda, Task
 from cicely.engines.sqlite.deleting import delete, has_live_child
-from cicely.engines.sqlite.endings import Endings, rows_of
+from cicely.engines.sqlite.endings import Removals, rows_of
 from cicely.engines.sqlite.graph import let_go, nodes_of
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import CHILDREN, Transaction, Values, numbers
@@ -136,7 +136,7 @@ def _delete_abandoned(agenda: Agenda, number: int, batch: int) -> int:
     """Delete the jobs of a workflow that nobody published, wherever they stand."""
     txn = agenda.txn
     ns = [n for (n,) in txn.rows(_SQL["members"], (number, 0, batch))]
-    endings = Endings(txn)
+    endings = Removals(txn)
     for row in rows_of(txn, ns):
         if row.end is None:
             endings.finish(row, Finish(State.CANCELLED, row.tallies, "its workflow was never published"))

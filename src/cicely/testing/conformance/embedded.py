@@ -9,7 +9,7 @@ from cicely.engines.contract import Engine
 from cicely.engines.memory import MemoryEngine
 from cicely.engines.sqlite.engine import SqliteEngine
 from cicely.testing.clock import VirtualClock
-from cicely.testing.conformance.harness import LEARNING, Capability
+from cicely.testing.conformance.harness import Capability
 from cicely.testing.servers import fast_folder
 
 
@@ -40,7 +40,7 @@ class SqliteHarness:
     """A file in a folder of its own; each connection is a new one."""
 
     name = "sqlite"
-    capabilities = frozenset(Capability) - (LEARNING - {Capability.FLOW})
+    capabilities = frozenset(Capability)
 
     def __init__(self) -> None:
         self.clock = VirtualClock()

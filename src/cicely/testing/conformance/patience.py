@@ -53,6 +53,24 @@ def test_the_large_one_starts_when_there_is_room_for_it(harness: Harness) -> Non
     assert ids(take(engine, 1)) == ["large"]
 
 
+def test_the_large_one_runs_though_small_ones_never_cease(harness: Harness) -> None:
+    engine = _worker(harness, TWO_GPUS)
+    engine.enqueue([job(id="first", flow=wanting(gpu=1))])
+    running = [take_one(engine)]
+    engine.enqueue([job(id="large", task="other", flow=wanting(gpu=2))])
+    taken = []
+
+    for step in range(16):
+        engine.enqueue([job(id=f"small{step:02}", flow=wanting(gpu=1))])
+        running += take(engine)
+        taken += ids(running[-1:])
+        harness.advance(5)
+        settle(engine, Succeeded(running.pop(0).token))
+
+    assert taken[:12] == [f"small{step:02}" for step in range(12)]
+    assert "large" in taken
+
+
 def test_one_like_it_that_goes_first_takes_the_room(harness: Harness) -> None:
     engine = _waiting_for_both(harness)
     harness.advance(LONG_S)

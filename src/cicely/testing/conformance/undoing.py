@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cicely.core.edge import Edge, Rule
+from cicely.core.edge import Edge, Join, Rule
 from cicely.core.outcome import Failed, Stopped, Succeeded
 from cicely.core.states import State
 from cicely.engines.contract import Engine
@@ -102,6 +102,22 @@ def test_what_came_after_the_finaliser_and_succeeded_stays(harness: Harness) -> 
     finish_sweeping(engine)
 
     assert [state_of(engine, name) for name in "azy"] == [State.READY, State.WAITING, State.SUCCEEDED]
+
+
+def test_what_a_success_cancelled_stays_while_that_finaliser_runs_again(harness: Harness) -> None:
+    engine = harness.engine()
+    engine.join(session(id="s"))
+    edges = [Edge("a", "z", Rule.DONE), Edge("z", "c", Rule.FAILURE), Edge("a", "c", join=Join.ALL)]
+    engine.enqueue([job(id=name) for name in "azc"], edges)
+    fail_first(engine)
+    settle(engine, Succeeded(take_one(engine).token))
+    assert (state_of(engine, "c"), look(engine, "c").cause) == (State.CANCELLED, "z")
+
+    assert engine.steer("revive", ["a"]) == ["a"]
+    finish_sweeping(engine)
+
+    assert [state_of(engine, name) for name in "azc"] == [State.READY, State.WAITING, State.CANCELLED]
+    assert look(engine, "c").cause == "z"
 
 
 def test_a_job_whose_own_edges_are_broken_stays(harness: Harness) -> None:
@@ -209,9 +225,16 @@ def test_a_revived_job_waits_for_one_before_it_that_comes_back_because_of_it(har
 
 
 def test_it_waits_as_well_where_that_one_comes_back_after_hundreds_of_others(harness: Harness) -> None:
-    engine = harness.engine()
+    _revive_with_many_between(harness.engine(), 511)
+
+
+def test_it_waits_as_well_where_that_one_comes_back_at_the_end_of_a_page(harness: Harness) -> None:
+    _revive_with_many_between(harness.engine(), 255)
+
+
+def _revive_with_many_between(engine: Engine, many: int) -> None:
     engine.join(session(id="s"))
-    names = _enqueue_hundreds_between(engine)
+    names = _cancel_with_many_between(engine, many)
 
     engine.steer("revive", ["b"])
     assert state_of(engine, "b") is State.WAITING
@@ -224,7 +247,7 @@ def test_it_waits_as_well_where_that_one_comes_back_after_hundreds_of_others(har
 def test_it_waits_as_well_where_it_was_cancelled_again_meanwhile(harness: Harness) -> None:
     engine = harness.engine()
     engine.join(session(id="s"))
-    _enqueue_hundreds_between(engine)
+    _cancel_with_many_between(engine, 511)
 
     for move in ("revive", "cancel", "revive"):
         assert engine.steer(move, ["b"]) == ["b"]
@@ -257,10 +280,12 @@ def test_what_comes_back_waits_for_what_comes_back_only_after_hundreds_of_others
     assert {state_of(engine, name) for name in ("k", "d", "a", "c", *names)} == {State.WAITING}
 
 
-def _enqueue_hundreds_between(engine: Engine) -> list[str]:
-    """Cancel `b` with hundreds behind it, the last of which cancels `a`; return their names."""
-    # Engines that go by pages of 256 begin a new one between these two.
-    names = [f"n{n}" for n in range(511)]
+def _cancel_with_many_between(engine: Engine, many: int) -> list[str]:
+    """Cancel `b` with so many behind it before the one that cancels `a`; return their names.
+
+    One less than a multiple of 256: engines that go by such pages begin a new one between these two.
+    """
+    names = [f"n{n}" for n in range(many)]
     edges = [*(Edge("b", name) for name in names), *IN_A_CIRCLE]
     engine.enqueue([job(id=name) for name in ("a", "b", "c", *names)], edges)
     engine.steer("cancel", ["b"])

@@ -19,7 +19,7 @@ from cicely.testing.ledger import Ledger
 LEDGER_VARIABLE: Final = "CICELY_LEDGER"
 QUEUE_VARIABLE: Final = "CICELY_TORTURE_QUEUE"
 
-_REMEMBER: Final = "1h"
+REMEMBER: Final = "1h"
 
 app = Cicely("torture", os.environ.get("CICELY_URL", "memory://"))
 queue = os.environ.get(QUEUE_VARIABLE, "torture")
@@ -35,7 +35,7 @@ def noted() -> Iterator[Context]:
         yield context
 
 
-@app.task(queue=queue, remember_ids=_REMEMBER)
+@app.task(queue=queue, remember_ids=REMEMBER)
 def naps(seconds: float) -> int:
     """Sleep."""
     with noted():
@@ -43,7 +43,7 @@ def naps(seconds: float) -> int:
         return os.getpid()
 
 
-@app.task(queue=queue, remember_ids=_REMEMBER)
+@app.task(queue=queue, remember_ids=REMEMBER)
 async def naps_async(seconds: float) -> int:
     """Sleep beside others."""
     with noted():
@@ -51,7 +51,7 @@ async def naps_async(seconds: float) -> int:
         return os.getpid()
 
 
-@app.task(queue=queue, remember_ids=_REMEMBER)
+@app.task(queue=queue, remember_ids=REMEMBER)
 def computes(seconds: float) -> int:
     """Keep a processor busy."""
     with noted():
@@ -62,7 +62,7 @@ def computes(seconds: float) -> int:
         return total
 
 
-@app.task(queue=queue, remember_ids=_REMEMBER)
+@app.task(queue=queue, remember_ids=REMEMBER)
 def holds_gil(seconds: float) -> int:
     """Let no other thread of the process run, as a long call in C does."""
     with noted():
@@ -70,7 +70,7 @@ def holds_gil(seconds: float) -> int:
         return os.getpid()
 
 
-@app.task(queue=queue, remember_ids=_REMEMBER, isolate=True)
+@app.task(queue=queue, remember_ids=REMEMBER, isolate=True)
 def naps_alone(seconds: float) -> int:
     """Sleep in a process of its own."""
     with noted():
@@ -78,7 +78,7 @@ def naps_alone(seconds: float) -> int:
         return os.getpid()
 
 
-@app.task(queue=queue, remember_ids=_REMEMBER, retry=Retry(attempts=3, backoff=0.05))
+@app.task(queue=queue, remember_ids=REMEMBER, retry=Retry(attempts=3, backoff=0.05))
 def fails_once() -> int:
     """Fail the first time."""
     with noted() as context:
@@ -87,7 +87,7 @@ def fails_once() -> int:
         return context.attempt
 
 
-@app.task(queue=queue, remember_ids=_REMEMBER)
+@app.task(queue=queue, remember_ids=REMEMBER)
 def walks(steps: int) -> int:
     """Go step by step, keeping each; an attempt goes on where the one before was cut short."""
     with noted() as context:
@@ -98,7 +98,7 @@ def walks(steps: int) -> int:
         return steps
 
 
-@app.task(queue=queue, remember_ids=_REMEMBER)
+@app.task(queue=queue, remember_ids=REMEMBER)
 def leaves_a_daemon(seconds: float) -> int:
     """Leave a process behind that no signal but one ends."""
     with noted():

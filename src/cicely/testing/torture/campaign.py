@@ -17,12 +17,15 @@ from typing import Final
 import msgspec
 
 from cicely.core.job import Job
+from cicely.core.limits import Limit
 from cicely.engines.connect import connect, redacted
 from cicely.engines.contract import Engine
 from cicely.patience import patiently
 from cicely.testing.fleet import ELSEWHERE, WorkerProcess, can_be_elsewhere
-from cicely.testing.ledger import Ledger, judge
+from cicely.testing.ledger import Ledger, Line, judge
 from cicely.testing.torture import app as jobs
+from cicely.testing.torture import crowded
+from cicely.testing.torture.crowding import Alone, Crowding, crowding_of
 from cicely.testing.torture.faults import Saboteur, Server
 from cicely.testing.torture.networks import (
     Network,
@@ -77,11 +80,14 @@ class Campaign:
             self, lease_s=lease_s, seed=seed, journal=self.folder / "faults", server=server
         )
         self.has_networks = False
+        self.leaked = 0
         self._size = workers
         self._processes = processes
         self._networks: dict[WorkerProcess, Network] = {}
         self._began_at = time.monotonic()
         self._run = f"torture-{seed}-{os.urandom(4).hex()}"
+        #: The key of the limit that all workers share.
+        self.gate = f"{self._run}/gate"
         self._retired: list[WorkerProcess] = []
         self._started = 0
         self._producers: list[subprocess.Popen[bytes]] = []
@@ -91,6 +97,8 @@ class Campaign:
             jobs.QUEUE_VARIABLE: self._run,
         }
         self.engine: Engine = connect(url, role="producer")
+        # An engine may still have to learn it.
+        self._is_crowded = hasattr(self.engine, "surroundings")
 
     def __enter__(self) -> Campaign:
         """Open the engine and start the workers."""
@@ -120,15 +128,16 @@ class Campaign:
     def _start(self, network: Network | None = None, *, inside: Sequence[str] = ()) -> WorkerProcess:
         # The URL is in its environment: what stands in its arguments is everybody's to read.
         options = WorkerOptions(
-            target="cicely.testing.torture.app:app",
+            target=f"cicely.testing.torture.{'crowded' if self._is_crowded else 'app'}:app",
             groups=(((self._run, 1.0),),),
             processes=self._processes,
             lease_s=self.saboteur.lease_s,
             grace_s=1.0,
+            offers=crowded.OFFERS if self._is_crowded else {},
         )
         self._started += 1
         log = self.folder / f"worker-{self._started}.log"
-        environment = self._environment
+        environment = {**self._environment, crowded.WORKER_VARIABLE: str(self._started)}
         if network is not None:
             self.has_networks = True
             environment = environment | {"CICELY_URL": impatient(network.proxy.before(self.url))}
@@ -180,6 +189,7 @@ class Campaign:
             per_second=per_second,
             count=count,
             due=due,
+            is_crowded=self._is_crowded,
         )
         program = [sys.executable, "-m", "cicely.testing.torture.producer"]
         with (self.folder / "producers.log").open("ab") as log:
@@ -277,6 +287,32 @@ class Campaign:
             moving = left
         return len(moving)
 
+    def take_stock(self, *, within_s: float) -> None:
+        """Wait until nothing is held or taken any more, and keep how much is: `leaked`.
+
+        To be called when all has come to rest and workers still run. What was not acknowledged may have been
+        accepted, and still run.
+        """
+        give_up_at = time.monotonic() + within_s
+        while self._is_crowded:
+            self.leaked = patiently(self._held, for_s=_PATIENCE_S) + patiently(self._taken, for_s=_PATIENCE_S)
+            if not self.leaked or time.monotonic() > give_up_at:
+                return
+            time.sleep(0.1)
+
+    def _held(self) -> int:
+        """Count what holds the limits of this run."""
+        return sum(
+            record.held
+            for record in self.engine.settings("limit")
+            if isinstance(record.setting, Limit) and record.setting.key.startswith(self._run)
+        )
+
+    def _taken(self) -> int:
+        """Count the jobs that use units of workers, whosever they are."""
+        around = [self.engine.surroundings(job_id) for job_id in self.acknowledged()[-1:]]
+        return sum(len(users) for one in around if one is not None for users in one.taken.values())
+
     def stop_workers(self) -> None:
         """Ask the workers to stop, so that nothing moves while it is judged."""
         for worker in self.workers:
@@ -315,7 +351,14 @@ class Campaign:
             still_moving=still_moving,
             due_jobs=len(self.due),
             due_late_s=late_s(lines, self.due),
+            crowding=self._crowding(lines) if self._is_crowded else None,
         )
+
+    def _crowding(self, lines: Sequence[Line]) -> Crowding:
+        file = self.folder / "alone"
+        noted = [line.split() for line in file.read_text().split("\n")[:-1]] if file.exists() else []
+        alone = [Alone(job_id, user, float(at)) for job_id, user, at in noted]
+        return crowding_of(lines, alone=alone, gate=self.gate, leaked=self.leaked)
 
 
 def _is_over(job: Job | None) -> bool:

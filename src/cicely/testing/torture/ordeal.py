@@ -141,6 +141,7 @@ def run(
         campaign.end_producers()
         announce("no more faults; waiting until every job has ended")
         still_moving = campaign.await_rest(within_s=_REST_S)
+        campaign.take_stock(within_s=_REST_S)
         campaign.stop_workers()
         report = campaign.report(still_moving=still_moving)
     if report.is_clean:

@@ -17,6 +17,7 @@ import msgspec
 
 from cicely.errors import EngineError
 from cicely.testing.torture import app as jobs
+from cicely.testing.torture import crowded
 from cicely.worker.processes import boottime
 
 _PAGE: Final = 40
@@ -32,10 +33,17 @@ _DUE_FIRST_S: Final = 6.0
 _DUE_EVERY_S: Final = 0.05
 
 
+#: So many jobs of one user are sent in a page, and behind them one of somebody else.
+CROWD: Final = 60
+#: Of so many draws one is a crowd, and so are the first.
+_CROWDS: Final = 150
+
+
 class Order(msgspec.Struct, frozen=True):
     """What a producer is to do: ids begin with `prefix`.
 
     With `count`, so many short jobs and no more; with `due`, so many that are due one after the other.
+    `is_crowded`: also jobs that something holds back.
     """
 
     folder: str
@@ -44,6 +52,7 @@ class Order(msgspec.Struct, frozen=True):
     per_second: float = 120.0
     count: int = 0
     due: int = 0
+    is_crowded: bool = False
 
 
 Draw = Callable[[random.Random], tuple[Any, tuple[Any, ...]]]
@@ -63,6 +72,14 @@ MIX: Final[list[tuple[int, Draw]]] = [
 ]
 
 
+#: What is drawn beside them where the engine controls the flow.
+CROWDED_MIX: Final[list[tuple[int, Draw]]] = [
+    (12, lambda r: (crowded.passes_the_gate, (r.uniform(0, 0.1), f"user-{r.randint(1, 4)}"))),
+    (5, lambda r: (crowded.sits_at_the_desk, (r.uniform(0, 0.1),))),
+    (8, lambda r: (crowded.uses_a_device, (r.uniform(0, 0.1),))),
+]
+
+
 class Producer:
     """Draws jobs and enqueues them, in ones and in pages."""
 
@@ -70,6 +87,8 @@ class Producer:
         self._random = random.Random(order.seed)  # noqa: S311  (repeatable by its seed)
         self._order = order
         self._number = 0
+        self._draws = 0
+        self._mix = [*MIX, *CROWDED_MIX] if order.is_crowded else MIX
         self._pause_s = 1 / order.per_second
         folder = Path(order.folder)
         self._attempted = (folder / "attempted").open("a", buffering=1)
@@ -115,6 +134,9 @@ class Producer:
                 self._note(due, [f"{job_id} {due_at}"])
 
     def _some(self) -> int:
+        self._draws += 1
+        if self._order.is_crowded and self._draws % _CROWDS == 1:
+            return self._crowd()
         if self._random.random() < _PAGES:
             return self._page(_PAGE)
         task, args = self._draw()
@@ -133,6 +155,23 @@ class Producer:
         self._note(self._acknowledged, ids)
         return count
 
+    def _crowd(self) -> int:
+        """Send many jobs of one user, then one of another; write down when that came, and after whom."""
+        user = self._new_id()
+        ids = [f"{user}-{number:02d}" for number in range(CROWD)]
+        unused = iter(ids)
+        self._note(self._attempted, ids)
+        seconds = (self._random.uniform(0.002, 0.02) for _ in ids)
+        crowded.passes_the_gate.delay_many(((one, user) for one in seconds), ids=lambda row: next(unused))
+        self._note(self._acknowledged, ids)
+        alone = self._new_id()
+        self._note(self._attempted, [alone])
+        crowded.passes_the_gate.options(id=alone).delay(0.001, alone)
+        self._note(self._acknowledged, [alone])
+        with (Path(self._order.folder) / "alone").open("a", buffering=1) as file:
+            self._note(file, [f"{alone} {user} {boottime()}"])
+        return CROWD + 1
+
     def _meddle(self, job_id: str, task: Any, args: tuple[Any, ...]) -> None:
         """Now and then repeat an enqueue, as after a lost reply, or cancel an earlier job."""
         self._recent.append(job_id)
@@ -143,7 +182,7 @@ class Producer:
             self._recent.clear()
 
     def _draw(self) -> tuple[Any, tuple[Any, ...]]:
-        [draw] = self._random.choices([draw for _, draw in MIX], [often for often, _ in MIX])
+        [draw] = self._random.choices([draw for _, draw in self._mix], [often for often, _ in self._mix])
         return draw(self._random)
 
     def _new_id(self) -> str:

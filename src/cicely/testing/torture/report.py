@@ -10,6 +10,7 @@ import msgspec
 
 from cicely.core.job import Job, Kind
 from cicely.testing.ledger import Judgement, Line
+from cicely.testing.torture.crowding import Crowding
 
 #: Reasons of attempts that ended by themselves, after which another is no consequence of a fault.
 _OWN_ENDS = frozenset({"error", "timeout", "stalled", "out of memory", "deferred"})
@@ -22,7 +23,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     that followed one in a process to which nothing was done, and which did not fail by itself.
     `fences_out_of_order` counts starts whose fence was not above the one before. `due_late_s` is how late
     99 % of the `due_jobs` started, at most, that were due one after the other on an idle system: measured,
-    and not judged.
+    and not judged. `crowding` is of limits, units and lanes, where the engine has them.
     """
 
     url: str
@@ -40,12 +41,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     still_moving: int
     due_jobs: int = 0
     due_late_s: float = 0.0
+    crowding: Crowding | None = None
 
     @property
     def is_clean(self) -> bool:
         """Whether every promise was kept."""
-        return self.judgement.is_clean and not (
-            self.idle_re_runs or self.unexplained or self.fences_out_of_order or self.still_moving
+        return (
+            self.judgement.is_clean
+            and (self.crowding is None or self.crowding.is_clean)
+            and not (self.idle_re_runs or self.unexplained or self.fences_out_of_order or self.still_moving)
         )
 
     @property
@@ -83,6 +87,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             ("retries of failed attempts", self.retries, ""),
             ("stale outcomes refused", self.stale_refused, ""),
         ]
+        if self.crowding is not None:
+            figures += self.crowding.figures()
         if self.due_jobs:
             late = f"ms late, p99 of {self.due_jobs:,} due jobs"
             figures.append((late, round(1_000 * self.due_late_s), "50 on a machine of its own"))

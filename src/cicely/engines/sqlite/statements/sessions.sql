@@ -28,7 +28,7 @@ FROM session WHERE closed_at IS NULL ORDER BY id
 SELECT n, request, fence, cancelling FROM run WHERE session = ?1
 
 -- :name silent
-SELECT id FROM session WHERE key = ?1 AND beat = ?2 AND closed_at IS NULL
+SELECT id, facts FROM session WHERE key = ?1 AND beat = ?2 AND closed_at IS NULL
 
 -- :name forget_closed
 DELETE FROM session WHERE id IN (SELECT id FROM session WHERE closed_at <= ?1 LIMIT ?2)

@@ -4,7 +4,7 @@
 -- :name held
 SELECT r.n, r.request, r.fence, r.session, r.claimed_at, r.cancelling,
        j.id, j.queue, j.keep_s, j.errors + j.crashes + j.lost + 1, j.unique_key, j.flags,
-       r.charged, j.lane, j.flow
+       r.charged, j.lane, j.flow, j.class
 FROM carray(?1) c JOIN run r ON r.n = c.value JOIN job j ON j.n = r.n
 
 -- :name rows
@@ -13,7 +13,7 @@ SELECT j.n, j.id, j.class, j.queue, j.lane, j.priority, j.rank, j.due_at, j.expi
        coalesce(r.fence, d.fence, j.fence), coalesce(d.attempt, j.attempt),
        coalesce(r.claimed_at, d.started_at, j.started_at), r.session, r.request,
        coalesce(r.cancelling, 0), j.reason, d.state, j.flags, coalesce(w.waits, 0), w.event,
-       j.flow, j.shuns, j.stream, r.charged
+       j.flow, j.shuns, j.stream, r.charged, w.cause
 FROM carray(?1) c JOIN job j ON j.n = c.value
 LEFT JOIN run r ON r.n = j.n LEFT JOIN done d ON d.n = j.n
 LEFT JOIN node w ON w.n = iif(j.flags, j.n, NULL) ORDER BY j.n

@@ -27,6 +27,9 @@ WHERE n = ?1
 -- :name clear_error
 UPDATE live SET error = NULL WHERE n = ?1
 
+-- :name paused
+SELECT paused FROM queue WHERE name = ?1
+
 -- :name pause
 INSERT INTO queue (name, paused) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET paused = ?2
 

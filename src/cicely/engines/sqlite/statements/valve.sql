@@ -35,8 +35,11 @@ WHERE h.valve = ?1 ORDER BY h.since, h.n LIMIT ?2
 INSERT INTO valve (key, setting, backlog) VALUES (?1, ?2, ?3)
 ON CONFLICT (key) DO UPDATE SET setting = ?2, backlog = ?3
 
+-- :name configured_as
+SELECT setting FROM valve WHERE key = ?1
+
 -- :name unset
-UPDATE valve SET setting = NULL, backlog = NULL WHERE key = ?1 AND setting IS NOT NULL RETURNING id
+UPDATE valve SET setting = NULL, backlog = NULL WHERE key = ?1
 
 -- :name known
 SELECT key FROM valve WHERE setting IS NOT NULL OR gauge IS NOT NULL ORDER BY key
@@ -105,7 +108,7 @@ SELECT value FROM setting WHERE kind = ?1 AND name = ?2
 INSERT OR REPLACE INTO setting (kind, name, value) VALUES (?1, ?2, ?3)
 
 -- :name drop
-DELETE FROM setting WHERE kind = ?1 AND name = ?2 RETURNING name
+DELETE FROM setting WHERE kind = ?1 AND name = ?2
 
 -- :name of_kind
 SELECT value FROM setting WHERE kind = ?1 ORDER BY name
