@@ -9,7 +9,7 @@ from cicely import Cicely, chord
 
 app = Cicely("bench", url=adapter.URL or None)
 
-TASKS = {
+TASKS: dict[str, Any] = {
     "noop": app.task(bodies.noop),
     "burn": app.task(bodies.burn),
     "stamp": app.task(bodies.stamp),

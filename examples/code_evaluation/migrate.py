@@ -110,9 +110,7 @@ class Story:
         sides = Counter(list(self._load.acknowledged.values())[before:])
         self._promises.promise("to the new side after the roll-back", sides["new"], wanted=0)
         self._fault.unlink()
-        failed = self._failed()
-        revived = sum(app.revive(record.id, reason="the fault is mended") for record in failed)
-        tell(f"mended: {revived} evaluations that had failed are run again")
+        tell(f"mended: {self._revive()} evaluations that had failed are run again")
 
     def _drain(self) -> None:
         began_at = time.monotonic()
@@ -121,7 +119,11 @@ class Story:
         self._promises.promise("left on the old side", len(left), wanted=0)
 
     def _verify(self) -> None:
-        wait_for(lambda: not self._operator.verify().pending, what="the end of the accepted jobs")
+        # An attempt that met the fault may have told of it after the others were revived.
+        wait_for(
+            lambda: not (self._revive() or self._operator.verify().pending),
+            what="the end of the accepted jobs",
+        )
         found = self._operator.finish()
         known = self._service.folder / "book"
         book = known.read_text()
@@ -136,6 +138,10 @@ class Story:
 
     def _failures(self, since: float = 0.0) -> int:
         return sum(1 for record in self._failed() if record.ended_at and record.ended_at >= since)
+
+    def _revive(self) -> int:
+        """Run again what failed; return how many."""
+        return sum(app.revive(record.id, reason="the fault is mended") for record in self._failed())
 
     def _failed(self) -> list[Job]:
         """Return the evaluations of this run that failed; others may be in the engine as well."""

@@ -106,7 +106,7 @@ def _user_for(request: dict[str, Any]) -> int:
     """Return a user of its own for a program; 0 where this process cannot make it one."""
     if request["language"] not in _languages_of_users():
         return 0
-    return _FIRST_USER + request["id"] % _USERS
+    return _FIRST_USER + int(request["id"]) % _USERS
 
 
 @cache

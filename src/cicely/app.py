@@ -35,7 +35,7 @@ from cicely.handles import Job
 from cicely.iteration import builtin_tasks
 from cicely.place import checked_name, default_url, importable_name
 from cicely.schedules import Schedule, Schedules, call_of, rule_of
-from cicely.settings import JobSettings, TaskSettings, refuse_unknown_fields, task_options
+from cicely.settings import JobSettings, TaskSettings, refuse_unknown_fields, tag_names_of, task_options
 from cicely.signatures import read_canvas
 from cicely.tasks import AsyncTask, BoundDecorator, ComposedTask, Decorator, Requests, Task, registered
 from cicely.values import Store, Values
@@ -85,6 +85,8 @@ class Cicely(FlowControl, DeadLetters):
         caller = sys._getframe(1).f_globals  # noqa: SLF001  (the only way to know the defining module)
         self.name = checked_name(name)
         self.registry = Registry()
+        self.registry.accept_by = tag_names_of(accept_by, "accept_by")
+        self.registry.quota_by = tag_names_of(quota_by, "quota_by")
         self.shared_folders = shared_folders
         self._file: str | None = caller.get("__file__")
         self._url = _checked_url(url)
@@ -114,8 +116,6 @@ class Cicely(FlowControl, DeadLetters):
             results=Store(results, option="results") if results else None,
         )
         self._schedules = Schedules(self._connection)
-        self.registry.accept_by = _names(accept_by, "accept_by")
-        self.registry.quota_by = _names(quota_by, "quota_by")
         self._declared_settings = {}
         self._hooks = {}
 
@@ -351,13 +351,14 @@ class Cicely(FlowControl, DeadLetters):
     def manifest(self) -> dict[str, Any]:
         """Return what a supervisor needs to know without importing the app.
 
-        `queues` are groups, the first to be served first; `tasks` are kinds by name; `schedules` and
-        `settings` are as the engine keeps them.
+        `queues` are groups, the first to be served first; `accept_by` names of tags; `tasks` are kinds by
+        name; `schedules` and `settings` are as the engine keeps them.
         """
         return {
             "name": self.name,
             "url": self.url,
             "queues": self.registry.queues_by_priority(),
+            "accept_by": self.registry.accept_by,
             "tasks": {name: str(task.kind) for name, task in self.registry.tasks.items()},
             "schedules": self._schedules.specs(),
             "hooks": self.declared_hooks(),
@@ -377,14 +378,6 @@ def _packages(functions_from: Sequence[str] | None, module_name: str) -> Sequenc
     if isinstance(functions_from, str):
         raise ConfigError(f'functions_from={functions_from!r}: a list, as in ["{functions_from}"]')
     return functions_from
-
-
-def _names(given: Sequence[str], option: str) -> tuple[str, ...]:
-    if isinstance(given, str) or not all(
-        isinstance(name, str) and name and "=" not in name for name in given
-    ):
-        raise ConfigError(f'{option}={given!r}: a list of the names of tags, as in ["model", "region"]')
-    return tuple(given)
 
 
 def _checked_url(url: str | None) -> str | None:

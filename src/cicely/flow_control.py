@@ -14,12 +14,12 @@ from cicely.core import breaker as breakers
 from cicely.core.flow import QUEUE_PREFIX, TAG_PREFIX, Use
 from cicely.core.lanes import LaneWeight
 from cicely.core.limits import Limit, parse_rate
-from cicely.core.needs import costs_of, key_of
+from cicely.core.needs import costs_of, key_of, meter_of
 from cicely.core.units import Duration, duration_s
 from cicely.engines.contract import Grant, Setting, SettingRecord, kind_of, name_of
 from cicely.errors import ConfigError, UsageError
 from cicely.queues import Queues
-from cicely.settings import queue_name
+from cicely.settings import MAX_ID_CHARS, queue_name
 from cicely.worker.context import Context, current
 
 #: A job that waits for a limit asks so often, at most and at least.
@@ -59,11 +59,13 @@ class LimitHandle:
         """Inside a job: wait until the limit lets one more pass, and hold it for the block.
 
         `cost` is reserved of its cost meters, and corrected by `spend` on what the block gets. A process
-        that dies gives it back. Raises TimeoutError after `timeout`, UsageError outside a job.
+        that dies gives it back. Raises TimeoutError after `timeout`, UsageError outside a job and where
+        the job itself holds the only unit.
         """
         context, uses, wait = self._asked(cost, timeout)
         request = os.urandom(8)
         while not (grant := context.link.acquire(request, uses)).given:
+            self._refuse_own(context)
             time.sleep(wait.next_s(grant))
             context.heartbeat()
         acquired = Acquired()
@@ -82,6 +84,7 @@ class LimitHandle:
         import asyncio
 
         while not (grant := await asyncio.to_thread(context.link.acquire, request, uses)).given:
+            await asyncio.to_thread(self._refuse_own, context)
             await asyncio.sleep(wait.next_s(grant))
             context.heartbeat()
         acquired = Acquired()
@@ -101,6 +104,17 @@ class LimitHandle:
             )
         wait = _Wait(self.key, math.inf if timeout is None else duration_s(timeout, name="timeout"))
         return context, [Use(self.key, costs_of(cost or {}))], wait
+
+    def _refuse_own(self, context: Context) -> None:
+        """Raise UsageError where the job waits for what only its own end gives back."""
+        if self.key not in context.keys:
+            return
+        limit = self.info().setting
+        if isinstance(limit, Limit) and limit.concurrency == 1:
+            raise UsageError(
+                f"limit {self.key} lets one pass at once, and this job holds it itself from start to end: "
+                f'take "{self.key}" out of limits= of {context.task}, or leave acquire() out'
+            )
 
     def info(self) -> SettingRecord:
         """Return the limit, where it stands, and how many hold it now."""
@@ -187,9 +201,16 @@ class FlowControl(Queues):
 
     def lane(self, queue: str, lane: str, *, weight: float) -> None:
         """Give a lane more or less of its queue than the usual share of 1."""
+        if "/" in queue_name(queue):
+            # Engines know a weight by its queue and lane with a "/" between them.
+            raise ConfigError(
+                f"app.lane({queue!r}, ...): lanes of a queue with '/' in its name have no weights"
+            )
+        if not isinstance(lane, str) or len(lane) > MAX_ID_CHARS:
+            raise ConfigError(f"lane={lane!r}: a text of at most {MAX_ID_CHARS} characters")
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0.001 <= weight <= 1000:  # noqa: PLR2004
             raise ConfigError(f"lane {lane}: weight={weight!r}: a number from 0.001 to 1000; 1 is usual")
-        self._declare(LaneWeight(queue_name(queue), lane, float(weight)))
+        self._declare(LaneWeight(queue, lane, float(weight)))
 
     def cap(
         self, *, queue: str = "", tag: str = "", running: int | None = None, backlog: int | None = None
@@ -200,7 +221,7 @@ class FlowControl(Queues):
         """
         if bool(queue) == bool(tag) or (running is None and backlog is None):
             raise ConfigError("app.cap(queue=... or tag=..., running=... and backlog=..., or one of the two)")
-        key = QUEUE_PREFIX + queue_name(queue) if queue else TAG_PREFIX + tag
+        key = QUEUE_PREFIX + queue_name(queue) if queue else TAG_PREFIX + key_of(tag, "tag")
         self.registry.capped.add(key)
         return self.limit(key, concurrency=running, backlog=backlog)
 
@@ -212,9 +233,19 @@ class FlowControl(Queues):
         self._declared_settings[kind_of(setting), name_of(setting)] = setting
 
     def declared_settings(self) -> list[Setting]:
-        """Return the limits, breakers and weights that the code declares."""
-        named = [one.rule for task in self.registry.tasks.values() for one in task.options.needs.breakers]
-        return [*self._declared_settings.values(), *{rule.name: rule for rule in named}.values()]
+        """Return the limits, breakers and weights that the code declares.
+
+        Raises ConfigError where two tasks mean different breakers by one name.
+        """
+        rules: dict[str, breakers.BreakerRule] = {}
+        for task in self.registry.tasks.values():
+            for rule in (breaker.rule for breaker in task.options.needs.breakers):
+                if rules.setdefault(rule.name, rule) != rule:
+                    raise ConfigError(
+                        f"{task.name} declares breaker {rule.name} with other failures=, within= or cooldown= "
+                        "than another task: keep one Breaker(...) in a variable, or give it another name"
+                    )
+        return [*self._declared_settings.values(), *rules.values()]
 
 
 def limit_of(
@@ -233,7 +264,8 @@ def limit_of(
         concurrency=_count(concurrency, f"limit {key}: concurrency"),
         rate=None if rate is None else parse_rate(rate, name=f"limit {key}: rate"),
         costs={
-            name: parse_rate(text, name=f"limit {key}: cost[{name!r}]") for name, text in (cost or {}).items()
+            meter_of(name, f"limit {key}: cost"): parse_rate(text, name=f"limit {key}: cost[{name!r}]")
+            for name, text in (cost or {}).items()
         },
         backlog=_count(backlog, f"limit {key}: backlog"),
     )

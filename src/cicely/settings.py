@@ -258,6 +258,15 @@ def tags_of(value: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_name(tag, "tags") for tag in value))
 
 
+def tag_names_of(value: object, option: str) -> tuple[str, ...]:
+    """Return names of "name=value" tags, or raise ConfigError."""
+    if not isinstance(value, list | tuple | set | frozenset) or not all(
+        isinstance(name, str) and name and "=" not in name for name in value
+    ):
+        raise ConfigError(f'{option}={value!r}: a list of the names of tags, as in ["model", "region"]')
+    return tuple(value)
+
+
 def log_fields_of(value: object) -> tuple[str, ...]:
     """Return names of parameters, or raise ConfigError."""
     if isinstance(value, str) or not isinstance(value, Sequence):

@@ -6,7 +6,7 @@ from cicely.engines.contract import Engine
 from cicely.engines.redis.engine import RedisEngine
 from cicely.engines.redis.place import place_of
 from cicely.testing.clock import VirtualClock
-from cicely.testing.conformance.harness import LEARNING, Capability
+from cicely.testing.conformance.harness import Capability
 from redis_server import RedisServer, shared_cluster, shared_newer_server, shared_server
 
 
@@ -14,7 +14,7 @@ class RedisHarness:
     """An empty database; each connection is a new engine."""
 
     name = "redis"
-    capabilities = frozenset(Capability) - (LEARNING - {Capability.FLOW})
+    capabilities = frozenset(Capability)
 
     def __init__(self) -> None:
         self.clock = VirtualClock()

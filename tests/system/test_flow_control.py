@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from backends import empty_place, server
 from bounds import LENIENCY
 
 from cicely.core.breaker import BreakerRule
@@ -18,14 +19,18 @@ from cicely.worker.options import WorkerOptions
 HERE = Path(__file__).parent
 
 
-class Place:
-    """A file, its workers, and the notes of what ran."""
+#: The engines that control the flow.
+ENGINES = ("sqlite", "redis")
 
-    def __init__(self, folder: Path) -> None:
+
+class Place:
+    """An empty engine, its workers, and the notes of what ran."""
+
+    def __init__(self, folder: Path, url: str) -> None:
         import flow_app
 
         self.folder = folder
-        self.url = f"sqlite:///{folder}/jobs.db"
+        self.url = url
         self.notes = folder / "notes"
         self.workers: list[WorkerProcess] = []
         self.jobs = flow_app
@@ -59,11 +64,18 @@ class Place:
         for worker in self.workers:
             worker.close()
         self.jobs.app.use(self.before)
+        self.engine.close()
+
+
+@pytest.fixture(params=ENGINES)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    name = request.param
+    return f"sqlite:///{tmp_path}/jobs.db" if name == "sqlite" else empty_place(name, server(name))
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
+def place(tmp_path: Path, url: str) -> Iterator[Place]:
+    place = Place(tmp_path, url)
     yield place
     place.close()
 
@@ -142,9 +154,9 @@ def test_children_come_with_the_backlog_and_go_when_it_is_gone(place: Place) -> 
     assert "from 1 to 4 child processes" in worker.said
 
 
-def test_a_budget_of_tokens_is_used_and_not_exceeded(tmp_path: Path) -> None:
+def test_a_budget_of_tokens_is_used_and_not_exceeded(tmp_path: Path, url: str) -> None:
     plan = Plan(
-        url=f"sqlite:///{tmp_path}/jobs.db",
+        url=url,
         processes=6,
         tokens=2_000,
         period_s=4.0,

@@ -114,6 +114,7 @@ def test_killed_servers_children_and_supervisors_lose_nothing_and_overlap_nowher
             let_go_on(campaign, 0.1)
         campaign.end_producers()
         still_moving = campaign.await_rest(within_s=60)
+        campaign.take_stock(within_s=30)
         campaign.stop_workers()
         report = campaign.report(still_moving=still_moving)
 

@@ -19,7 +19,7 @@ DAY_S = 86_400.0
 MANY = 700
 PER_CALL = 256
 #: What stays of a namespace whose jobs are all gone.
-LASTING = {"meta", "count", "sessions", "session", "tasks", "sent", "t"}
+LASTING = {"meta", "count", "sessions", "session", "tasks", "sent", "t", "roll", "rolls", "history"}
 
 
 class Shop:

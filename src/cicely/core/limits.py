@@ -123,7 +123,7 @@ def opens_at(
 def room_for(
     limit: Limit, gauge: Gauge, cost: Mapping[str, float], *, now: float, held: Callable[[float], int]
 ) -> float:
-    """Return how many jobs of this cost pass one after the other, where one does; at least 1, never too many."""
+    """Return how many jobs of this cost pass one after the other, where one does: at least 1."""
     most = ceiling(limit, gauge, now=now)
     room = NEVER if most == NEVER else most - held(0.0)
     for meter in meters(limit):

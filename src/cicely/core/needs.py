@@ -19,6 +19,7 @@ Cost = Mapping[str, float] | Callable[..., Mapping[str, float]]
 Errors = type[BaseException] | tuple[type[BaseException], ...]
 
 MAX_KEY_CHARS: Final = 200
+_METER: Final = '{"tokens": ...}'
 
 
 class Breaker(msgspec.Struct, frozen=True):
@@ -40,6 +41,9 @@ class Breaker(msgspec.Struct, frozen=True):
         key_of(self.name, "Breaker")
         if isinstance(self.failures, bool) or not isinstance(self.failures, int) or self.failures < 1:
             raise ConfigError(f"Breaker(failures={self.failures!r}): a whole number from 1")
+        on = self.on if isinstance(self.on, tuple) else (self.on,)
+        if not on or not all(isinstance(one, type) and issubclass(one, BaseException) for one in on):
+            raise ConfigError(f"Breaker(on={self.on!r}): an exception class, or a tuple of them")
         for option in ("within", "cooldown"):
             if duration_s(getattr(self, option), name=option) <= 0:
                 raise ConfigError(f"Breaker({option}={getattr(self, option)!r}): a time above zero")
@@ -83,7 +87,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
         cost = costs_of(self.cost(*args, **kwargs)) if callable(self.cost) else self.cost
         return Flow(
             uses=tuple(Use(key, cost) for key in sorted(named)),
-            breakers=tuple(sorted(breaker.name for breaker in self.breakers)),
+            breakers=tuple(sorted({breaker.name for breaker in self.breakers})),
             resources=self.resources,
             traits=traits,
         )
@@ -117,7 +121,14 @@ def costs_of(given: object) -> dict[str, float]:
     """Return an estimate or a spending by cost meter, or raise ConfigError."""
     if not isinstance(given, Mapping):
         raise ConfigError(f'cost={given!r}: a dict, as in cost={{"tokens": 1200}}')
-    return {name: amount_of(amount, f"cost[{name!r}]") for name, amount in given.items()}
+    return {meter_of(name, "cost"): amount_of(amount, f"cost[{name!r}]") for name, amount in given.items()}
+
+
+def meter_of(value: object, option: str) -> str:
+    """Return the name of a cost meter, or raise ConfigError."""
+    if not isinstance(value, str) or not value or len(value) > MAX_KEY_CHARS or not value.isprintable():
+        raise ConfigError(f"{option}={{{value!r}: ...}}: a meter's name is a printable text, as in {_METER}")
+    return value
 
 
 def amount_of(value: object, option: str) -> float:

@@ -88,6 +88,7 @@ class Context:
         "fields",
         "is_inside",
         "job_id",
+        "keys",
         "landing",
         "link",
         "log",
@@ -116,6 +117,8 @@ class Context:
         self.restored = restored
         self.resources = {name: sorted(filter(None, units)) for name, units in claim.units.items()}
         self.spent: dict[str, float] = {}
+        #: Of the limits that it holds from start to end.
+        self.keys = claim.keys
         #: Values of arguments that stand on each log line.
         self.fields: dict[str, object] = {}
         self.cancelled = False
