@@ -67,7 +67,8 @@ constraints: $(BIN)/python
 MINUTES ?= 2
 ENGINES ?= sqlite redis postgresql
 torture: .venv/dev.stamp simulation
-	CICELY_FULL=1 $(BIN)/python -m pytest tests/system/test_crash_loop.py tests/system/test_crash_workflows.py
+	CICELY_FULL=1 $(BIN)/python -m pytest tests/system/test_crash_loop.py tests/system/test_crash_workflows.py \
+		tests/system/test_flow_kills.py
 	$(BIN)/python -m cicely.testing.torture $(ENGINES) --minutes $(MINUTES)
 
 # So many simulated days of three workers (about a third of a second of one core each).

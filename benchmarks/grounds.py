@@ -20,6 +20,7 @@ from typing import Protocol
 import apsw
 
 ENGINES = ("sqlite", "redis", "postgres")
+TITLES = {"sqlite": "SQLite", "redis": "Redis", "postgres": "PostgreSQL"}
 START_S = 10.0
 
 

@@ -21,6 +21,7 @@ from cicely import State, chain, chord
 
 PAGE = 10_000
 LOOK_S = 0.01
+QUEUE = "default"
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -111,6 +112,16 @@ def waiting(_count: int, _until: float) -> int:
     return _in_state(State.READY)
 
 
+def pause(_count: int, _until: float) -> None:
+    """Let nothing start."""
+    app.pause_queue(QUEUE)
+
+
+def resume(_count: int, _until: float) -> None:
+    """Let it start again."""
+    app.resume_queue(QUEUE)
+
+
 def _in_state(state: State) -> int:
     return sum(queue.counts.get(state, 0) for queue in app.engine.queues())
 
@@ -166,8 +177,11 @@ def warm(count: int, until: float) -> int:
 
 WORKS: dict[str, Callable[[int, float], Any]] = {
     work.__name__: work
-    for work in (single, bulk, burns, schedule, watch, waiting, latency, warm, chord_of, chains_of_ten, steps)
-}
+    for work in (
+        single, bulk, burns, schedule, watch, waiting, pause, resume, latency, warm, chord_of, chains_of_ten,
+        steps,
+    )
+}  # fmt: skip
 
 if __name__ == "__main__":
     main()

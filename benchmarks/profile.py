@@ -25,7 +25,7 @@ from benchmarks.clock import boottime
 from benchmarks.compare.command import engines_in
 from benchmarks.compare.environments import tool
 from benchmarks.compare.servers import Server, behind
-from benchmarks.grounds import ENGINES, ground_of
+from benchmarks.grounds import ENGINES, TITLES, ground_of
 from benchmarks.instructions import instructions_of_delay
 from benchmarks.machine import Machine
 from benchmarks.page import write_between
@@ -104,7 +104,7 @@ def _profile(engine: str, folder: Path, options: argparse.Namespace) -> list[str
     with ground_of(engine, own) as ground:
         bench = Bench(own, Sizes(), ground)
         tables = [*tables_of_running(bench, sampler), table_of_delay(bench, sampler)]
-        found = [f"### {ground.about}", *map(as_markdown, tables)]
+        found = [f"### {TITLES[engine]}", f"- {ground.about}", *map(as_markdown, tables)]
         if options.instructions:
             bench.clear()
             count = instructions_of_delay(bench.environment, own)

@@ -79,6 +79,8 @@ _POSTGRES: Final = {
     "Transaction.write_counts": "the counts",
     "PostgresBell.arm": "the bell",
     "turn": "empty what is done with",
+    "enqueue_plain": "store it: one statement, its commit with it",
+    "Transactions.at_once": "the transaction's own steps",
     "Transactions._begin": "begin the transaction",
     "Transactions.write.<locals>.once": "commit: wait for the disk",
     "_settle": "settle and claim: their own steps",

@@ -42,15 +42,24 @@ def contest(
         say(f"on {server.about}")
         entered = [_entered(peer, server, own) for peer in peers if engine in peer.engines]
         systems = [(system, showing) for system, showing in entered if system is not None]
-        for run in range(runs):
-            for measure in only:
-                if run == 0 or measure not in ONCE:
-                    say(f"{measure}, {run + 1} of {runs}")
-                    for system, showing in systems:
-                        _measure(measure, system, showing, sizes=sizes)
+        try:
+            _take_turns(systems, sizes=sizes, runs=runs, only=only)
+        except KeyboardInterrupt:
+            say("interrupted: what was found so far is shown")
         for system, _ in systems:
             system.close()
         return Field(engine, server.about, server.call, tuple(showing for _, showing in entered))
+
+
+def _take_turns(
+    systems: Sequence[tuple[Contestant, Showing]], *, sizes: Sizes, runs: int, only: Sequence[str]
+) -> None:
+    for run in range(runs):
+        for measure in only:
+            if run == 0 or measure not in ONCE:
+                say(f"{measure}, {run + 1} of {runs}")
+                for system, showing in systems:
+                    _measure(measure, system, showing, sizes=sizes)
 
 
 def _entered(peer: Peer, server: Server, folder: Path) -> tuple[Contestant | None, Showing]:

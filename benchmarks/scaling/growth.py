@@ -95,9 +95,11 @@ def exchange(bench: Bench, *, processes: int, jobs: int) -> Exchange:
     watch = Run("benchmarks.producer", "watch", jobs, _LIMIT_S, environment=bench.environment)
     environment = {counting.FILE_VARIABLE: str(calls_file)}
     server = behind(bench.ground)
+    bench.produce("pause", 0)
     with watch.looking_on(), Worker(bench.url, processes=processes, environment=environment) as worker:
         worker.wait_until_up(processes)
         before = _spent(worker, server)
+        bench.produce("resume", 0)
         moved = msgspec.convert(watch.result(_LIMIT_S), Moved)
         after = _spent(worker, server)
         server_s, clerks_s, children_s = (now - then for now, then in zip(after, before, strict=True))

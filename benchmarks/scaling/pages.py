@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from benchmarks.compare.plots import Curve, curves
+from benchmarks.grounds import TITLES
 from benchmarks.machine import Machine
 from benchmarks.page import write_between
 from benchmarks.report import number
@@ -120,8 +121,8 @@ def as_markdown(scaling: Scaling) -> str:
     lines = [f"- {line}" for line in scaling.machine.lines()]
     lines.append(f"- load of the machine {before:.1f} before, {after:.1f} after")
     for growth in scaling.growths:
-        lines += ["", f"### {growth.about}", "", *_of_backlogs(growth), "", *_of_workers(growth)]
-        lines += ["", *_of_cluster(growth)]
+        lines += ["", f"### {TITLES[growth.engine]}", "", f"- {growth.about}", ""]
+        lines += [*_of_backlogs(growth), "", *_of_workers(growth), "", *_of_cluster(growth)]
     return "\n".join(lines)
 
 

@@ -46,6 +46,12 @@ class Revive(msgspec.Struct, frozen=True, kw_only=True):
     at_most: int = 1
     after: Duration = 0
 
+    def __post_init__(self) -> None:
+        """Refuse what is out of range with a ConfigError."""
+        names_of(self.error)
+        duration_s(self.after, name="after")
+        _count_of(self.at_most, "Revive(at_most")
+
     def allows(self, letter: DeadLetter, *, revived: int, now: float) -> bool:
         """Return whether a job that was revived so often may be revived now."""
         is_time = now - letter.failed_at >= duration_s(self.after, name="after")
@@ -64,6 +70,13 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     task: str = ""
     at_least: int = 1
     cooldown: Duration = 3600
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range with a ConfigError."""
+        post_to(self.to, app="")
+        names_of(self.error)
+        duration_s(self.cooldown, name="cooldown")
+        _count_of(self.at_least, "Alert(at_least")
 
     def is_for(self, group: DeadGroup) -> bool:
         """Return whether a group is one to tell of."""
@@ -291,6 +304,11 @@ def names_of(error: Errors) -> tuple[str, ...]:
         else:
             raise ConfigError(f"error={one!r}: an exception class, its name, or several of them")
     return tuple(names)
+
+
+def _count_of(value: object, option: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{option}={value!r}): a whole number from 1")
 
 
 def _family(kind: type[BaseException]) -> Iterable[type[BaseException]]:

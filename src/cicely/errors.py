@@ -34,6 +34,8 @@ job's ``except Exception`` does not swallow them, and are raised only inside a r
 
 from __future__ import annotations
 
+import math
+
 
 class CicelyError(Exception):
     """The root of every error that Cicely raises on purpose."""
@@ -152,14 +154,27 @@ class ResultGone(JobEnded):
 class RateLimited(CicelyError):
     """Raised by a job's code: another side refused the call. The job runs again, at no cost.
 
-    Its limits let nobody pass for `retry_after` seconds, then fewer at once. `key` names one of them
-    where the job has several, or none of its own.
+    Its limits let nobody pass for `retry_after` seconds, then fewer at once; a header's text and None,
+    for a second, do as well. `key` names one of them where the job has several, or none of its own. Raises
+    ConfigError for what is no number of seconds.
     """
 
-    def __init__(self, message: str = "", *, retry_after: float = 1.0, key: str = "") -> None:
-        super().__init__(message or f"refused; again in {retry_after:g} s")
-        self.retry_after = max(0.0, float(retry_after))
+    def __init__(self, message: str = "", *, retry_after: float | str | None = None, key: str = "") -> None:
+        self.retry_after = _seconds(retry_after)
+        super().__init__(message or f"refused; again in {self.retry_after:g} s")
         self.key = key
+
+
+def _seconds(retry_after: object) -> float:
+    if retry_after is None:
+        return 1.0
+    try:
+        seconds = float(retry_after)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not seconds < math.inf:
+        raise ConfigError(f"RateLimited(retry_after={retry_after!r}): a number of seconds, or None")
+    return max(0.0, seconds)
 
 
 class SoftTimeout(BaseException):

@@ -65,7 +65,7 @@ class LimitHandle:
         context, uses, wait = self._asked(cost, timeout)
         request = os.urandom(8)
         while not (grant := context.link.acquire(request, uses)).given:
-            self._refuse_own(context)
+            self._refuse_own(context, grant)
             time.sleep(wait.next_s(grant))
             context.heartbeat()
         acquired = Acquired()
@@ -84,7 +84,7 @@ class LimitHandle:
         import asyncio
 
         while not (grant := await asyncio.to_thread(context.link.acquire, request, uses)).given:
-            await asyncio.to_thread(self._refuse_own, context)
+            await asyncio.to_thread(self._refuse_own, context, grant)
             await asyncio.sleep(wait.next_s(grant))
             context.heartbeat()
         acquired = Acquired()
@@ -105,9 +105,9 @@ class LimitHandle:
         wait = _Wait(self.key, math.inf if timeout is None else duration_s(timeout, name="timeout"))
         return context, [Use(self.key, costs_of(cost or {}))], wait
 
-    def _refuse_own(self, context: Context) -> None:
+    def _refuse_own(self, context: Context, grant: Grant) -> None:
         """Raise UsageError where the job waits for what only its own end gives back."""
-        if self.key not in context.keys:
+        if self.key not in context.keys or grant.retry_in_s is not None:
             return
         limit = self.info().setting
         if isinstance(limit, Limit) and limit.concurrency == 1:
@@ -242,8 +242,8 @@ class FlowControl(Queues):
             for rule in (breaker.rule for breaker in task.options.needs.breakers):
                 if rules.setdefault(rule.name, rule) != rule:
                     raise ConfigError(
-                        f"{task.name} declares breaker {rule.name} with other failures=, within= or cooldown= "
-                        "than another task: keep one Breaker(...) in a variable, or give it another name"
+                        f"{task.name} has a Breaker({rule.name!r}) with other failures=, within= or "
+                        "cooldown= than another task: keep one in a variable for both, or rename one"
                     )
         return [*self._declared_settings.values(), *rules.values()]
 

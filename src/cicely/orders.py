@@ -96,8 +96,8 @@ class Order:
         keys = self._registry.keys_of(queue, self._tags)
         try:
             return self._needs.flow(args, kwargs, traits=self._traits, keys=keys)
-        except TypeError as error:
-            raise TypeError(f"limits= or cost= of {self.task.name}: {error}") from None
+        except (TypeError, ConfigError) as error:
+            raise type(error)(f"limits= or cost= of {self.task.name}: {error}") from None
 
     def check(self, args: Args, kwargs: Kwargs) -> None:
         """Raise TypeError where the arguments do not fit the task's signature."""

@@ -12,6 +12,8 @@ from bounds import LENIENCY
 
 from cicely.core.breaker import BreakerRule
 from cicely.engines.connect import connect
+from cicely.testing.conformance import Capability
+from cicely.testing.conformance.postgres import PostgresHarness
 from cicely.testing.fleet import WorkerProcess, wait_for
 from cicely.testing.trial.run import Plan, run
 from cicely.worker.options import WorkerOptions
@@ -20,7 +22,9 @@ HERE = Path(__file__).parent
 
 
 #: The engines that control the flow.
-ENGINES = ("sqlite", "redis")
+ENGINES = ["sqlite", "redis", "postgresql"]
+if Capability.FLOW not in PostgresHarness.capabilities:
+    ENGINES.remove("postgresql")
 
 
 class Place:
@@ -144,6 +148,8 @@ def _executor() -> object:
     return Breaker("executor")
 
 
+# It is the worker that decides, and it decides slowly: once is enough.
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_children_come_with_the_backlog_and_go_when_it_is_gone(place: Place) -> None:
     worker = place.start(processes=1, most_processes=4)
     worker.await_children(1)

@@ -19,6 +19,7 @@ from cicely.testing import torture
 from cicely.testing.fleet import wait_for
 from cicely.testing.ledger import Crowd, crowds
 from cicely.testing.torture import Campaign, Wanted
+from cicely.testing.torture.crowding import AT_THE_GATE
 from cicely.testing.torture.producer import CROWD
 
 SEED = int(os.environ.get("CICELY_SEED", "0")) or random.SystemRandom().randrange(1 << 31)
@@ -50,7 +51,7 @@ def test_killed_children_and_supervisors_lose_nothing_and_overlap_nowhere(tmp_pa
     # Each kill may cost what had been started in the killed processes: their threads and coroutines.
     assert report.re_runs_per_fault < 20
     assert report.crowding.entered >= CROWD
-    assert report.crowding.at_once == 3
+    assert report.crowding.at_once == AT_THE_GATE
 
 
 @pytest.mark.timeout(110)

@@ -52,6 +52,33 @@ def test_keys_and_costs_follow_from_the_arguments(app: Cicely, world: Inline) ->
     assert flow.traits == ("model=opus",)
 
 
+def test_a_function_that_answers_no_key_is_named_with_its_task(app: Cicely, world: Inline) -> None:
+    @app.task(name="evals.ask", limits=lambda user: user)
+    def ask(user: object) -> None: ...
+
+    with pytest.raises(ConfigError, match=r"limits= or cost= of evals\.ask: limits=7: a printable text"):
+        ask.delay(7)
+
+
+def test_a_refused_job_that_acquired_a_limit_slows_it_by_its_key(app: Cicely, world: Inline) -> None:
+    limit = app.limit("api", concurrency=10)
+
+    @app.task
+    def call(key: str) -> None:
+        context = current()
+        assert context is not None
+        with limit.acquire():
+            if context.fence == 1:
+                raise RateLimited(retry_after=5, key=key)
+
+    call.delay("")
+    world.run()
+    assert not limit.info().gauge.ceiling
+    call.delay("api")
+    world.run()
+    assert limit.info().gauge.ceiling
+
+
 def test_a_call_may_ask_for_other_resources_than_its_task(app: Cicely, world: Inline) -> None:
     @app.task(resources={"gpu": 1}, limits="api")
     def train() -> None: ...
@@ -140,6 +167,38 @@ def test_acquire_waits_inside_a_job_and_is_refused_outside(app: Cicely, world: I
     assert limit.info().held == 0
     with pytest.raises(UsageError, match="inside a job"), limit.acquire():
         pass
+
+
+def test_a_job_that_holds_the_only_unit_is_told_at_once_that_it_can_get_no_other(
+    app: Cicely, world: Inline
+) -> None:
+    limit = app.limit("api", concurrency=1)
+
+    @app.task(limits="api")
+    def call() -> None:
+        with limit.acquire(timeout=2):
+            pass
+
+    @app.task(limits="api")
+    async def acall() -> None:
+        async with limit.aacquire(timeout=2):
+            pass
+
+    for job in (call.delay(), acall.delay()):
+        with pytest.raises(JobFailed, match=r'take "api" out of limits= of .*call, or leave acquire\(\) out'):
+            job.get()
+
+
+def test_a_job_may_take_more_of_a_limit_that_it_holds_where_there_is_more(app: Cicely, world: Inline) -> None:
+    two = app.limit("two", concurrency=2)
+    rated = app.limit("rated", rate="1000/m")
+
+    @app.task(limits=["two", "rated"])
+    def call() -> int:
+        with rated.acquire(), two.acquire():
+            return two.info().held
+
+    assert call.delay().get() == 2
 
 
 def test_a_breaker_opens_after_its_failures_and_one_probe_closes_it(app: Cicely, world: Inline) -> None:
@@ -275,6 +334,8 @@ def test_a_quota_is_set_for_any_value_of_its_tag(app: Cicely, world: Inline) -> 
         ({"cost": {"tokens": "200k"}}, "write an amount and a time"),
         ({"cost": "200k/m"}, "a dict"),
         ({"backlog": 0}, "backlog=0"),
+        ({"cost": {5: "5/m"}}, "a meter's name"),
+        ({"cost": {"": "5/m"}}, "a meter's name"),
     ],
 )
 def test_a_limit_that_makes_no_sense_is_refused(app: Cicely, options: dict[str, object], says: str) -> None:
@@ -289,6 +350,7 @@ def test_a_limit_that_makes_no_sense_is_refused(app: Cicely, options: dict[str, 
         ({"limits": "breaker:x"}, "begins the keys of breakers"),
         ({"limits": ""}, "limits=''"),
         ({"cost": {"tokens": -1}}, "a number from 0"),
+        ({"cost": {5: 1}}, "a meter's name"),
         ({"resources": {"gpu": -1}}, "a number from 0"),
         ({"resources": ["gpu"]}, "a dict"),
         ({"breaker": "executor"}, "write Breaker"),
@@ -308,6 +370,52 @@ def test_breakers_and_rates_are_checked_where_they_are_written() -> None:
         Breaker("executor", failures=0)
     with pytest.raises(ConfigError, match="cooldown=0"):
         Breaker("executor", cooldown=0)
+    for on in ("ConnectionError", 5, (), [ConnectionError], (ConnectionError, 5)):
+        with pytest.raises(ConfigError, match="an exception class, or a tuple"):
+            Breaker("executor", on=on)  # type: ignore[arg-type]
+
+
+def test_two_breakers_of_one_name_have_one_rule(app: Cicely, world: Inline) -> None:
+    @app.task(breaker=[Breaker("executor"), Breaker("executor", on=ConnectionError)])
+    def run() -> None: ...
+
+    flow = flow_of(world, run.delay().id)
+    assert flow is not None
+    assert flow.breakers == ("executor",)
+
+    @app.task(breaker=Breaker("executor", failures=2))
+    def other() -> None: ...
+
+    with pytest.raises(ConfigError, match=r"other has a Breaker\('executor'\) with other failures="):
+        app.declared_settings()
+
+
+def test_weights_and_caps_are_checked_where_they_are_written(app: Cicely) -> None:
+    with pytest.raises(ConfigError, match="'/' in its name"):
+        app.lane("a/b", "c", weight=2)
+    with pytest.raises(ConfigError, match="lane=5"):
+        app.lane("a", 5, weight=2)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="tag=5"):
+        app.cap(tag=5, running=1)  # type: ignore[arg-type]
+    app.lane("a", "b/c", weight=2)
+
+
+@pytest.mark.parametrize("option", ["accept_by", "quota_by"])
+@pytest.mark.parametrize("given", [5, "model", ["model="], [""], [5]])
+def test_names_of_tags_are_checked_where_they_are_written(option: str, given: object) -> None:
+    with pytest.raises(ConfigError, match="a list of the names of tags"):
+        Cicely("flows", **{option: given})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("given", "seconds"), [(None, 1.0), (2, 2.0), ("30", 30.0), (-5, 0.0)], ids=str)
+def test_a_refusal_takes_the_wait_as_libraries_have_it(given: float | str | None, seconds: float) -> None:
+    assert RateLimited(retry_after=given).retry_after == seconds
+
+
+@pytest.mark.parametrize("given", ["soon", float("inf"), float("nan"), [], "inf"], ids=str)
+def test_a_refusal_without_an_end_is_no_wait(given: object) -> None:
+    with pytest.raises(ConfigError, match="a number of seconds, or None"):
+        RateLimited(retry_after=given)  # type: ignore[arg-type]
 
 
 def test_a_job_that_waits_says_for_what(app: Cicely, world: Inline) -> None:
@@ -323,3 +431,21 @@ def test_a_job_that_waits_says_for_what(app: Cicely, world: Inline) -> None:
     assert told.reason == "rate"
     assert "api" in told.text
     assert told.until == pytest.approx(world.now + 60, abs=1)
+
+
+def test_a_librarys_refusal_without_a_sensible_wait_is_tried_again_soon(app: Cicely, world: Inline) -> None:
+    class TooMany(Exception):
+        retry_after = float("inf")
+
+    @app.task(failures={TooMany: "rate limited"})
+    def call() -> str:
+        context = current()
+        assert context is not None
+        if context.fence == 1:
+            raise TooMany
+        return "answered"
+
+    job = call.delay()
+    world.run()
+    world.advance(6)
+    assert job.get() == "answered"

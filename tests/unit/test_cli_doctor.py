@@ -76,6 +76,20 @@ def test_ready_jobs_that_nobody_takes_are_a_problem_with_a_remedy(shop):
     assert problem["remedy"].startswith("start a worker")
 
 
+def test_a_job_that_no_worker_could_ever_hold_is_a_problem(shop):
+    shop.join()
+    for number in range(2):
+        shop.pack.options(resources={"gpu": 9}).delay(number)
+    shop.pack.delay(3)
+
+    code, _, report = examined(shop)
+
+    assert code == 1
+    [problem] = report["problems"]
+    assert "it wants gpu 9, more than any worker that runs it has: none has any" in problem["what"]
+    assert "--resource" in problem["remedy"]
+
+
 def test_jobs_of_a_paused_queue_are_a_note_and_no_problem(shop):
     shop.pack.delay(1)
     shop.run("pause", "default")

@@ -188,7 +188,17 @@ def test_a_new_limit_that_looks_like_a_typo_is_told(shop: Flow) -> None:
 
     assert result.exit_code == 0
     assert "Did you mean anthropic/opus? `cicely limits remove antropic/opus` undoes it." in result.stderr
-    assert shop.ask("limits", "set", "tag:user=7", "--concurrency", "5").stderr == ""
+
+
+def test_a_quota_of_another_value_is_no_typo_and_one_of_another_name_may_be(shop: Flow) -> None:
+    shop.ask("limits", "set", "tag:team=a", "--concurrency", "20")
+
+    first = shop.ask("limits", "set", "tag:user=7", "--concurrency", "5")
+    second = shop.ask("limits", "set", "tag:user=8", "--concurrency", "5")
+    typo = shop.ask("limits", "set", "tag:usr=8", "--concurrency", "5")
+
+    assert first.stderr == second.stderr == ""
+    assert "Did you mean tag:user=" in typo.stderr
 
 
 def test_a_limit_that_is_lowered_while_held_ends_nothing_and_starts_nothing(shop: Flow) -> None:

@@ -14,9 +14,12 @@ from click.testing import CliRunner
 from cicely.cli.demand import flags, groups_of
 from cicely.cli.main import cli
 from cicely.cli.whereabouts import whereabouts
+from cicely.engines.contract import Facts
 from cicely.errors import ConfigError, UnknownQueue
+from cicely.worker.hello import first_lines
+from cicely.worker.options import WorkerOptions
 from cicely.worker.preload import CannotImport, load
-from cicely.worker.queues import groups_to_serve
+from cicely.worker.queues import groups_to_serve, tags_to_accept
 
 
 def test_queues_without_weights_are_served_strictly_as_written():
@@ -199,3 +202,35 @@ def test_a_worker_that_cannot_start_says_so_in_one_line(tmp_path, arguments, sen
     assert stderr.startswith("Error: ")
     assert sentence in stderr
     assert len(stderr.splitlines()) == 1
+
+
+def test_a_tag_that_the_app_chooses_no_workers_by_is_refused():
+    assert tags_to_accept({"model": ("opus",)}, ["model"]) == {"model": ("opus",)}
+    assert tags_to_accept({"model": ("opus",)}, None) == {"model": ("opus",)}
+    with pytest.raises(ConfigError, match=r"--accept modle=\.\.\.: .* jobs are chosen by model"):
+        tags_to_accept({"modle": ("opus",)}, ["model"])
+    with pytest.raises(ConfigError, match="none is declared"):
+        tags_to_accept({"model": ("opus",)}, [])
+
+
+def test_the_first_lines_say_what_a_worker_offers_and_accepts():
+    options = WorkerOptions(
+        target="evals:app",
+        processes=1,
+        most_processes=4,
+        offers={"memory_gb": {"": 64.0}, "gpu": {"0": 1.0, "1": 1.0}, "vram": {"0": 80.0}},
+        accepts={"model": ("opus", "haiku")},
+    )
+
+    lines = first_lines(
+        Facts("memory", "here", "1", "none"),
+        options,
+        name="box",
+        groups=((("default", 1.0),),),
+        memory_limits="sampled",
+        threads_of_app=(),
+    )
+
+    assert any(line.startswith("worker box: 1 to 4 processes of") for line in lines)
+    assert "offers gpu: units 0, 1; memory_gb 64; vram: unit 0 of 80" in lines
+    assert "accepts model=opus, model=haiku, and jobs without such a tag" in lines

@@ -241,3 +241,22 @@ def test_a_letter_of_an_attempt_that_nobody_knows_any_more_says_so(app, world):
     assert isinstance(letter, DeadLetter)
     assert letter.error.message == "no error was recorded"
     assert letter_of(record).reason == "error"
+
+
+@pytest.mark.parametrize(
+    ("rule", "given", "says"),
+    [
+        (Revive, {"at_most": 0}, "at_most=0"),
+        (Revive, {"after": "soon"}, "after='soon'"),
+        (Revive, {"error": 5}, "error=5"),
+        (Alert, {"to": "hooks"}, "to='hooks'"),
+        (Alert, {"to": print, "at_least": 0}, "at_least=0"),
+        (Alert, {"to": print, "cooldown": -1}, "cooldown=-1"),
+        (Alert, {"to": print, "error": 5}, "error=5"),
+    ],
+)
+def test_rules_are_checked_where_they_are_written(
+    rule: type[Revive] | type[Alert], given: dict[str, object], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        rule(**given)  # type: ignore[arg-type]

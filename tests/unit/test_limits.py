@@ -252,7 +252,20 @@ def test_a_rate_that_lets_nothing_pass_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "text"), [(Rate(500, 60.0), "500/m"), (Rate(10, 30.0), "10/30s"), (Rate(0.5, 1.0), "0.5/s")]
+    ("rate", "text"),
+    [
+        (Rate(500, 60.0), "500/m"),
+        (Rate(10, 30.0), "10/30s"),
+        (Rate(0.5, 1.0), "0.5/s"),
+        (Rate(1_234_567, 60.0), "1234567/m"),
+        (Rate(2e15, 2_000_000.0), "2000000000000000/2000000s"),
+        (Rate(0.00001, 1.0), "0.00001/s"),
+    ],
 )
 def test_a_rate_is_shown_as_it_is_written(rate: Rate, text: str) -> None:
     assert rate.text == text
+
+
+def test_a_rate_beyond_all_counting_is_refused() -> None:
+    with pytest.raises(ConfigError, match="what bounds nothing may be left out"):
+        parse_rate("9" * 400 + "/m", name="rate")

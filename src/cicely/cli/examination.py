@@ -278,6 +278,11 @@ def _worker_problems(target: Target, sessions: Sequence[SessionRecord]) -> Itera
             if task
             else f'receive them: app.queue("{name}").receive()',
         )
+    for job_id, why in _fit_for_nobody(target, sessions):
+        yield Finding(
+            f"job {job_id}, perhaps among others like it: {why}",
+            "start a worker that offers (--resource) and accepts (--accept) what it asks for, or cancel it",
+        )
 
 
 def _taken_by_nobody(target: Target, sessions: Sequence[SessionRecord]) -> Iterator[tuple[str, str]]:
@@ -287,6 +292,25 @@ def _taken_by_nobody(target: Target, sessions: Sequence[SessionRecord]) -> Itera
         takers = (r.session for r in sessions if not r.session.queues or name in r.session.queues)
         if name not in paused and not any(session.runs(task) for session in takers):
             yield name, task
+
+
+def _fit_for_nobody(target: Target, sessions: Sequence[SessionRecord]) -> Iterator[tuple[str, str]]:
+    """Return a job of each kind that workers know, and that none of them could ever hold."""
+    from cicely.engines.contract import Surroundings
+    from cicely.observe.explain import Reason, explain
+
+    ready = target.engine.find(Filter(states=(State.READY,)), limit=_LOOKED_AT).jobs
+    paused = {record.name for record in target.engine.queues() if record.paused}
+    told = set()
+    for job in target.engine.get([job.id for job in ready]):
+        if job is None or job.flow is None or job.state is not State.READY or job.queue in paused:
+            continue
+        around = Surroundings(job=job, now=time.time(), sessions=tuple(sessions))
+        why = explain(around)
+        kind = (job.queue, job.task, why.text)
+        if why.reason in (Reason.NOT_ACCEPTED, Reason.TOO_LARGE) and kind not in told:
+            told.add(kind)
+            yield job.id, why.text
 
 
 def _environment_problems() -> Iterator[Finding]:

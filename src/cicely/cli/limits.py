@@ -13,6 +13,7 @@ from cicely.cli.exits import NOTHING
 from cicely.cli.screen import Column, json_option, note, write_json, write_json_lines, write_table
 from cicely.cli.target import Where, located
 from cicely.cli.text import safe, span
+from cicely.core.flow import TAG_PREFIX
 
 if TYPE_CHECKING:
     from cicely.cli.target import Target
@@ -170,10 +171,18 @@ def _limits(target: Target) -> list[Limit]:
 
 
 def _warn_of_a_typo(key: str, known: Iterable[str]) -> None:
-    near = get_close_matches(key, known, n=1)
+    # Each value of a tag has a quota of its own: only another tag's name may be a typo.
+    name, is_quota, _ = key.partition("=") if key.startswith(TAG_PREFIX) else (key, "", "")
+    names = {one.partition("=")[0] if is_quota else one: one for one in known}
+    near = [] if is_quota and name in names else [names[one] for one in _near(name, names)]
     if near:
         undo = f"`cicely limits remove {key}` undoes it"
         note(f"There was no limit {key} before. Did you mean {near[0]}? {undo}.")
+
+
+def _near(name: str, known: Iterable[str]) -> list[str]:
+    bare = {one.removeprefix(TAG_PREFIX): one for one in known}
+    return [bare[one] for one in get_close_matches(name.removeprefix(TAG_PREFIX), bare, n=1)]
 
 
 @limits.command()

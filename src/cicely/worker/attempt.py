@@ -23,7 +23,7 @@ from cicely.core.codec import convert
 from cicely.core.edge import ParentEnd
 from cicely.core.failpoints import failpoint
 from cicely.core.failures import Failure, again_in_s, failure_of
-from cicely.core.job import Claim
+from cicely.core.job import DAY_S, Claim
 from cicely.core.outcome import (
     CAUSE_ERROR,
     CAUSE_MALFORMED,
@@ -329,8 +329,11 @@ def _rate_limited(claim: Claim, error: BaseException) -> Outcome:
     key = getattr(error, "key", "")
     retry_after = getattr(error, "retry_after", None)
     try:
-        wait_s = max(0.0, float(retry_after))  # type: ignore[arg-type]
+        wait_s = float(retry_after)  # type: ignore[arg-type]
     except (TypeError, ValueError):
+        wait_s = RETRY_AFTER_S
+    if not 0 <= wait_s <= DAY_S:
+        # What no provider means, a library's infinity among it.
         wait_s = RETRY_AFTER_S
     slows = (key,) if isinstance(key, str) and key else claim.keys
     return Deferred(claim.token, wait_s, storable(str(error)), slows=slows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from cicely.engines.contract import Facts
 from cicely.worker.options import WorkerOptions
@@ -27,8 +27,9 @@ def first_lines(
     lines = [
         f"{facts.engine} {facts.version} at {facts.address}",
         f"durability: {facts.durability}",
-        f"worker {name}: {options.processes} processes of {options.threads} threads, "
+        f"worker {name}: {_processes(options)} processes of {options.threads} threads, "
         f"queues {queues}, lease {options.lease_s:g} s",
+        *_offered(options),
         f"memory limits: {memory_limits}",
     ]
     lines += [f"warning: {warning}" for warning in facts.warnings]
@@ -36,3 +37,24 @@ def first_lines(
         running = ", ".join(threads_of_app)
         lines.append(f"importing the app starts threads ({running}): each child imports it again")
     return lines
+
+
+def _processes(options: WorkerOptions) -> str:
+    rule = options.scale
+    return str(rule.least) if rule.least == rule.most else f"{rule.least} to {rule.most}"
+
+
+def _offered(options: WorkerOptions) -> Iterator[str]:
+    """Say what its jobs share and which it leaves to others: what was misread shows here."""
+    if options.offers:
+        yield f"offers {'; '.join(_units(name, units) for name, units in sorted(options.offers.items()))}"
+    if options.accepts:
+        tags = (f"{name}={value}" for name, values in sorted(options.accepts.items()) for value in values)
+        yield f"accepts {', '.join(tags)}, and jobs without such a tag"
+
+
+def _units(name: str, units: Mapping[str, float]) -> str:
+    if set(units) == {""}:
+        return f"{name} {units['']:g}"
+    named = ", ".join(unit if holds == 1 else f"{unit} of {holds:g}" for unit, holds in units.items())
+    return f"{name}: {'units' if len(units) > 1 else 'unit'} {named}"

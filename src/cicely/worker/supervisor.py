@@ -31,7 +31,7 @@ from cicely.worker.line import Gone, Lapsed
 from cicely.worker.nursery import ForkRefused, Zygote, ZygoteDied, ZygoteStalled
 from cicely.worker.options import WorkerOptions
 from cicely.worker.processes import boottime, death_of, kill_marked, start_time, this_host, tree_rss_bytes
-from cicely.worker.queues import Groups, groups_to_serve
+from cicely.worker.queues import Groups, groups_to_serve, tags_to_accept
 from cicely.worker.restarts import Restarts
 from cicely.worker.scaler import Scaler
 from cicely.worker.signals import StopSignals
@@ -110,7 +110,7 @@ class Supervisor:
             name=self._name,
             queues=tuple(name for group in self._groups for name, _ in group),
             offers=self._options.offers,
-            accepts=self._options.accepts,
+            accepts=tags_to_accept(self._options.accepts, self._zygote.manifest.get("accept_by")),
         )
 
     @property

@@ -23,7 +23,7 @@ _VERDICTS: Final = {
     ord("s"): Verdict.STALE,
 }
 _PER_CLAIM: Final = 4
-_PER_EXTRA: Final = 3
+_PER_EXTRA: Final = 4
 _DAMAGED: Final = ErrorRecord(
     "Malformed", "its stored record cannot be read; it was edited by hand?"
 ).encoded()
@@ -71,7 +71,9 @@ def _claims(
     request: bytes, values: list[bytes], extras: list[Reply]
 ) -> tuple[tuple[Claim, ...], list[bytes]]:
     """Return the claims, and the tokens of those whose records somebody damaged."""
-    more = {extras[i]: (extras[i + 1], extras[i + 2]) for i in range(0, len(extras), _PER_EXTRA)}
+    more = {
+        extras[i]: (extras[i + 1], extras[i + 2], extras[i + 3]) for i in range(0, len(extras), _PER_EXTRA)
+    }
     claims, damaged = [], []
     for i in range(0, len(values), _PER_CLAIM):
         n, record, checkpoint, body = values[i : i + _PER_CLAIM]

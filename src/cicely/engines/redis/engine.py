@@ -11,29 +11,37 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from cicely.core.edge import Edge, ParentEnd
+from cicely.core.event import EventFilter, EventPage
 from cicely.core.failpoints import failpoint
+from cicely.core.flow import Use
 from cicely.core.job import Enqueued, Filter, Job, NewJob, Page
 from cicely.core.outcome import CANCELLED, Outcome, Step
-from cicely.core.rollup import Count
+from cicely.core.rollup import Count, RollupPage
 from cicely.engines.checks import Check
 from cicely.engines.contract import (
     Beat,
     Demand,
     Facts,
+    Grant,
     Intake,
     QueueRecord,
     Save,
     Schedule,
     Session,
     SessionRecord,
+    Setting,
+    SettingRecord,
     Settled,
     Silent,
+    Surroundings,
     Swept,
 )
 from cicely.engines.redis import (
     blobs,
     checkup,
+    chronicle,
     claiming,
+    controls,
     enqueueing,
     reading,
     sessions,
@@ -47,7 +55,6 @@ from cicely.engines.redis.line import Line, Reply, Word
 from cicely.engines.redis.place import Place, Target
 from cicely.engines.redis.scripts import script
 from cicely.engines.redis.server import Server, examined
-from cicely.engines.unkept import WithoutPast
 
 #: Verbs that accept nothing and may be lost with the power.
 _FLEETING: Final = frozenset(
@@ -58,17 +65,22 @@ _FLEETING: Final = frozenset(
         "find",
         "get",
         "get_blob",
+        "history",
         "parents",
         "queues",
+        "report",
+        "rollups",
         "schedules",
         "sessions",
+        "settings",
         "steps",
+        "surroundings",
         "sweep",
     }
 )
 
 
-class RedisEngine(WithoutPast):
+class RedisEngine:
     """Jobs in one namespace of a Redis server, shared by every process that connects to it.
 
     `now` replaces the server's clock, for tests.
@@ -190,6 +202,29 @@ class RedisEngine(WithoutPast):
     def signal(self, event_id: str, name: str, key: str, value: bytes) -> str:
         return str(self._run("signal", event_id, name, key, value).decode())
 
+    # --- flow control ---------------------------------------------------------------------
+    def configure(self, settings: Sequence[Setting]) -> None:
+        if settings:
+            controls.configure(self._run, settings)
+
+    def unset(self, kind: str, name: str) -> bool:
+        return bool(self._run("unset", kind, quoted(name)))
+
+    def settings(self, kind: str) -> list[SettingRecord]:
+        return controls.settings(self._run, kind)
+
+    def turn(self, breaker: str, move: str) -> bool:
+        return bool(self._run("turn", quoted(breaker), move))
+
+    def acquire(self, session_id: str, token: bytes, request: bytes, uses: Sequence[Use]) -> Grant:
+        return controls.acquire(self._run, session_id, token, request, uses)
+
+    def release(self, session_id: str, token: bytes, request: bytes, spent: Mapping[str, float]) -> None:
+        controls.release(self._run, token, request, spent)
+
+    def surroundings(self, job_id: str) -> Surroundings | None:
+        return controls.surroundings(self._run, job_id)
+
     # --- schedules ------------------------------------------------------------------------
     def schedules(self) -> list[Schedule]:
         return ticking.schedules(self._run)
@@ -198,12 +233,23 @@ class RedisEngine(WithoutPast):
         ticking.put_schedule(self._run, schedule)
 
     def drop_schedule(self, name: str) -> bool:
-        return bool(self._run("drop_schedule", name))
+        return ticking.drop_schedule(self._run, name)
 
     def tick(
         self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob], counts: Sequence[Count] = ()
     ) -> bool:
-        return ticking.tick(self._run, seen, then, jobs)
+        return ticking.tick(self._run, seen, then, jobs, counts)
+
+    # --- the past -------------------------------------------------------------------------
+    def report(self, counts: Sequence[Count]) -> None:
+        if counts:
+            chronicle.report(self._run, counts)
+
+    def rollups(self, since_minute: int, until_minute: int, *, limit: int = 1_000) -> RollupPage:
+        return chronicle.rollups(self._run, since_minute, until_minute, limit)
+
+    def history(self, where: EventFilter, *, limit: int = 100, cursor: str | None = None) -> EventPage:
+        return chronicle.history(self._run, where, limit, cursor)
 
     # --- blobs ----------------------------------------------------------------------------
     def put_blob(self, job_id: str, digest: str, data: bytes) -> None:

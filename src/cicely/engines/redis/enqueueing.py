@@ -11,9 +11,10 @@ from cicely.core.edge import Edge
 from cicely.core.job import Enqueued, NewJob, rank
 from cicely.core.traits import traits_of
 from cicely.engines.redis.caller import Caller
-from cicely.engines.redis.keys import quoted
+from cicely.engines.redis.flows import GATED, WATCHED, kept_flow
+from cicely.engines.redis.keys import quoted, unquoted
 from cicely.engines.redis.line import Reply, Word
-from cicely.errors import JobNotFound
+from cicely.errors import BacklogFull, JobNotFound
 
 #: Bodies above this lie apart, so that a record stays small when it is written again.
 INLINE_BYTES: Final = 1_024
@@ -32,12 +33,23 @@ def enqueue(run: Caller, jobs: Sequence[NewJob], edges: Sequence[Edge] = ()) -> 
     """Store those of `jobs` that are new, in their order. Raises JobNotFound for an edge's end."""
     labelled = labels(jobs)
     if not labelled[0] and not edges:
-        return _answers(jobs, run("enqueue", *told(jobs)))
+        return _answers(jobs, accepted(run("enqueue", *told(jobs))))
     ends = [word for edge in edges for word in (edge.parent, edge.child, traits_of(edge))]
-    reply = run("enqueue_graph", _encode((labelled, ends)), *told(jobs))
+    reply = accepted(run("enqueue_graph", _encode((labelled, ends)), *told(jobs)))
     if isinstance(reply, bytes):
         raise JobNotFound(f"job {reply.decode()} is neither known nor among those enqueued with its edge")
     return _answers(jobs, reply)
+
+
+def accepted(reply: Reply) -> Reply:
+    """Return a reply that is no refusal. Raises BacklogFull."""
+    if not isinstance(reply, list) or not reply or reply[0] != 0:
+        return reply
+    _, key, ready, most, refused = reply
+    raise BacklogFull(
+        f"{ready} jobs of {unquoted(key.decode())} are ready and its backlog may hold {most}: "
+        f"{refused} more are refused; send them again when some have started"
+    )
 
 
 def labels(jobs: Sequence[NewJob]) -> tuple[list[Label], list[int]]:
@@ -66,8 +78,10 @@ def _answers(jobs: Sequence[NewJob], holders: Reply) -> list[Enqueued]:
 
 
 def _asked(new: NewJob) -> bytes:
-    """Return the card, the wishes and the tail of a job's record, one value after the other."""
+    """Return card, wishes, flow (if any) and tail of a job's record, one value after the other."""
     is_large = len(new.body) > INLINE_BYTES
+    is_gated = new.flow is not None or new.lane != ""
+    flow = (None if new.flow is None else kept_flow(new.flow),) if is_gated else ()
     return _encode(
         (
             new.id,
@@ -86,7 +100,8 @@ def _asked(new: NewJob) -> bytes:
             new.due_at,
             new.expires_s,
             new.expires_at,
-            int(is_large),
+            is_large + is_gated * GATED + new.watched * WATCHED,
+            *flow,
             (new.priority, new.options, None if is_large else new.body),
         )
     )[_HEAD_BYTES:]

@@ -13,9 +13,25 @@ b:<n>  r:<n>          string   a body or result above 1 KiB
 d:<n>                 string   the job's end (see scripts/parts/endings.lua)
 l:<n>                 hash     what attempts left: progress, checkpoint, error
 a:<n>                 list     attempts after which the job went on
-work                  zset     `<queue>|<kind>:<task>` of whatever has ready jobs
-lanes:<pair>          zset     lane -> rank of its first ready job
-ready:<pair>|<lane>   zset     n -> rank
+work                  zset     `<queue>|<kind>:<task>` of whatever has plain ready jobs
+lanes:<pair>          zset     what format 2 kept of lanes
+ready:<pair>|         zset     n -> rank of plain jobs
+classes               zset     of ready jobs that are not plain (see scripts/parts/gates.lua)
+gates:<class>         zset     key -> when its gate opens
+gate:<key>            zset     classes with a gate at it
+openings              zset     `<key>|<class>` -> when the gate opens, of what is to come
+turns:<key>|<class>   zset     streams that stand at a gate, by the clocks of their lanes
+gated:<stream>        zset     n -> rank
+stands:<queue>|<lane>  hash    stream -> rank and n of its first job, and its gate
+mixed                 zset     streams that several things may hold back, by when they were looked at
+queued                hash     key -> ready jobs that use it
+lane:<queue>          hash     lane -> its clock, and the seconds that its jobs took lately
+clocks                hash     queue -> its clock
+set:<kind>            hash     name -> setting
+gauges                hash     key -> where its valve stands
+holders:<key>         zset     who holds it (n, or n and a request) -> since
+units:<worker>        hash     n -> what the job uses of its worker's resources
+passed                hash     worker -> the job that it passed over for want of room, and when
 paused                set      queues
 due                   zset     n -> due_at; `intents` -> 0 while there are any
 expiring              zset     n -> expires_at, while the job has not started
@@ -57,6 +73,9 @@ mail:<event>          list     events that nobody took yet
 sent                  zset     id of an event -> sent_at
 schedules             hash     name -> schedule
 ticks                 zset     name -> next_at of schedules that are awake
+roll:<minute>         hash     what was counted in a minute (see scripts/parts/past.lua)
+rolls                 zset     minutes
+history               stream   events, by their numbers
 armed                 zset     sessions that wait for work, by number
 await                 hash     job id -> ears that wait for its end
 ====================  =======  ===============================================================

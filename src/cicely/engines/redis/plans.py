@@ -12,13 +12,17 @@ from typing import Final
 
 import msgspec
 
+from cicely.core.flow import BREAKER_PREFIX
 from cicely.core.job import Tallies
 from cicely.core.outcome import (
     CANCELLED,
     MAX_CRASHES,
     MAX_LOST,
     Again,
+    Deferred,
+    Failed,
     Finish,
+    HandedBack,
     Outcome,
     Pause,
     Succeeded,
@@ -30,13 +34,15 @@ from cicely.core.outcome import (
 )
 from cicely.core.states import State
 from cicely.core.traits import traits_of
-from cicely.engines.redis.keys import parts_of
+from cicely.engines.redis.keys import parts_of, quoted
 
 #: State, "" or "suspended", reason, delay_s, is_alone, has_started.
 Step = tuple[str, str, float | None, bool, bool]
-#: Outcome, charge, limit, step, last step, step when cancelling, outcome then: see
+#: What an outcome tells beside that; see scripts/parts/flow.lua.
+Told = tuple[object, ...]
+#: Outcome, charge, limit, step, last step, step when cancelling, outcome then, what it tells: see
 #: scripts/parts/decisions.lua.
-Plan = tuple[str, int, int, Step, Step | None, Step, str]
+Plan = tuple[str, int, int, Step, Step | None, Step, str, Told | None]
 #: Stands for the reason that was given when the job was cancelled.
 WHY: Final = "\x00"
 
@@ -68,7 +74,8 @@ def planned(outcome: Outcome) -> Planned:
     stopped = decide(outcome, _FRESH, cancelling=True, why=WHY)
     charge = _NOTHING if isinstance(step, Pause) else _charge_of(step.tallies)
     if charge != _CRASHES:
-        return Planned(_plan((word, word), charge, _NOTHING, (step, None, stopped)), _payload(step))
+        plan = _plan((word, word), charge, _NOTHING, (step, None, stopped), _told(outcome))
+        return Planned(plan, _payload(step))
     last = decide(outcome, Tallies(crashes=MAX_CRASHES - 1), cancelling=False)
     plan = _plan((word, word), charge, MAX_CRASHES, (step, last, stopped))
     return Planned(plan, _payload(step), _payload(last))
@@ -101,7 +108,7 @@ def told(outcomes: Sequence[Outcome]) -> list[bytes | int]:
     words: list[bytes | int] = [b"", len(outcomes)]
     for outcome in outcomes:
         parts = parts_of(outcome.token)
-        if isinstance(outcome, Succeeded):
+        if isinstance(outcome, Succeeded) and not outcome.spent:
             words += (_values((*parts, 1)), outcome.result, b"")
             continue
         one = planned(outcome)
@@ -116,7 +123,7 @@ def _values(parts: tuple[object, ...]) -> bytes:
     return encode(parts)[1:]
 
 
-def _plan(words: tuple[str, str], charge: int, limit: int, steps: Steps) -> Plan:
+def _plan(words: tuple[str, str], charge: int, limit: int, steps: Steps, told: Told | None = None) -> Plan:
     step, last, stopped = steps
     usual, when_cancelling = words
     return (
@@ -127,7 +134,23 @@ def _plan(words: tuple[str, str], charge: int, limit: int, steps: Steps) -> Plan
         _step(last) if last is not None else None,
         _step(stopped),
         when_cancelling,
+        told,
     )
+
+
+def _told(outcome: Outcome) -> Told | None:
+    """Return what an outcome tells valves, and whether its job is to go elsewhere."""
+    match outcome:
+        case Succeeded(spent=spent) | Suspended(spent=spent):
+            return (True, False, False, spent) if spent else (True,)
+        case Failed(spent=spent, blames=blames, elsewhere=elsewhere):
+            return True, False, elsewhere, spent, [quoted(BREAKER_PREFIX + name) for name in blames]
+        case Deferred(spent=spent, slows=slows, delay_s=delay_s):
+            return False, False, False, spent, None, [quoted(key) for key in slows] or None, delay_s
+        case HandedBack(alone=alone, has_started=has_started):
+            return False, not (alone or has_started)
+        case _:
+            return None
 
 
 def _step(step: Decision) -> Step:

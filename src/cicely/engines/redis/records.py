@@ -11,6 +11,16 @@ from cicely.core.job import AttemptRecord, Claim, Job, Kind, Tallies
 from cicely.core.states import State
 from cicely.core.traits import role_of
 from cicely.engines.contract import MALFORMED_REASON
+from cicely.engines.redis.flows import (
+    GATED,
+    KeptFlow,
+    KeptUnits,
+    Units,
+    flow_in,
+    limits_of,
+    units_in,
+    units_of,
+)
 from cicely.engines.redis.keys import token_of, unquoted
 from cicely.engines.redis.line import Reply
 
@@ -58,8 +68,40 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     tail: Tail
 
 
+class GatedRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The record of a job that is not plain; see scripts/parts/gates.lua."""
+
+    fence: int
+    flags: int
+    errors: int
+    crashes: int
+    lost: int
+    id: str
+    queue: str
+    keep_s: float
+    keep_failed_s: float
+    unique: str
+    remember_s: float
+    max_receives: int
+    task: str
+    lane: str
+    base: float
+    tags: tuple[str, ...] | None
+    kind: str
+    rank: float
+    expires_at: float | None
+    due_at: float | None
+    created_at: float
+    attempt: int
+    started_at: float | None
+    reason: str
+    flow: KeptFlow | None
+    shuns: str
+    tail: Tail
+
+
 class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A claim as `runs` keeps it; what follows is the head of its job's record.
+    """What scripts tell of a claim: what `runs` keeps of it, the head of its job's record, its units.
 
     `why` says why it was cancelled, and is "" where it was not.
     """
@@ -74,6 +116,7 @@ class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
     errors: int
     crashes: int
     lost: int
+    units: KeptUnits | None = None
 
 
 class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -120,13 +163,15 @@ class Tomb(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 #: Scripts write values one after the other; these make an array of them. Longer ones may follow.
 _RECORD_HEAD: Final = b"\xdc\x00\x19"
-_CLAIM_HEAD: Final = b"\x9f"
+_GATED_HEAD: Final = b"\xdc\x00\x1b"
+_CLAIM_HEAD: Final = b"\x9b"
 _END_HEAD: Final = b"\xdc\x00\x10"
 _ATTEMPT_HEAD: Final = b"\x97"
 _TOMB_HEAD: Final = b"\x94"
 _SAID_HEAD: Final = b"\x94"
 
-_record = msgspec.msgpack.Decoder(Record).decode
+_plain_record = msgspec.msgpack.Decoder(Record).decode
+_gated_record = msgspec.msgpack.Decoder(GatedRecord).decode
 _held = msgspec.msgpack.Decoder(Held).decode
 _end = msgspec.msgpack.Decoder(End).decode
 _attempt = msgspec.msgpack.Decoder(tuple[int, int, str, float, float, str, bytes]).decode
@@ -141,10 +186,10 @@ def claim_of(
     *,
     checkpoint: bytes | None,
     body: bytes | None,
-    beside: tuple[bytes, list[Reply] | None] | None,
+    beside: tuple[bytes, list[Reply] | None, bytes | None] | None,
 ) -> Claim:
-    """Make a claim of what `take` returns for each; `beside` is what goes with one of a workflow."""
-    read = _record(_RECORD_HEAD + record)
+    """Make a claim of what `take` returns for each; `beside` is what goes with some."""
+    read = _record(record)
     fence = read.fence + 1
     return Claim(
         token_of(request, int(n), fence),
@@ -158,21 +203,45 @@ def claim_of(
         Tallies(read.errors, read.crashes, read.lost),
         checkpoint,
         read.created_at,
-        *(_beside(*beside) if beside is not None else ()),
+        *(_beside(*beside) if beside is not None else _NOTHING_BESIDE),
+        read.reason if read.errors or read.crashes or read.lost else "",
+        limits_of(read.flow) if isinstance(read, GatedRecord) else (),
     )
 
 
-def _beside(said: bytes, parents: list[Reply] | None) -> tuple[int, tuple[ParentEnd, ...], int, str, str]:
-    """Return joins, parents, steps, workflow and group of a claim."""
+def _record(record: bytes) -> Record | GatedRecord:
+    if flags_in(record) & GATED:
+        return _gated_record(_GATED_HEAD + record)
+    return _plain_record(_RECORD_HEAD + record)
+
+
+_NOTHING_BESIDE: Final[tuple[int, tuple[ParentEnd, ...], int, str, str, Units]] = (0, (), 0, "", "", {})
+
+
+def _beside(
+    said: bytes, parents: list[Reply] | None, units: bytes | None
+) -> tuple[int, tuple[ParentEnd, ...], int, str, str, Units]:
+    """Return joins, parents, steps, workflow, group and units of a claim."""
     workflow, group, joins, steps = _said(_SAID_HEAD + said)
-    return joins, tuple(map(parent_end, parents or ())), steps, workflow, group
+    return joins, tuple(map(parent_end, parents or ())), steps, workflow, group, units_in(units)
 
 
 def fence_in(record: bytes) -> int:
     """Return the first value of a record, which scripts have read already: a small integer."""
-    sizes = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
-    size = sizes.get(record[0])
+    size = _SIZES.get(record[0])
     return record[0] if size is None else int.from_bytes(record[1 : 1 + size], "big")
+
+
+def flags_in(record: bytes) -> int:
+    """Return the second value of a record, a very small integer; 0 where there is none."""
+    if len(record) < _LEAST:
+        return 0
+    return record[1] if record[0] < _ONE_BYTE else record[1 + _SIZES.get(record[0], 0)]
+
+
+_SIZES: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
+_ONE_BYTE: Final = 0x80
+_LEAST: Final = 10
 
 
 def damaged(n: int) -> Job:
@@ -197,7 +266,7 @@ def outline(
     node: list[bytes | None] | None,
 ) -> Job:
     """Make a job of its record, its claim or its end, and its node."""
-    read = _record(_RECORD_HEAD + record)
+    read = _record(record)
     job = _standing(read, run, end, progress=progress, error=error)
     return job if node is None else _of_workflow(job, Node(*node))
 
@@ -214,7 +283,9 @@ def _of_workflow(job: Job, node: Node) -> Job:
     )
 
 
-def _standing(read: Record, run: bytes | None, end: bytes | None, *, progress: bytes, error: bytes) -> Job:
+def _standing(
+    read: Record | GatedRecord, run: bytes | None, end: bytes | None, *, progress: bytes, error: bytes
+) -> Job:
     if end is not None:
         return _ended(read, _end(_END_HEAD + end), progress)
     if run is not None:
@@ -227,7 +298,7 @@ def _standing(read: Record, run: bytes | None, end: bytes | None, *, progress: b
     )
 
 
-def _waiting(read: Record) -> Job:
+def _waiting(read: Record | GatedRecord) -> Job:
     return Job(
         id=read.id,
         task=unquoted(read.task),
@@ -249,7 +320,7 @@ def _waiting(read: Record) -> Job:
     )
 
 
-def _running(read: Record, held: Held, progress: bytes, error: bytes) -> Job:
+def _running(read: Record | GatedRecord, held: Held, progress: bytes, error: bytes) -> Job:
     job = _waiting(read)
     return msgspec.structs.replace(
         job,
@@ -260,12 +331,13 @@ def _running(read: Record, held: Held, progress: bytes, error: bytes) -> Job:
         session=held.session,
         cancelling=held.why != "",
         reason=held.why or read.reason,
+        units=units_of(held.units),
         progress=progress,
         error=error,
     )
 
 
-def _ended(read: Record, end: End, progress: bytes) -> Job:
+def _ended(read: Record | GatedRecord, end: End, progress: bytes) -> Job:
     return msgspec.structs.replace(
         _waiting(read),
         state=end.state,
@@ -305,7 +377,8 @@ def full(parts: Full) -> Job:
         error=parts.error or b"",
         node=parts.node,
     )
-    tail = _record(_RECORD_HEAD + parts.record).tail
+    record = _record(parts.record)
+    tail = record.tail
     attempts = [AttemptRecord(*_attempt(_ATTEMPT_HEAD + one)) for one in parts.attempts]
     result = b""
     if parts.end is not None:
@@ -318,6 +391,7 @@ def full(parts: Full) -> Job:
         options=tail.options,
         result=result,
         attempts=tuple(attempts),
+        flow=flow_in(record.flow) if isinstance(record, GatedRecord) else None,
     )
 
 

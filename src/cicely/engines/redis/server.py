@@ -18,7 +18,7 @@ from cicely.errors import (
     SchemaTooNew,
 )
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 OLDEST: Final = (6, 2)
 #: The first version that has WAITAOF.
 WAITS_SINCE: Final = (7, 2)
@@ -196,7 +196,9 @@ def _lost(standing: Standing) -> str:
 
 
 def _check_format(connections: Connections) -> None:
-    found = connections.run(script("open"), (b"", FORMAT), waits=False)
+    found = b"more"
+    while found == b"more":
+        found = connections.run(script("open"), (b"", FORMAT), waits=False)
     if not found.isdigit():
         raise EngineCorrupt(
             f"{connections.place.address} holds a namespace that Cicely did not write; name another "

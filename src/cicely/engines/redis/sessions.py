@@ -10,6 +10,7 @@ import msgspec
 from cicely.core.outcome import Outcome
 from cicely.engines.contract import Beat, Session, SessionRecord
 from cicely.engines.redis.caller import Caller
+from cicely.engines.redis.flows import gear_of
 from cicely.engines.redis.keys import WILDCARD, quoted, quoted_task, token_in, word_of
 from cicely.engines.redis.line import Reply, Word
 from cicely.engines.redis.plans import encode, hand_back, told
@@ -33,6 +34,9 @@ def join(run: Caller, session: Session) -> None:
         session.worker,
         queues and queues + "|",
         int(any(task.endswith(WILDCARD) for task in session.tasks)),
+        gear_of(session),
+        int(session.is_supervisor),
+        session.name,
         *map(quoted_task, session.tasks),
     )
     if joined == b"closed":
@@ -64,13 +68,15 @@ def retire(run: Caller, session_id: str, outcomes: Sequence[Outcome]) -> None:
 
 def sessions(run: Caller) -> list[SessionRecord]:
     """Return the open sessions, oldest first."""
-    return [
-        SessionRecord(
-            session=_session(facts),
-            beat=int(beats),
-            joined_at=float(joined_at),
-            beat_at=float(beat_at),
-            held=held,
-        )
-        for facts, beats, joined_at, beat_at, held in run("sessions")
-    ]
+    return [session_record(*told) for told in run("sessions")]
+
+
+def session_record(facts: bytes, beats: bytes, joined_at: bytes, beat_at: bytes, held: int) -> SessionRecord:
+    """Return a session of what scripts tell of it."""
+    return SessionRecord(
+        session=_session(facts),
+        beat=int(beats),
+        joined_at=float(joined_at),
+        beat_at=float(beat_at),
+        held=held,
+    )

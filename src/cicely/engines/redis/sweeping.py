@@ -26,7 +26,7 @@ def sweep(run: Caller, batch: int, silent: Sequence[Silent], *, keep_ended: int)
     if rest[0] == b"late":
         taken_back = take_back(run, rest[1])
         _, *rest = run("sweep", batch, "1", _LOSS_PLAN, _LOSS.last_payload, keep_ended)
-    _, promoted, expired, deleted, has_more, due_in, now, due = rest
+    _, promoted, expired, deleted, has_more, due_in, now, due, newest = rest
     return Swept(
         promoted=promoted,
         rescued=rescued,
@@ -36,4 +36,5 @@ def sweep(run: Caller, batch: int, silent: Sequence[Silent], *, keep_ended: int)
         more=bool(has_more) or taken_back == batch,
         due=tuple(map(schedule_in, due)),
         now=float(now),
+        newest=newest.decode(),
     )

@@ -66,7 +66,8 @@ def claim(txn: Transaction, member: Member, demand: Demand) -> Intake:
             complete(txn, claims, taking.flagged)
         for place in taking.watched:
             started(txn, member.session.id, claims[place])
-        if taking.is_gated or txn.gates is not None:
+        # Who goes idle is told of all valves; a session that found work comes back by itself.
+        if taking.is_gated or txn.gates is not None or not claims:
             look_over(txn)
     txn.is_stirred = True
     txn.lookers[member.session.id] = bool(claims)

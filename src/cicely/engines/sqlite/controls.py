@@ -127,7 +127,7 @@ def acquire(txn: Transaction, session_id: str, token: bytes, request: bytes, use
         return Grant(given=False, retry_in_s=None if opens_at == NEVER else opens_at - txn.now)
     for use in uses:
         valves.reserve(use)
-        valves.hold(use, n, request)
+        valves.hold(use, (n,), request)
     txn.execute(_SQL["acquire"], (n, request, encoded(tuple(uses)), txn.now))
     txn.execute(_SQL["took"], (n,))
     gates_of(txn).note_acquired()

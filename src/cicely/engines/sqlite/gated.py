@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from cicely.core.job import Kind
+from cicely.core.resources import Wants
 from cicely.engines.sqlite.bands import Band
 from cicely.engines.sqlite.gates import Gates, gates_of
 from cicely.engines.sqlite.heads import UNREADABLE, Stream
 from cicely.engines.sqlite.limiting import Guard, read_flow
 from cicely.engines.sqlite.lines import Line, Parked, Plain, Seats, Siblings, Waiting
 from cicely.engines.sqlite.openings import holds_for_all, looks_again_at, opening
+from cicely.engines.sqlite.passing import Run
 from cicely.engines.sqlite.room import Room
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import Transaction, Values, numbers
@@ -89,6 +91,7 @@ class GatedQueue:
         self._pushed = 0
         self._parks: dict[int, Parked] = {}
         self._shut = 0
+        self._run = Run(self._gates)
         #: Flows that do not pass now, since when, and where.
         self._blocked: dict[bytes | None, tuple[float, Guard]] = {}
         for stream in plain:
@@ -117,6 +120,7 @@ class GatedQueue:
                     continue
             heapq.heappop(self._heap)
             self._visit(thing, taking, filling)
+        self._run.end()
         self._close_parks()
 
     def _visit(self, thing: _Thing, taking: Taking, filling: Filling) -> None:
@@ -138,10 +142,13 @@ class GatedQueue:
                 self._push((self._clock_of(line.lane), *line.rows[0][:2]), line)
             return
         row = line.rows[line.at]
+        goes_on = not line.band.is_out and self._consider(line, row, taking, filling)
+        if filling.is_done:
+            return
         if line.is_leading:
             line.is_leading = False
             self._push((self._clock_of(line.lane), *row[:2]), Siblings(line))
-        if not line.band.is_out and self._consider(line, row, taking, filling):
+        if goes_on:
             line.at += 1
             next_key = line.rows[line.at][:2] if line.at < len(line.rows) else row[:2]
             self._push((self._clock_of(line.lane), *next_key), line)
@@ -150,18 +157,14 @@ class GatedQueue:
         """Take the head of a stream if it passes; return whether the next one may be looked at."""
         band = line.band
         flow, uses = read_flow(row[14])
-        if uses and self._is_blocked(line, row):
+        if uses and not self._run.lets_pass(row[14]) and self._is_blocked(line, row):
             self._shut += 1
             if self._shut >= _MOST_SHUT:
                 taking.cut()
             return False
-        units = None
-        if flow.resources:
-            units = self._room.units_for(flow.resources, row)
-            if units is None:
-                band.is_out = not self._room.has(flow.resources)
-                self._show(line, row)
-                return False
+        units = self._units_for(line, row, flow.resources) if flow.resources else None
+        if units is None and flow.resources:
+            return False
         self._show(line, row)
         if row[4] is not None and row[4] <= self._txn.now:
             taking.expire(row)
@@ -173,16 +176,23 @@ class GatedQueue:
         filling.note(taken=is_taken)
         if is_taken:
             self._pass(line, row, taking, units)
+            if uses:
+                self._run.add(row[1])
         return True
 
+    def _units_for(self, line: Line, row: Values, wants: Wants) -> Any:
+        """Return what a job gets of its worker, None where that is not free."""
+        # Whether room is kept for another depends on its valves.
+        self._run.end()
+        units = self._room.units_for(wants, row)
+        if units is None:
+            line.band.is_out = not self._room.has(wants)
+            self._show(line, row)
+        return units
+
     def _pass(self, line: Line, row: Values, taking: Taking, units: Any) -> None:
-        gates, n = self._gates, row[1]
-        flow, uses = read_flow(row[14])
-        charged = gates.lanes.charge(self._queue, line.lane) if self._is_shared else 0.0
-        for use in flow.uses:
-            gates.valves.reserve(use)
-        for use in uses:
-            gates.valves.hold(use, n)
+        n, uses = row[1], read_flow(row[14])[1]
+        charged = self._gates.lanes.charge(self._queue, line.lane) if self._is_shared else 0.0
         if units is not None:
             self._room.take(n, units)
         if line.band.needs.shuns:
@@ -213,8 +223,10 @@ class GatedQueue:
     def _is_blocked(self, line: Line, row: Values) -> bool:
         found = self._blocked.get(row[14])
         if found is None:
+            self._run.end()
             found = opening(self._gates, row[14])
             if found is None:
+                self._run.begin(row[14])
                 return False
             self._blocked[row[14]] = found
         at, guard = found

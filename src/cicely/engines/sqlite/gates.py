@@ -69,15 +69,13 @@ class Gates:
     def give_back(self, hold: Hold, spent: Mapping[str, float], *, unused: bool) -> None:
         """Give back what a claim took: rates and its lane's charge only where it came back unused."""
         flow, uses = read_flow(hold.flow)
-        if hold.charged and unused:
-            self.lanes.give_back(hold.queue, hold.lane, was_charged=hold.charged)
-        elif hold.charged:
-            ran_s = self._txn.now - hold.claimed_at
-            self.lanes.correct(hold.queue, hold.lane, was_charged=hold.charged, ran_s=ran_s)
-        for use in flow.uses:
-            if unused:
+        if hold.charged:
+            self._correct_lane(hold, unused=unused)
+        if unused:
+            for use in flow.uses:
                 self.valves.give_back(use)
-            else:
+        elif spent:
+            for use in flow.uses:
                 self.valves.correct(use, spent)
         if uses:
             self.valves.let_go(uses, hold.claimed_at, hold.n)
@@ -85,6 +83,13 @@ class Gates:
             self._txn.execute(_VALVE["free_units"], (hold.n,))
         self._release_all(hold.n)
         self._txn.freshen()
+
+    def _correct_lane(self, hold: Hold, *, unused: bool) -> None:
+        if unused:
+            self.lanes.give_back(hold.queue, hold.lane, was_charged=hold.charged)
+            return
+        ran_s = self._txn.now - hold.claimed_at
+        self.lanes.correct(hold.queue, hold.lane, was_charged=hold.charged, ran_s=ran_s)
 
     def _release_all(self, n: int) -> None:
         """Let go of what a claim acquired on its way."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -173,6 +173,17 @@ class Valves:
             held=lambda since: self._count(guard, since),
         )
 
+    def room_for(self, use: Use) -> float:
+        """Return how many such uses pass one after the other, where one does."""
+        guard = self.guard(use.key)
+        return valves.room_for(
+            guard.valve,
+            guard.gauge,
+            use.cost,
+            now=self._txn.now,
+            held=lambda since: self._count(guard, since),
+        )
+
     def held(self, key: str) -> int:
         """Return how many hold a key."""
         return self._count(self.guard(key), 0.0)
@@ -183,16 +194,16 @@ class Valves:
         return guard.count(self._txn, since)
 
     # --- passing --------------------------------------------------------------------------
-    def reserve(self, use: Use) -> None:
-        """Take what a use takes of rates."""
+    def reserve(self, use: Use, count: int = 1) -> None:
+        """Take what so many uses take of rates."""
         guard = self.guard(use.key)
-        self._put(guard, valves.reserved(guard.valve, guard.gauge, use.cost, now=self._txn.now))
+        self._put(guard, valves.reserved(guard.valve, guard.gauge, use.cost, now=self._txn.now, count=count))
 
-    def hold(self, use: Use, n: int, request: bytes = b"") -> None:
-        """Note a holder; stored by `write`."""
-        guard = self.guard(use.key)
-        guard.add(self._txn.now, 1)
-        self._pending.append((guard.number, self._txn.now, n, request))
+    def hold(self, use: Use, ns: Sequence[int], request: bytes = b"") -> None:
+        """Note holders; stored by `write`."""
+        guard, now = self.guard(use.key), self._txn.now
+        guard.add(now, len(ns))
+        self._pending += [(guard.number, now, n, request) for n in ns]
 
     def let_go(self, uses: Iterable[Use], since: float, n: int, request: bytes = b"") -> None:
         """Remove a holder of these keys, and let those be looked at who wait there."""
@@ -211,9 +222,7 @@ class Valves:
         """Correct what was reserved by what was spent."""
         guard = self.guard(use.key)
         if isinstance(guard.valve, Limit):
-            self._put(
-                guard, limits.corrected(guard.valve, guard.gauge, use.cost, spent) if spent else guard.gauge
-            )
+            self._put(guard, limits.corrected(guard.valve, guard.gauge, use.cost, spent))
 
     def give_back(self, use: Use) -> None:
         """Give back what was reserved and not used."""

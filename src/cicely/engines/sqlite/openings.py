@@ -31,8 +31,9 @@ def look_over(txn: Transaction) -> None:
     """Find out when valves open at which nobody looked: of streams in sight, and of some that are parked."""
     gates = gates_of(txn)
     gates.write()
+    known: dict[bytes, tuple[float, Guard] | None] = {}
     for stream, queue, flow in txn.rows(_SQL["keyed"], (_LOOKED_OVER, _SEEN)):
-        found = opening(gates, flow)
+        found = known[flow] if flow in known else known.setdefault(flow, opening(gates, flow))
         if found is not None:
             at, guard = found
             gates.streams.park(stream, queue, guard.number, looks_again_at(guard, at, txn.now))

@@ -105,7 +105,7 @@ class Place:
     def connect(self) -> apsw.Connection:
         """Open the file, create or check its schema. Raises an EngineError."""
         try:
-            connection = apsw.Connection(self.path)
+            connection = apsw.Connection(self.path, statementcachesize=400)
         except apsw.Error as error:
             raise translated(error, self.path) from error
         try:

@@ -13,13 +13,14 @@ from cicely import Context
 from cicely.core.resources import Amounts
 from cicely.testing.ledger import Ledger
 from cicely.testing.torture.app import LEDGER_VARIABLE, REMEMBER, app, noted, queue
+from cicely.testing.torture.crowding import AT_THE_GATE
 
 #: Tells workers apart: each has units of its own.
 WORKER_VARIABLE: Final = "CICELY_TORTURE_WORKER"
 
 GATE: Final = f"{queue}/gate"
 DESK: Final = f"{queue}/desk"
-ROOM: Final = {GATE: 3, DESK: 2}
+ROOM: Final = {GATE: AT_THE_GATE, DESK: 1}
 #: What each worker offers.
 OFFERS: Final[Amounts] = {"device": {"0": 1.0, "1": 1.0}}
 

@@ -9,6 +9,8 @@ import msgspec
 
 from cicely.testing.ledger import Crowd, Line, crowds
 
+#: So many pass the limit of the gate at once: half of the processes, so that a broken limit shows.
+AT_THE_GATE: Final = 2
 #: Whoever comes alone waits for a few of a crowd, not for so many of them.
 FAR_BACK: Final = 30
 #: So many of those that came alone may: a process that was stopped or cut off may have held their claim.
@@ -53,7 +55,7 @@ class Crowding(msgspec.Struct, frozen=True, kw_only=True):
         excused = max(1, int(_EXCUSED * self.alone))
         return [
             ("under a limit or on a unit", self.entered, ""),
-            ("under one limit at once", self.at_once, "of 3 at most"),
+            ("under one limit at once", self.at_once, f"of {AT_THE_GATE} at most"),
             ("beyond a limit, or a unit twice", self.beyond, "0"),
             ("held or taken when all had ended", self.leaked, "0"),
             (f"of {self.alone:,} alone, far behind a crowd", self.far_back, f"at most {excused}"),

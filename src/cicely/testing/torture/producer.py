@@ -161,7 +161,7 @@ class Producer:
         ids = [f"{user}-{number:02d}" for number in range(CROWD)]
         unused = iter(ids)
         self._note(self._attempted, ids)
-        seconds = (self._random.uniform(0.002, 0.02) for _ in ids)
+        seconds = (self._random.uniform(0.005, 0.03) for _ in ids)
         crowded.passes_the_gate.delay_many(((one, user) for one in seconds), ids=lambda row: next(unused))
         self._note(self._acknowledged, ids)
         alone = self._new_id()

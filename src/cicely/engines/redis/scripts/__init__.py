@@ -21,15 +21,23 @@ _RARE: Final = frozenset(
     {
         "acts",
         "agenda",
+        "configuring",
+        "flow",
+        "gates",
         "graph",
+        "lanes",
         "linking",
         "node",
         "parents",
+        "passing",
         "releases",
+        "resources",
         "rules",
+        "surroundings",
         "suspending",
         "ticking",
         "undoing",
+        "valves",
         "workflows",
     }
 )

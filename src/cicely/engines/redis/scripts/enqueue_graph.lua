@@ -4,7 +4,7 @@
 -- Work: the jobs and edges of the call, and 256 of those that follow.
 -- ARGV: now, labels and edges, then as for enqueue.
 -- Returns for each job the id of the one that stands for it, false where that is the new job; or the id of an end
--- that is nowhere.
+-- that is nowhere; or what refuses them.
 local storing, linking = use('storing'), use('linking')
 local labels, edges = unpack(cmsgpack.unpack(ARGV[2]))
 local ids = storing.ids(3)
@@ -22,6 +22,8 @@ local ns = read_all(NS .. 'ids', ends)
 for i, n in ipairs(ns) do
   if not n then return ends[i] end
 end
+local refusal = storing.refusal(3, ids)
+if refusal then return refusal end
 linking.begin(labels, edges)
 linking.know(ends, ns)
 local replies = storing.store(3, ids, linking)

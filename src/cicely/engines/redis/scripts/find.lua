@@ -62,7 +62,7 @@ for _, n in ipairs(ns) do
     local left = call('HMGET', NS .. 'l:' .. n, 'progress', 'error')
     local size_now = #reply
     reply[size_now + 1], reply[size_now + 2] = n, record
-    reply[size_now + 3], reply[size_now + 4] = call('HGET', NS .. 'runs', n), call('GET', NS .. 'd:' .. n)
+    reply[size_now + 3], reply[size_now + 4] = use('told').run(call('HGET', NS .. 'runs', n)), call('GET', NS .. 'd:' .. n)
     reply[size_now + 5], reply[size_now + 6] = left[1], left[2]
     reply[size_now + 7] = use('node').told(n, record)
   end

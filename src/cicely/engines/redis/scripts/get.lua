@@ -15,7 +15,7 @@ for i = 2, #ARGV do
     if record then
       local left = call('HMGET', NS .. 'l:' .. n, 'progress', 'error')
       reply = {
-        record, call('HGET', NS .. 'runs', n), ended, left[1], left[2], call('LRANGE', NS .. 'a:' .. n, 0, -1),
+        record, use('told').run(call('HGET', NS .. 'runs', n)), ended, left[1], left[2], call('LRANGE', NS .. 'a:' .. n, 0, -1),
         call('GET', NS .. 'b:' .. n), call('GET', NS .. 'r:' .. n),
         use('node').told(n, record),
       }

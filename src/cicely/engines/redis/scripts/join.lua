@@ -1,6 +1,7 @@
 -- join: registers a session; refuses one that was closed.
 -- Keys: session:<id>, tasks:<id>, sessions, closed:<id>, meta. Work: the tasks of one session.
--- ARGV: now, id, facts, lease_s, worker, queues ('' for any), has_wildcards, tasks...
+-- ARGV: now, id, facts, lease_s, worker, queues ('' for any), has_wildcards, gear ('' for none: what it offers by resource
+-- and unit, what it accepts by name and value), '1' for a supervisor, its name, tasks...
 local id = ARGV[2]
 if call('EXISTS', NS .. 'closed:' .. id) == 1 then return 'closed' end
 if call('EXISTS', NS .. 'session:' .. id) == 1 then return 'joined' end
@@ -10,7 +11,13 @@ call(
   'queues', ARGV[6], 'has_wildcards', ARGV[7], 'beat', 0, 'joined_at', now, 'beat_at', now
 )
 local tasks = {}
-for i = 8, #ARGV do tasks[i - 7] = ARGV[i] end
+if ARGV[8] ~= '' then call('HSET', NS .. 'session:' .. id, 'gear', ARGV[8]) end
+for i = 11, #ARGV do tasks[i - 10] = ARGV[i] end
 many('SADD', NS .. 'tasks:' .. id, tasks)
 call('ZADD', NS .. 'sessions', number, id)
+if ARGV[9] == '1' then
+  call('HSET', NS .. 'session:' .. id, 'leads', ARGV[10])
+  use('past').tell('worker.joined', id, ARGV[10])
+  use('past').write()
+end
 return 'joined'

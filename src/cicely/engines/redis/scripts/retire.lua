@@ -6,6 +6,6 @@ if call('EXISTS', NS .. 'session:' .. id) == 0 then return 0 end
 use('settling').settle(4)
 local plan = cmsgpack.unpack(ARGV[3])
 use('decisions').carry_out_all(use('closing').held_by(id), plan, '')
-use('closing').close(id)
+use('closing').close(id, 'worker.left')
 ring()
 return 1

@@ -23,7 +23,6 @@ _CAUSE: Final = "\x00"
 
 def rules() -> str:
     """Return the part `rules` of the scripts."""
-    broken = [(rule, fate) for rule, fate in _PAIRS if not holds(rule, fate)]
     return (
         "return {\n"
         + ",\n".join(
@@ -33,8 +32,9 @@ def rules() -> str:
                 f"  inline_parents = {INLINE_PARENTS}",
                 _table("fate", ((state.value, f"'{fate_of(state).value}'") for state in sorted(FINAL))),
                 _table("holds", ((_pair(*pair), "true") for pair in _PAIRS if holds(*pair))),
-                _table("inherited", ((_pair(*pair), f"'{inherited(*pair).value}'") for pair in broken)),
-                _table("reasons", ((_pair(*pair), _halves(*pair)) for pair in broken)),
+                # Also where an edge would hold now: its parent may be back since it broke.
+                _table("inherited", ((_pair(*pair), f"'{inherited(*pair).value}'") for pair in _PAIRS)),
+                _table("reasons", ((_pair(*pair), _halves(*pair)) for pair in _PAIRS)),
             ]
         )
         + ",\n}\n"

@@ -4,7 +4,7 @@
 -- ARGV: now, move, reason, ids...
 -- Returns the ids that were moved.
 local reason = ARGV[3]
-local graph, rows, endings, counts = use('graph'), use('rows'), use('endings'), use('counts')
+local graph, rows, endings = use('graph'), use('rows'), use('endings')
 local moves = {}
 
 function moves.cancel(n, run, ended)
@@ -17,21 +17,10 @@ function moves.revive(n, _, ended)
   local row, undoing = rows.of(n), use('undoing')
   if state == 'succeeded' or not row or undoing.has_holder(row) then return false end
   local is_node = rows.has(row.flags, rows.NODE)
-  local pending, broken, held = unpack(is_node and call('HMGET', NS .. 'w:' .. n, 'pending', 'broken', 'held') or {})
+  local broken = is_node and call('HGET', NS .. 'w:' .. n, 'broken')
   if broken and broken ~= '0' then return false end
-  undoing.bring_back(row, ended, reason)
-  if (pending or '0') ~= '0' or held == '1' then
-    call('HSET', NS .. 'w:' .. n, 'waits', '1')
-    counts.add(row.queue, 'waiting', 1)
-  else
-    row.rank = row.base + math.floor(now * 1000000)
-    call('SET', NS .. 'j:' .. n, rows.record(row))
-    use('ready').add(n, row.queue, row.kind, row.task, row.lane, row.rank)
-    counts.add(row.queue, 'ready', 1)
-  end
-  if rows.has(row.flags, rows.CHILDREN) then
-    use('agenda').push({ kind = 'undo', n = n, cursor = '0', cause = row.id, reason = '' })
-  end
+  undoing.revive(row, ended, reason)
+  use('past').revived(row)
   return true
 end
 

@@ -4,7 +4,7 @@
 -- ARGV: now, batch, '1' where overdue claims were taken back just now, plan of a loss, its last payload, how
 -- many ended jobs may stay (0 for any), then id and beat of each silent session.
 -- Returns rescued, then {'late', overdue claims}, or {'swept', promoted, expired, deleted, whether there is
--- more, next_due_in_s, now, the schedules that are due}.
+-- more, next_due_in_s, now, the schedules that are due, the number of the last event}.
 local batch = tonumber(ARGV[2])
 local loss = cmsgpack.unpack(ARGV[4])
 local rescued = 0
@@ -13,7 +13,7 @@ for i = 7, #ARGV, 2 do
   if call('HGET', NS .. 'session:' .. id, 'beat') == ARGV[i + 1] then
     local jobs = use('closing').held_by(id)
     use('decisions').carry_out_all(jobs, loss, ARGV[5])
-    use('closing').close(id)
+    use('closing').close(id, 'worker.lost')
     rescued = rescued + #jobs
   end
 end
@@ -83,13 +83,14 @@ local deleted_together, has_more_workflows = use('workflows').delete_old(batch)
 use('endings').write()
 forget()
 use('suspending').forget_events(batch)
+local has_more_past = use('past').forget(batch)
 ring()
-local has_more = promoted == batch or expired == batch or has_more_old or has_more_workflows
+local has_more = has_more_past or promoted == batch or expired == batch or has_more_old or has_more_workflows
   or (has_intents and use('agenda').has_intents())
 
 -- When the next job or schedule is due, whichever comes first.
 local function next_instant()
-  local due_at, tick_at = use('moving').next_due_at(), call('ZRANGE', NS .. 'ticks', 0, 0, 'WITHSCORES')[2]
+  local due_at, tick_at = use('taking').next_at(use('moving').next_due_at()), call('ZRANGE', NS .. 'ticks', 0, 0, 'WITHSCORES')[2]
   tick_at = tick_at and tonumber(tick_at)
   return due_at and tick_at and math.min(due_at, tick_at) or due_at or tick_at
 end
@@ -101,4 +102,5 @@ end
 return {
   rescued, 'swept', promoted, expired, deleted + deleted_together, has_more and 1 or 0,
   use('moving').seconds_until(next_instant()), string.format('%.17g', now), due,
+  use('past').newest(),
 }

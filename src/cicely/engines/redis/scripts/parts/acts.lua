@@ -28,6 +28,12 @@ function acts.judge(task)
   return nil
 end
 
+function acts.stand_again(task)
+  agenda.left = agenda.left - 1
+  use('undoing').stand_again(task.n)
+  return nil
+end
+
 -- Whether a job is, or is asked to be, cancelled for this cause: it may be back meanwhile.
 local function is_cancelled(n, cause)
   if call('HGET', NS .. 'w:' .. n, 'cause') ~= cause then return false end

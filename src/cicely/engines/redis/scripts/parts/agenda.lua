@@ -42,12 +42,13 @@ local function perform(task)
   return use('acts')[task.kind](task)
 end
 
-local function next_task()
+-- The next task, and whether it is late; none of those while `waits`.
+local function next_task(waits)
   if first <= #queue then
     first = first + 1
     return queue[first - 1], false
   end
-  if first_late <= #late then
+  if first_late <= #late and not waits then
     first_late = first_late + 1
     return late[first_late - 1], true
   end
@@ -63,12 +64,13 @@ local function put_down(put_off)
 end
 
 -- Carries out what there is, and writes down what is too much.
-function agenda.run()
+local function run(in_time_only)
   if is_running or (#queue == 0 and #late == 0) then return end
   is_running = true
   local put_off = {}
   while agenda.left > 0 do
-    local task, is_late = next_task()
+    -- What is late waits for what was put off as well.
+    local task, is_late = next_task(in_time_only or #put_off > 0)
     if not task then break end
     if not is_late and agenda.is_behind(task.n) then
       put_off[#put_off + 1] = task
@@ -87,6 +89,10 @@ function agenda.run()
   end
   put_down(put_off)
   is_running = false
+end
+
+function agenda.run()
+  run(false)
 end
 
 local function stored()
@@ -118,7 +124,8 @@ function agenda.carry_on(most)
       call('LPOP', NS .. list)
       if call('HINCRBY', NS .. 'intents_of', task.n, -1) <= 0 then call('HDEL', NS .. 'intents_of', task.n) end
     end
-    agenda.run()
+    -- Its late ones come after all that is written down, not after this page of it.
+    run(true)
     if #queue + #late > 0 then put_down({}) end
   end
   agenda.left = before

@@ -78,11 +78,11 @@ function burying.bury(n, bucket)
   local row = rows.parse(n, record)
   local _, state, ended_at, _, session, request, fence, _, _, _, _, _, outcome, delete_at = limit(ended, 13)
   if bucket and rows.bucket(delete_at) ~= bucket then return false end
-  if bucket and row.flags >= rows.CHILDREN and burying.has_live_child(n) then
+  if bucket and rows.has(row.flags, rows.CHILDREN) and burying.has_live_child(n) then
     put_off(n, ended)
     return false
   end
-  if row.flags > 1 then remove_node(n, row) end
+  if row.flags % 32 > 1 then remove_node(n, row) end
   remove(n, row, state)
   forget(row, state)
   if request ~= '' then

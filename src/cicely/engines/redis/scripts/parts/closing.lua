@@ -12,7 +12,14 @@ function closing.held_by(id)
   return jobs
 end
 
-function closing.close(id)
+-- `kind` is what is told where a worker itself goes.
+function closing.close(id, kind)
+  local name = call('HGET', NS .. 'session:' .. id, 'leads')
+  if name then
+    use('past').tell(kind, id, name)
+    if kind == 'worker.lost' then use('past').count('lost_workers', '', '') end
+    use('past').write()
+  end
   call('ZREM', NS .. 'sessions', id)
   call('ZREM', NS .. 'armed', id)
   call('UNLINK', NS .. 'session:' .. id, NS .. 'tasks:' .. id, NS .. 'held:' .. id, NS .. 'asked:' .. id)

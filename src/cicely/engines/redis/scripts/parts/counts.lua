@@ -26,6 +26,7 @@ function counts.write()
   end
   if ended ~= 0 then call('HINCRBY', NS .. 'meta', 'ended', ended) end
   counted = {}
+  if made.past then made.past.write() end
 end
 
 return counts

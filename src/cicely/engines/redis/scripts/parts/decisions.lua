@@ -1,6 +1,7 @@
 -- Carries out what the client decided, for the case that is found.
 --
--- A plan: outcome, charge, limit, step, last step, step when cancelling, outcome then; a step: state, '' to run
+-- A plan: outcome, charge, limit, step, last step, step when cancelling, outcome then, what it tells (see the part
+-- `flow`; nil for nothing); a step: state, '' to run
 -- again or 'suspended', reason, delay_s, is_alone, has_started. `charge` says which of errors, crashes and lost (1 to 3, 0 for none)
 -- is raised; the last step is taken when that reached its limit. A reason WHY stands for the one that was given
 -- when the job was cancelled.
@@ -22,10 +23,13 @@ local function again(job, tallies, outcome, step, error)
   local delay_s, is_alone, has_started = step[3], step[4], step[5]
   if has_started then
     decisions.keep_attempt(n, job.attempt, job.fence, outcome, job.started_at, now, job.session, rows.bin(error))
+    use('past').went_on(job, outcome, step[2])
   end
   row.fence, row.attempt, row.started_at, row.reason = job.fence, job.attempt, job.started_at, step[2]
   row.errors, row.crashes, row.lost = tallies[1], tallies[2], tallies[3]
   if is_alone then row.kind = 'isolated' end
+  row.shuns = job.shuns or ''
+  if job.shuns and not rows.has(row.flags, rows.GATED) then row.flags = row.flags + rows.GATED end
   if has_started then row.expires_at = nil end
   if delay_s then
     row.due_at = now + delay_s
@@ -33,7 +37,7 @@ local function again(job, tallies, outcome, step, error)
     call('ZADD', NS .. 'due', row.due_at, n)
     counts.move(row.queue, 'running', 'scheduled', 1)
   else
-    use('ready').add(n, row.queue, row.kind, row.task, row.lane, row.rank)
+    use('ready').add(row)
     counts.move(row.queue, 'running', 'ready', 1)
   end
   if row.expires_at then call('ZADD', NS .. 'expiring', row.expires_at, n) end
@@ -54,7 +58,10 @@ function decisions.carry_out(job, plan, payload, last_payload)
       step, payload = plan[5], last_payload
     end
   end
+  local told = plan[8]
+  if told and (job.passed or told[3] or told[6]) then use('flow').heed(job, told) end
   endings.leave_run(job.n, job.session, job.request, job.deadline_at)
+  if job.passed then use('flow').give_back(job.n, job.queue, job.started_at, job.passed, plan[8]) end
   local state, reason = step[1], step[2]
   if state == '' then
     again(job, tallies, outcome, step, payload)

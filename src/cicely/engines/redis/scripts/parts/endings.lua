@@ -7,7 +7,8 @@
 local counts, rows = use('counts'), use('rows')
 local bin = rows.bin
 -- `ends`: how the ends of this call count, by n.
-local endings = { ended_ids = {}, ends = {} }
+-- `is_silent`: jobs end that were never published; that is nobody's news.
+local endings = { ended_ids = {}, ends = {}, is_silent = false }
 local CHILDREN, MEMBER = rows.CHILDREN, rows.MEMBER
 local INLINE_BYTES = 1024
 local NOTHING = '\196\0'
@@ -34,7 +35,7 @@ function endings.leave_waiting(row)
   if row.waits then
     use('graph').stop_waiting(row.n)
   elseif not row.due_at then
-    use('ready').remove(row.n, row.queue, row.kind, row.task, row.lane)
+    use('ready').remove(row)
   end
   if row.expires_at then call('ZREM', NS .. 'expiring', row.n) end
 end
@@ -48,7 +49,7 @@ local function note(n, id, end_without_large, error, result, delete_at, flags)
   end
   written[size + 1] = NS .. 'd:' .. n
   written[size + 2] = end_without_large .. pack(large) .. error .. bin(result)
-  if flags < MEMBER then
+  if flags % 32 < MEMBER then
     local ns = old[delete_at]
     if not ns then
       ns = {}
@@ -67,8 +68,9 @@ end
 
 -- The plain end of a plain job that ran, without the tables that other ends take.
 function endings.succeed(
-  n, session, request, started_at, fence, flags, errors, crashes, lost, id, queue, keep_s, result
+  n, session, request, started_at, fence, flags, errors, crashes, lost, id, queue, keep_s, result, task
 )
+  use('past').succeeded(n, session, started_at, fence, flags, 1 + errors + crashes + lost, id, queue, task)
   endings.leave_run(n, session, request, nil)
   local delete_at = now + keep_s
   local packed = pack(
@@ -83,6 +85,7 @@ end
 -- `job` is a row of a waiting job or the `claimed` part of a running one, which has left its place. `fate` says how
 -- its end counts for those after it, where its state does not.
 function endings.finish(job, state, reason, outcome, error, result, fate)
+  if not endings.is_silent then use('past').ended(job, state, reason) end
   local delete_at = now + (state == 'failed' and job.keep_failed_s or job.keep_s)
   local packed = pack(
     state, now, job.started_at, job.session, job.receipt or '', job.fence, job.attempt, job.errors, job.crashes,
@@ -118,7 +121,7 @@ function endings.flush()
     call('ZADD', NS .. 'old', bucket, bucket)
   end
   written, old = {}, {}
-  if made.ready then made.ready.write() end
+  if made.ready or made.flow then use('ready').write() end
   counts.write()
 end
 

@@ -138,7 +138,7 @@ function graph.place(row, due_at)
   row.rank = row.base + math.floor((is_due and now or due_at) * 1000000)
   row.due_at = not is_due and due_at or nil
   if is_due then
-    use('ready').add(row.n, row.queue, row.kind, row.task, row.lane, row.rank)
+    use('ready').add(row)
   else
     call('ZADD', NS .. 'due', due_at, row.n)
   end
@@ -149,7 +149,7 @@ end
 -- Keeps what a job that was no part of a workflow had asked for of its start.
 local function keep_start(n)
   local row = rows.of(n)
-  if not row or row.flags > 1 or row.fence > 0 or not (row.due_at or row.expires_at) then return end
+  if not row or row.flags % 32 > 1 or row.fence > 0 or not (row.due_at or row.expires_at) then return end
   local delay_s = row.due_at and row.due_at - row.created_at or 0
   local expires_s = row.expires_at and row.expires_at - row.created_at
   call('HSET', NS .. 'w:' .. n, 'start', pack(delay_s, nil, expires_s or nil, nil))

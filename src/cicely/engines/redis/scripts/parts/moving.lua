@@ -20,7 +20,7 @@ function moving.promote(batch)
       row.due_at = nil
       call('SET', NS .. 'j:' .. n, rows.record(row))
       if row.waits then use('suspending').await_no_more(n) end
-      ready.add(n, row.queue, row.kind, row.task, row.lane, row.rank)
+      ready.add(row)
       counts.move(row.queue, row.waits and 'waiting' or 'scheduled', 'ready', 1)
     end
   end

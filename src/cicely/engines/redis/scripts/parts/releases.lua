@@ -68,18 +68,19 @@ function releases.add(n, id)
 end
 
 -- What a waiting job that is due becomes: its place among the ready ones, and its record there. Nothing where
--- somebody damaged that, or it has a time of its own.
+-- somebody damaged that, it has a time of its own, or it is not plain.
 local function due_now(record)
-  local is_read, a, _, _, _, _, _, _, queue, _, _, _, _, _, task, lane, base, _, kind = pcall(
+  local is_read, a, _, flags, _, _, _, _, queue, _, _, _, _, _, task, lane, base, _, kind = pcall(
     limit, record or '', VALUES_BEFORE_RANK
   )
   if not is_read or type(queue) ~= 'string' or type(task) ~= 'string' or type(lane) ~= 'string'
-    or type(kind) ~= 'string' or type(base) ~= 'number' then return nil end
+    or type(kind) ~= 'string' or type(base) ~= 'number' or type(flags) ~= 'number' or flags % 64 >= 32 or lane ~= ''
+    then return nil end
   local b, _, expires_at, due_at = limit(record, 3, a)
   if expires_at or due_at then return nil end
   local rank = base + math.floor(now * 1000000)
   return {
-    queue = queue, kind = kind, task = task, lane = lane, rank = rank,
+    queue = queue, kind = kind, task = task, rank = rank,
     record = sub(record, 1, a) .. pack(rank) .. sub(record, 1 + limit(record, 1, a)),
   }
 end
@@ -99,7 +100,7 @@ local function let_go(free)
     local at = not node.start and due_now(record)
     if at then
       call('HDEL', NS .. 'w:' .. node.n, 'waits', 'pending', 'held')
-      use('ready').add(node.n, at.queue, at.kind, at.task, at.lane, at.rank)
+      use('ready').add_plain(node.n, at.queue, at.kind, at.task, at.rank)
       counts.move(at.queue, 'waiting', 'ready', 1)
       written[#written + 1], written[#written + 2] = keys[i], at.record
     else

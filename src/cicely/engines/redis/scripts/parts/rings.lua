@@ -43,19 +43,38 @@ function rings.results(ids)
   many('HDEL', NS .. 'await', heard)
 end
 
--- The queues and tasks of what is ready in open queues, or due soon: {queue, task} per kind of work.
+-- The classes that may have jobs which pass soon, where gates are open by then.
+local function add_gated(work, paused)
+  local gates = use('gates')
+  for _, name in ipairs(call('ZRANGE', NS .. 'classes', 0, KINDS_LOOKED_AT - 1)) do
+    local class = gates.class(name)
+    if not paused[class.queue] and #gates.open(class, 1, now + SOON_S) > 0 then
+      work[#work + 1] = { class.queue, class.task, class }
+    end
+  end
+end
+
+local function due_soon(row)
+  if not use('rows').has(row.flags, use('rows').GATED) then return { row.queue, row.task } end
+  local stream = use('gates').stream_of(row)
+  return use('gates').opens_at(stream, row.n) <= now + SOON_S and { row.queue, row.task, stream.class }
+end
+
+-- The queues and tasks of what is ready in open queues, or due soon: {queue, task, class} per kind of work, the
+-- class where it is not plain.
 local function work_at_hand()
   local paused = {}
   for _, queue in ipairs(call('SMEMBERS', NS .. 'paused')) do paused[queue] = true end
   local work = {}
   for _, n in ipairs(call('ZRANGEBYSCORE', NS .. 'due', '-inf', now + SOON_S, 'LIMIT', 0, SOON_LOOKED_AT)) do
     local row = use('rows').of(n)
-    if row and not paused[row.queue] then work[#work + 1] = { row.queue, row.task } end
+    if row and not paused[row.queue] then work[#work + 1] = due_soon(row) or nil end
   end
   for _, name in ipairs(call('ZRANGE', NS .. 'work', 0, KINDS_LOOKED_AT - 1)) do
     local queue, task = string.match(name, '^(.-)|%a+:(.*)$')
     if not paused[queue] then work[#work + 1] = { queue, task } end
   end
+  if call('EXISTS', NS .. 'classes') == 1 then add_gated(work, paused) end
   return work
 end
 
@@ -63,7 +82,10 @@ local function is_for(id, work)
   local abilities = use('abilities')
   local session = abilities.session(id)
   for _, at in ipairs(work) do
-    if session and abilities.serves(session, at[1]) and abilities.runs(session, at[2]) then return true end
+    if session and abilities.serves(session, at[1]) and abilities.runs(session, at[2]) then
+      local class, resources = at[3], at[3] and use('resources')
+      if not class or (resources.suits(class, session) and resources.has_room(class, session)) then return true end
+    end
   end
   return false
 end

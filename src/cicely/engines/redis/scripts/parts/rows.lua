@@ -2,16 +2,20 @@
 --   head  fence, flags, errors, crashes, lost
 --   card  id, queue, keep_s, keep_failed_s, unique, remember_s, max_receives, task, lane, base, tags
 --   body  kind, rank, expires_at, due_at, created_at, attempt, started_at, reason
+--   flow  of a job that is not plain only: its flow (or nil), the worker that it shuns
 --   tail  what only clients read
 -- The card and the tail are written by the client and never change. `base` is what the job's priority
 -- adds to its rank; `attempt` and `started_at` are of the last claim that was given back. `flags` say what lies
--- apart: a large body, a node `w:<n>`, steps, edges out of the job, a workflow that it is of.
+-- apart: a large body, a node `w:<n>`, steps, edges out of the job, a workflow that it is of; and that it is not plain
+-- (see the part `gates`), or watched. A flow: shape, keys, and what it costs of each key by meter.
 --
 -- A claim, a field of `runs`: request, session, claimed_at, why (it was cancelled, or ''), deadline_at, then
--- the record's head and the card as far as unique. A plain life never writes a record twice.
+-- the record's head and the card as far as task (in old claims as far as unique), then of one that is not plain what
+-- it passed (see the part `flow`). A plain life never writes a record twice.
 local BUCKETS_PER_S = 16
 local rows = {
-  CLAIM = 5, KEPT = 10, FENCES = 16777216, LARGE = 1, NODE = 2, STEPS = 4, CHILDREN = 8, MEMBER = 16, FLAGS = 32,
+  CLAIM = 5, KEPT = 13, FENCES = 16777216, LARGE = 1, NODE = 2, STEPS = 4, CHILDREN = 8, MEMBER = 16, GATED = 32,
+  WATCHED = 64, FLAGS = 128,
 }
 
 function rows.are_flags(value)
@@ -28,13 +32,20 @@ function rows.parse(n, record)
   local b, id, queue, keep_s, keep_failed_s, unique, remember_s, max_receives, task, lane, base, tags =
     limit(record, 11, a)
   local c, kind, rank, expires_at, due_at, created_at, attempt, started_at, reason = limit(record, 8, b)
+  local flow, shuns
+  if flags % 64 >= 32 then
+    c, flow, shuns = limit(record, 2, c)
+  elseif lane ~= '' then
+    -- As format 2 kept it.
+    flags, shuns = flags + rows.GATED, ''
+  end
   return {
     n = n, fence = fence, flags = flags, errors = errors, crashes = crashes, lost = lost,
     id = id, queue = queue, keep_s = keep_s, keep_failed_s = keep_failed_s, unique = unique,
     remember_s = remember_s, max_receives = max_receives, task = task, lane = lane, base = base,
     tags = tags, kind = kind, rank = rank, expires_at = expires_at, due_at = due_at,
     created_at = created_at, attempt = attempt, started_at = started_at, reason = reason,
-    session = '', card = sub(record, a + 1, b), tail = sub(record, c + 1),
+    flow = flow or nil, shuns = shuns, session = '', card = sub(record, a + 1, b), tail = sub(record, c + 1),
   }
 end
 
@@ -57,18 +68,36 @@ function rows.record(row)
     .. pack(
       row.kind, row.rank, row.expires_at, row.due_at, row.created_at, row.attempt, row.started_at, row.reason
     )
+    .. (row.flags % 64 >= 32 and pack(row.flow, row.shuns) or '')
     .. row.tail
+end
+
+-- What a claim passed; nothing of a plain one.
+function rows.passed(run, off, flags)
+  if flags % 64 < 32 or off < 0 then return nil end
+  return select(2, limit(run, 1, off))
+end
+
+-- A claim with what it has passed since.
+function rows.with_passed(run, passed)
+  local off, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, task = limit(run, rows.CLAIM + rows.KEPT)
+  local whole = off < 0 and run or sub(run, 1, off)
+  -- A claim of format 2 ends with unique.
+  if not task then whole = whole .. pack(0, 0, '') end
+  local at, all = rows.place_of_flags(whole, rows.CLAIM + 1, rows.GATED)
+  if at then whole = sub(whole, 1, at) .. all .. sub(whole, at + 2) end
+  return whole .. pack(passed)
 end
 
 -- What a claim says of its job: enough to end it without reading the record.
 function rows.claimed(n, run)
-  local _, request, session, claimed_at, why, deadline_at, fence, flags, errors, crashes, lost, id, queue,
-    keep_s, keep_failed_s, unique = limit(run, rows.CLAIM + rows.KEPT)
+  local off, request, session, claimed_at, why, deadline_at, fence, flags, errors, crashes, lost, id, queue,
+    keep_s, keep_failed_s, unique, _, _, task = limit(run, rows.CLAIM + rows.KEPT)
   return {
     n = n, request = request, session = session, started_at = claimed_at, why = why,
     deadline_at = deadline_at, fence = fence + 1, flags = flags, errors = errors, crashes = crashes,
     lost = lost, attempt = 1 + errors + crashes + lost, id = id, queue = queue, keep_s = keep_s,
-    keep_failed_s = keep_failed_s, unique = unique, is_running = true,
+    keep_failed_s = keep_failed_s, unique = unique, is_running = true, task = task, passed = rows.passed(run, off, flags),
   }
 end
 
@@ -82,7 +111,7 @@ function rows.rewrite_claim(run, job)
 end
 
 -- Where the flags stand in a record or a claim, if they are not all set there yet, and what they are to be.
-local function place_of_flags(packed, before, flags)
+function rows.place_of_flags(packed, before, flags)
   local at = limit(packed, before)
   local known = string.byte(packed, at + 1)
   local all = bit.bor(known, flags)
@@ -91,7 +120,7 @@ end
 
 -- Sets flags in the record of a job.
 function rows.flag_record(n, record, flags)
-  local at, all = place_of_flags(record, 1, flags)
+  local at, all = rows.place_of_flags(record, 1, flags)
   if at then call('SETRANGE', NS .. 'j:' .. n, at, all) end
 end
 
@@ -101,7 +130,7 @@ function rows.flag(n, flags)
   if not record then return end
   rows.flag_record(n, record, flags)
   if not run then return end
-  local at, all = place_of_flags(run, rows.CLAIM + 1, flags)
+  local at, all = rows.place_of_flags(run, rows.CLAIM + 1, flags)
   if at then call('HSET', NS .. 'runs', n, sub(run, 1, at) .. all .. sub(run, at + 2)) end
 end
 

@@ -3,15 +3,25 @@ local rows, endings = use('rows'), use('endings')
 local settling = {}
 local FENCES, CLAIM_AND_KEPT = rows.FENCES, rows.CLAIM + rows.KEPT
 
+-- Gives back what a claim passed that ends well.
+local function conclude_flow(n, session, started_at, queue, passed, told)
+  local flow = use('flow')
+  if passed[4] ~= '' then flow.heed({ n = n, session = session, started_at = started_at, passed = passed }, told) end
+  flow.give_back(n, queue, started_at, passed, told)
+end
+
 -- Records the outcome of a claim; nil where that does not hold.
 local function conclude(n, request, fence, plan, run, payload, last_payload)
-  local _, asked, session, started_at, why, deadline_at, claims, flags, errors, crashes, lost, id, queue, keep_s, _,
-    unique = limit(run, CLAIM_AND_KEPT)
+  local off, asked, session, started_at, why, deadline_at, claims, flags, errors, crashes, lost, id, queue, keep_s, _,
+    unique, _, _, task = limit(run, CLAIM_AND_KEPT)
   if asked ~= request or (claims + 1) % FENCES ~= fence then return nil end
   if plan[1] == 'succeeded' and why == '' and not deadline_at and unique == '' then
     endings.succeed(
-      n, session, request, started_at, claims + 1, flags, errors, crashes, lost, id, queue, keep_s, payload
+      n, session, request, started_at, claims + 1, flags, errors, crashes, lost, id, queue, keep_s, payload,
+      task
     )
+    local passed = flags >= rows.GATED and rows.passed(run, off, flags)
+    if passed then conclude_flow(n, session, started_at, queue, passed, plan[8]) end
     return 'a'
   end
   if made.releases then made.releases.write() end

@@ -2,15 +2,34 @@
 local BLOCK_DIGITS = 9
 local storing = {}
 local WAITING = 'waiting'
+local QUEUE, BREAKER = 'queue%3A', 'breaker%3A'
 local EMPTY = { [0] = pack(0, 0, 0, 0, 0), pack(0, 1, 0, 0, 0) }
 
 -- What is said of jobs beside them, where anything is.
 local linking
 local total, body_at, replies, next_n
 local taken, holders = {}, {}
-local named, records, due, expiring, tagged, blocks = {}, {}, {}, {}, {}, {}
-local function store(i, asked, a, large, id, queue, unique, task, lane, base, tags)
-  local b, kind, delay_s, due_at, expires_s, expires_at = limit(asked, 6, a)
+local named, records, due, expiring, tagged, blocks, lanes_of = {}, {}, {}, {}, {}, {}, {}
+local is_wary, has_gated
+local last_queue, last_lane
+
+-- Notes the lanes of queues.
+local function note_lane(queue, lane)
+  if queue == last_queue and lane == last_lane then return end
+  last_queue, last_lane = queue, lane
+  lanes_of[queue] = lanes_of[queue] or {}
+  lanes_of[queue][lane] = true
+end
+
+local function store(i, asked, a, b, traits, id, queue, unique, task, lane, base, tags)
+  local _, kind, delay_s, due_at, expires_s, expires_at = limit(asked, 6, a)
+  local is_gated, flow, beside = traits % 64 >= 32, nil, ''
+  if is_gated then
+    b, flow = limit(asked, 1, b)
+    flow, beside, has_gated = flow or nil, pack(flow, ''), true
+  end
+  note_lane(queue, lane)
+  use('past').count('enqueued', queue, task)
   next_n = next_n + 1
   local n = string.format('%012d', next_n)
   local flags, is_waiting = 0, false
@@ -26,7 +45,11 @@ local function store(i, asked, a, large, id, queue, unique, task, lane, base, ta
     due_at, expires_at = nil, nil
     use('counts').add(queue, WAITING, 1)
   elseif is_due then
-    use('ready').add(n, queue, kind, task, lane, rank)
+    if is_gated then
+      use('gates').arrive(n, rank, queue, kind, task, lane, flow)
+    else
+      use('ready').add_plain(n, queue, kind, task, rank)
+    end
     use('counts').add(queue, 'ready', 1)
     due_at = nil
   else
@@ -37,12 +60,12 @@ local function store(i, asked, a, large, id, queue, unique, task, lane, base, ta
   for _, tag in ipairs(tags or {}) do tagged[#tagged + 1] = { tag, n } end
   named[#named + 1], named[#named + 2] = id, n
   if unique ~= '' then holders[unique] = id end
-  if large == 1 then
+  if traits % 2 == 1 then
     records[#records + 1], records[#records + 2] = NS .. 'b:' .. n, ARGV[body_at]
   end
   records[#records + 1] = NS .. 'j:' .. n
-  records[#records + 1] = (EMPTY[flags + large] or pack(0, flags + large, 0, 0, 0)) .. sub(asked, 1, a)
-    .. pack(kind, rank, expires_at, due_at, now, 0, nil, '') .. sub(asked, b + 1)
+  records[#records + 1] = (EMPTY[flags + traits] or pack(0, flags + traits, 0, 0, 0)) .. sub(asked, 1, a)
+    .. pack(kind, rank, expires_at, due_at, now, 0, nil, '') .. beside .. sub(asked, b + 1)
   local block = sub(n, 1, BLOCK_DIGITS)
   blocks[block] = (blocks[block] or 0) + 1
 end
@@ -60,6 +83,10 @@ local function write()
     if call('HINCRBY', NS .. 'block_jobs', block, jobs) == jobs then call('ZADD', NS .. 'blocks', 0, block) end
   end
   if linking then linking.write() end
+  if has_gated then call('HSET', NS .. 'meta', 'gated', '1') end
+  if has_gated or is_wary then
+    for queue, names in pairs(lanes_of) do use('lanes').know(queue, names) end
+  end
   use('ready').write()
   use('counts').write()
 end
@@ -74,17 +101,57 @@ function storing.ids(at)
   return ids
 end
 
+-- The keys whose backlog a job counts for: that of its queue and those of its limits.
+local function backlog_keys(asked)
+  local a, _, queue = limit(asked, 11)
+  local b, _, _, _, _, _, traits = limit(asked, 6, a)
+  local keys = { [QUEUE .. queue] = true }
+  local flow = traits % 64 >= 32 and select(2, limit(asked, 1, b))
+  for key in string.gmatch(flow and flow[2] or '', '[^,]+') do
+    if sub(key, 1, #BREAKER) ~= BREAKER then keys[key] = true end
+  end
+  return keys
+end
+
+-- How many jobs of a key are ready.
+local function ready_of(key)
+  local queued = tonumber(call('HGET', NS .. 'queued', key) or 0)
+  if sub(key, 1, #QUEUE) ~= QUEUE then return queued end
+  return tonumber(call('HGET', NS .. 'count', sub(key, #QUEUE + 1) .. '|ready') or 0)
+end
+
+-- What refuses the jobs that are not known, where one of their keys has too many ready ones: the key, how many
+-- these are and may be, and how many are refused. Nothing while no limit bounds that.
+function storing.refusal(at, ids)
+  if not call('HGET', NS .. 'meta', 'bounded') then return nil end
+  local known, wanted = read_all(NS .. 'ids', ids), {}
+  for i = 1, #ids do
+    local asked = ARGV[at + i]
+    local _, _, _, _, _, unique = limit(asked, 5)
+    if not known[i] and not (unique ~= '' and call('HEXISTS', NS .. 'unique', unique) == 1) then
+      for key in pairs(backlog_keys(asked)) do wanted[key] = (wanted[key] or 0) + 1 end
+    end
+  end
+  for key, jobs in pairs(wanted) do
+    local kept = call('HGET', NS .. 'set:limit', key)
+    local most = kept and cmsgpack.unpack(kept).backlog
+    local count = most and ready_of(key)
+    if most and count + jobs > most then return { 0, key, count, most, jobs } end
+  end
+end
+
 -- Returns for each job the id of the one that stands for it, false where that is the new job.
 function storing.store(at, ids, said)
   linking = said
   total, body_at, replies = #ids, at + 1 + #ids, {}
   local known = read_all(NS .. 'ids', ids)
-  next_n = tonumber(call('HGET', NS .. 'meta', 'jobs') or 0)
+  next_n, is_wary = unpack(call('HMGET', NS .. 'meta', 'jobs', 'wary'))
+  next_n = tonumber(next_n or 0)
   local first_n = next_n
   for i = 1, total do
     local asked = ARGV[at + i]
     local a, id, queue, _, _, unique, _, _, task, lane, base, tags = limit(asked, 11)
-    local _, _, _, _, _, _, large = limit(asked, 6, a)
+    local b, _, _, _, _, _, traits = limit(asked, 6, a)
     replies[i] = id
     if not known[i] and not taken[id] then
       local holder = unique ~= '' and (holders[unique] or call('HGET', NS .. 'unique', unique))
@@ -93,10 +160,10 @@ function storing.store(at, ids, said)
       else
         taken[id] = true
         replies[i] = false
-        store(i, asked, a, large, id, queue, unique, task, lane, base, tags)
+        store(i, asked, a, b, traits, id, queue, unique, task, lane, base, tags)
       end
     end
-    body_at = body_at + large
+    body_at = body_at + traits % 2
   end
   if next_n > first_n then write() end
   return replies

@@ -63,6 +63,7 @@ end
 -- `packed`: steps, what event is awaited or nil, edges as parent and traits in turns, the workflow that is published,
 -- delay_s or nil.
 function suspending.suspend(job, reason, packed)
+  use('past').suspended(job)
   local n = job.n
   local row = rows.of(n)
   endings.flush()
@@ -75,7 +76,7 @@ function suspending.suspend(job, reason, packed)
   rows.flag(n, rows.NODE)
   row = rows.of(n)
   row.fence, row.attempt, row.started_at, row.reason = job.fence, job.attempt, job.started_at, reason
-  row.expires_at, row.due_at, row.waits = nil, nil, true
+  row.expires_at, row.due_at, row.waits, row.shuns = nil, nil, true, ''
   call('HSET', NS .. 'w:' .. n, 'waits', '1')
   call('SET', NS .. 'j:' .. n, rows.record(row))
   counts.move(row.queue, 'running', 'waiting', 1)

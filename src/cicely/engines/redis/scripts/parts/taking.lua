@@ -1,22 +1,9 @@
 -- Hands out ready jobs. What is taken of a stream is always its beginning.
-local moving, rows, counts = use('moving'), use('rows'), use('counts')
+local moving, rows, counts, asks = use('moving'), use('rows'), use('counts'), use('asks')
 local PROMOTED = 256
 local EXPIRIES = 8
-local SMALLEST_READ, LARGEST_READ = 1, 512
-
--- Counts a job of a task with this pace; false where the ask has no room for it.
-local function admit(ask, pace_s)
-  if ask.taken >= ask.slots then
-    ask.spent_s = ask.spent_s + pace_s
-    if ask.taken >= ask.limit or ask.spent_s > ask.buffer_s then return false end
-  end
-  ask.taken = ask.taken + 1
-  return true
-end
-
-local function is_full(ask)
-  return ask.taken >= ask.slots and (not ask.has_pace or ask.taken >= ask.limit)
-end
+-- So many streams that several things may hold back are looked at, to know when the next may pass.
+local AUDITED = 16
 
 -- Takes from a stream until another one's job is next (true), the ask is over (false), or nothing more of its
 -- task fits (nil).
@@ -25,21 +12,21 @@ local function take_from(taking, ask, stream, rival)
   local pace_s = ask.pace[pair.task]
   local ns, from = taking.ns, taking.from
   while stream.n do
-    if is_full(ask) then return false end
+    if asks.is_full(ask) then return false end
     if ask.taken >= ask.slots and not pace_s then return nil end
-    if not admit(ask, pace_s) then return false end
+    if not asks.admit(ask, pace_s) then return false end
     ns[#ns + 1], from[#from + 1] = stream.n, pair
     if stream.taken == 0 then taking.streams[#taking.streams + 1] = stream end
     streams.step(stream)
-    if stream.n and (pair.frontier or rival and streams.is_before(rival, stream)) then return true end
+    if stream.n and rival and streams.is_before(rival, stream) then return true end
   end
   return true
 end
 
-local function without(candidates, pair)
+local function without(candidates, stream)
   local others = {}
   for _, candidate in ipairs(candidates) do
-    if candidate ~= pair then others[#others + 1] = candidate end
+    if candidate ~= stream then others[#others + 1] = candidate end
   end
   return others
 end
@@ -48,25 +35,43 @@ end
 -- class of which nothing more fits is left alone. Returns false when the ask is over.
 local function fill(taking, ask, candidates)
   while #candidates > 0 do
-    if is_full(ask) then return false end
+    if asks.is_full(ask) then return false end
     local stream, rival = use('streams').best(candidates)
     if not stream then return true end
     local goes_on = take_from(taking, ask, stream, rival)
     if goes_on == false then return false end
-    if goes_on == nil then candidates = without(candidates, stream.pair) end
+    if goes_on == nil then candidates = without(candidates, stream) end
   end
   return true
 end
 
--- An ask: kinds, slots, pace, buffer_s, limit, the most jobs that it can take.
+-- Whether more than plain jobs of one lane may be taken of a queue. This is all that a claim pays where what is not
+-- plain is held back.
+local function is_gated(taking, queue)
+  if not taking.is_gated then return false end
+  local known = taking.gated[queue]
+  if known == nil then
+    known = call('HLEN', NS .. 'lane:' .. queue) > 1
+    -- '}' follows '|'.
+    local classes = known and {} or call('ZRANGEBYLEX', NS .. 'classes', '[' .. queue .. '|', '(' .. queue .. '}')
+    for _, class in ipairs(classes) do
+      known = known or call('ZCOUNT', NS .. 'gates:' .. class, '-inf', now) > 0
+    end
+    taking.gated[queue] = known
+  end
+  return known
+end
+
 local function answer(taking, wanted, queues)
-  local ask = {
-    kinds = {}, slots = wanted[2], pace = wanted[3], has_pace = next(wanted[3]) ~= nil, buffer_s = wanted[4],
-    limit = wanted[5], size = math.max(SMALLEST_READ, math.min(wanted[6], LARGEST_READ)), taken = 0, spent_s = 0,
-  }
-  for _, kind in ipairs(wanted[1]) do ask.kinds[kind] = true end
+  local ask = asks.ask(wanted)
   for _, queue in ipairs(queues) do
-    if not fill(taking, ask, use('streams').fitting(taking, queue, ask)) then return end
+    local goes_on
+    if is_gated(taking, queue) and use('passing').concerns(taking, queue, ask) then
+      goes_on = use('passing').fill(taking, queue, ask)
+    else
+      goes_on = fill(taking, ask, use('streams').plain(taking, queue, ask))
+    end
+    if not goes_on then return end
   end
 end
 
@@ -80,17 +85,19 @@ local function open_queues(queues)
 end
 
 -- Adds what a client needs of a claim: n, record, checkpoint, large body. Only who ran left a checkpoint. What
--- goes with claims of workflows comes last: which of the claims it is of, and the two values of `with_claim`.
-local function add_claim(reply, n, record, has_run, flags)
+-- goes with some claims comes last: which of the claims it is of, the two values of `with_claim`, and its units.
+local function add_claim(reply, n, record, has_run, flags, passed)
   local size = #reply
   reply[size + 1], reply[size + 2] = n, record
   reply[size + 3] = has_run and call('HGET', NS .. 'l:' .. n, 'checkpoint')
   reply[size + 4] = flags % 2 == 1 and call('GET', NS .. 'b:' .. n)
-  if flags > 1 then
+  local units = passed and passed[6]
+  if flags % 32 > 1 or units then
     local extras = reply.extras or {}
     reply.extras = extras
     extras[#extras + 1] = (size - 1) / 4
     extras[#extras + 1], extras[#extras + 2] = use('parents').with_claim(n, flags)
+    extras[#extras + 1] = units and pack(units) or false
   end
 end
 
@@ -104,9 +111,10 @@ local function add_repeated(reply, session, request)
   for _, n in ipairs(call('SORT', NS .. 'held:' .. session.id)) do
     local run = call('HGET', NS .. 'runs', n)
     local record = run and call('GET', NS .. 'j:' .. n)
-    if record and rows.claimed(n, run).request == request then
+    local job = record and rows.claimed(n, run)
+    if job and job.request == request then
       local _, _, flags = limit(record, 2)
-      add_claim(reply, n, record, true, flags)
+      add_claim(reply, n, record, true, flags, job.passed)
     end
   end
 end
@@ -114,9 +122,9 @@ end
 -- Where the kept part of a record ends, its fence and its flags; nothing where somebody
 -- damaged it.
 local function sound(record, right_queue)
-  local is_read, kept, fence, flags, errors, crashes, lost, id, queue, keep_s, keep_failed_s, unique =
+  local is_read, kept, fence, flags, errors, crashes, lost, id, queue, keep_s, keep_failed_s, unique, _, _, task =
     pcall(limit, record or '', rows.KEPT)
-  if is_read and queue == right_queue and type(id) == 'string' and type(unique) == 'string'
+  if is_read and queue == right_queue and type(id) == 'string' and type(unique) == 'string' and type(task) == 'string'
     and type(fence) == 'number' and (flags == 0 or flags == 1 or rows.are_flags(flags)) and type(keep_s) == 'number'
     and type(keep_failed_s) == 'number' and type(errors) == 'number' and type(crashes) == 'number'
     and type(lost) == 'number' then
@@ -151,24 +159,44 @@ local function records_of(ns)
   return read_all(nil, keys)
 end
 
+-- What of a record goes with its claim, and what that has passed.
+local function kept_of(record, kept, n, passed)
+  if not passed then return sub(record, 1, kept) end
+  if passed[6] then call('HSET', NS .. 'units:' .. passed[3], n, pack(passed[6])) end
+  -- A plain job of a queue with several lanes is none while it runs.
+  local at, all = rows.place_of_flags(record, 1, rows.GATED)
+  if at then return sub(record, 1, at) .. all .. sub(record, at + 2, kept) .. pack(passed) end
+  return sub(record, 1, kept) .. pack(passed)
+end
+
+-- Undoes what a job has passed that cannot be handed out.
+local function let_go(n, queue, passed)
+  if passed then
+    passed[6] = false
+    use('flow').give_back(n, queue, now, passed, { false, true })
+  end
+end
+
 local function write_taken(taking, reply, request, deadline_at)
   local session, began, held = taking.session, {}, {}
-  for _, stream in ipairs(taking.streams) do
-    use('ready').cut(stream.pair.name, stream.lane, stream.taken)
-  end
+  for _, stream in ipairs(taking.streams) do use('ready').cut(stream.pair.name, stream.taken) end
   local records = records_of(taking.ns)
   local claim = pack(request, session.id, now, '', deadline_at)
   for i, n in ipairs(taking.ns) do
-    local record, pair = records[i], taking.from[i]
+    local record, pair, passed = records[i], taking.from[i], taking.passed[i]
     local kept, fence, flags = sound(record, pair.queue)
     if not kept then
+      let_go(n, pair.queue, passed)
       park(n, pair)
-    elseif not taking.has_late or not is_late(n, record) then
+    elseif taking.has_late and is_late(n, record) then
+      let_go(n, pair.queue, passed)
+    else
       began[#began + 1] = n
-      began[#began + 1] = claim .. sub(record, 1, kept)
+      began[#began + 1] = claim .. kept_of(record, kept, n, passed)
       held[#held + 1] = n
       counts.move(pair.queue, 'ready', 'running', 1)
-      add_claim(reply, n, record, fence > 0, flags)
+      if flags >= rows.WATCHED then use('past').started(n, record, session.id) end
+      add_claim(reply, n, record, fence > 0, flags, passed)
       if deadline_at then call('ZADD', NS .. 'late', deadline_at, n) end
     end
   end
@@ -183,6 +211,14 @@ local function write_taken(taking, reply, request, deadline_at)
 end
 
 local taking = { BATCH = PROMOTED }
+
+-- When the next job is due, or may pass: whichever comes first.
+function taking.next_at(due_at)
+  if call('EXISTS', NS .. 'mixed') == 1 then use('gates').audit(AUDITED) end
+  local after = '(' .. string.format('%.17g', now)
+  local at = tonumber(call('ZRANGEBYSCORE', NS .. 'openings', after, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or nil)
+  return due_at and at and math.min(due_at, at) or due_at or at
+end
 
 -- A demand: request, queues, asks, visibility_s. The reply: in how many seconds the next job is due or '',
 -- then four values per claim.
@@ -201,12 +237,17 @@ function taking.take(session, demand)
   if call('HEXISTS', NS .. 'asked:' .. session.id, request) == 1 then
     add_repeated(reply, session, request)
     call('HDEL', NS .. 'session:' .. session.id, 'doubted')
+    if call('HGET', NS .. 'meta', 'gated') == '1' then reply[1] = moving.seconds_until(taking.next_at(due_at)) end
     return with_extras(reply)
   end
-  local taken = { session = session, queues = {}, streams = {}, ns = {}, from = {}, has_late = has_late }
+  local taken = {
+    session = session, queues = {}, streams = {}, ns = {}, from = {}, passed = {}, taken = {}, cuts = {},
+    has_late = has_late, is_gated = call('HGET', NS .. 'meta', 'gated') == '1', gated = {},
+  }
   local queues = open_queues(demand[2])
   for _, ask in ipairs(demand[3]) do answer(taken, ask, queues) end
   if #taken.ns > 0 then write_taken(taken, reply, request, visibility_s and now + visibility_s) end
+  if taken.is_gated then reply[1] = moving.seconds_until(taking.next_at(due_at)) end
   return with_extras(reply)
 end
 

@@ -10,4 +10,11 @@ function ticking.put(name, schedule, next_at)
   end
 end
 
+-- `kind` is '' where nothing is told.
+function ticking.tell(kind, name)
+  if kind == '' then return end
+  use('past').tell(kind, name)
+  use('past').write()
+end
+
 return ticking

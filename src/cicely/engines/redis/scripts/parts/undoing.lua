@@ -29,7 +29,7 @@ function undoing.bring_back(row, ended, reason)
   local _, state = limit(ended, 1)
   row.fence, row.attempt, row.started_at = keep_end(n, ended)
   row.errors, row.crashes, row.lost = 0, 0, 0
-  row.reason = reason
+  row.reason, row.shuns = reason, ''
   row.expires_at, row.due_at = nil, nil
   call('SET', NS .. 'j:' .. n, rows.record(row))
   call('UNLINK', NS .. 'd:' .. n, NS .. 'r:' .. n)
@@ -60,6 +60,43 @@ end
 local function is_back(n, cause)
   agenda.push({ kind = 'undo', n = n, cursor = '0', cause = cause, reason = '' })
   judge_late(n)
+end
+
+-- Lets a revived job run at once, whatever delay it asked for.
+local function make_ready(row)
+  row.rank = row.base + math.floor(now * 1000000)
+  call('SET', NS .. 'j:' .. row.n, rows.record(row))
+  use('ready').add(row)
+  counts.add(row.queue, 'ready', 1)
+end
+
+-- Runs an ended job again; what was cancelled because of it, or ran after it, waits for it.
+function undoing.revive(row, ended, reason)
+  undoing.bring_back(row, ended, reason)
+  local n, has_children = row.n, rows.has(row.flags, rows.CHILDREN)
+  local pending, held, joins = unpack(
+    rows.has(row.flags, rows.NODE) and call('HMGET', NS .. 'w:' .. n, 'pending', 'held', 'joins') or {}
+  )
+  -- What is brought back because of those behind it may come before it.
+  if (pending or '0') ~= '0' or held == '1' or (has_children and joins) then
+    call('HSET', NS .. 'w:' .. n, 'waits', '1')
+    counts.add(row.queue, 'waiting', 1)
+    agenda.push_late({ kind = 'stand_again', n = n, cursor = '0', cause = '', reason = '' })
+  else
+    make_ready(row)
+  end
+  if has_children then agenda.push({ kind = 'undo', n = n, cursor = '0', cause = row.id, reason = '' }) end
+end
+
+-- Lets a revived job run, all being back, unless it waits for one that is back as well.
+function undoing.stand_again(n)
+  local row = rows.of(n)
+  if not row or not row.waits then return end
+  local pending, held = unpack(call('HMGET', NS .. 'w:' .. n, 'pending', 'held'))
+  if (pending or '0') ~= '0' or held == '1' then return end
+  graph.stop_waiting(n)
+  counts.add(row.queue, 'waiting', -1)
+  make_ready(row)
 end
 
 -- Whether a job that ended after its parent's end is to do so anew.
@@ -132,6 +169,8 @@ end
 
 -- Brings back the jobs that were cancelled for one cause, a page of them.
 function undoing.take_along(task, found)
+  -- None were looked for where nothing more may be touched.
+  if agenda.left <= 0 then return task end
   for i = 1, #found, 2 do
     if agenda.left <= 0 then return task end
     agenda.left = agenda.left - 1

@@ -60,11 +60,13 @@ end
 -- Deletes the jobs of a workflow that nobody published, wherever they stand.
 local function delete_abandoned(name, batch)
   local ns = call('ZRANGE', NS .. 'of:' .. name, 0, batch - 1)
+  endings.is_silent = true
   for _, n in ipairs(ns) do
     local run, row = call('HGET', NS .. 'runs', n), rows.of(n)
     if run then
       local job = rows.claimed(n, run)
       endings.leave_run(n, job.session, job.request, job.deadline_at)
+      if job.passed then use('flow').give_back(n, job.queue, job.started_at, job.passed) end
       endings.finish(job, 'cancelled', NEVER_PUBLISHED, '', '', '')
     elseif row and call('EXISTS', NS .. 'd:' .. n) == 0 then
       endings.leave_waiting(row)
@@ -72,6 +74,7 @@ local function delete_abandoned(name, batch)
     end
     endings.write()
   end
+  endings.is_silent = false
   bury_all(ns)
   if #ns < batch then
     drop(name)

@@ -1,0 +1,94 @@
+-- What a claim passed, and what becomes of it when the claim ends.
+--
+-- Behind the rest of a claim that is not plain: lane, what that was charged, worker, keys, costs by key (false where
+-- nobody looked), units by resource (or false), and by request what the running job acquired: since when, and its uses
+-- as key and cost in turns.
+--
+-- What an outcome tells (a plan's last value): whether breakers are told of it, whether the claim came back unused,
+-- whether another worker is wanted next, what was spent by meter, the keys of the breakers that it blames, those of
+-- the limits that it slows, and for how long.
+local rows, valves, lanes = use('rows'), use('valves'), use('lanes')
+local flow = {}
+
+local function keys_of(passed)
+  return use('gates').keys(passed[4])
+end
+
+-- Lets an outcome tell the valves what its claim met.
+function flow.heed(job, told)
+  for _, key in ipairs(told[6] or {}) do valves.refuse(valves.of(key), told[7]) end
+  if told[3] then job.shuns = call('HGET', NS .. 'session:' .. job.session, 'worker') or '' end
+  if not told[1] or not job.passed or not keys_of(job.passed).has_breakers then return end
+  local is_blamed = {}
+  for _, key in ipairs(told[5] or {}) do is_blamed[key] = true end
+  for _, key in ipairs(keys_of(job.passed)) do
+    if valves.is_breaker(key) then valves.tell(valves.of(key), is_blamed[key], job.started_at) end
+  end
+end
+
+local function cost_of(n, passed, key)
+  if not passed[5] then
+    local row = rows.of(n)
+    passed[5] = row and row.flow and row.flow[3] or {}
+  end
+  return passed[5][key]
+end
+
+-- Gives back what a claim passed; `told` is what its outcome tells, or nothing.
+function flow.give_back(n, queue, started_at, passed, told)
+  local is_unused, spent = told and told[2], told and told[4]
+  if passed[2] > 0 then lanes.correct(queue, passed[1], passed[2], now - started_at, is_unused) end
+  for _, key in ipairs(keys_of(passed)) do
+    local valve = valves.of(key)
+    if is_unused then
+      valves.give_back(valve, valve.rule.has_costs and cost_of(n, passed, key))
+    elseif spent and valve.rule.has_costs and next(spent) then
+      valves.correct(valve, cost_of(n, passed, key), spent)
+    end
+    valves.let_loose(valve, n, started_at)
+  end
+  for request, acquired in pairs(passed[7] or {}) do
+    for i = 2, #acquired, 2 do valves.let_loose(valves.of(acquired[i]), n .. ':' .. request, acquired[1]) end
+  end
+  if passed[6] then call('HDEL', NS .. 'units:' .. passed[3], n) end
+end
+
+-- --- what running jobs acquire -----------------------------------------------------------
+local function put(n, run, passed)
+  call('HSET', NS .. 'runs', n, rows.with_passed(run, passed))
+end
+
+-- Uses are keys and costs in turns. Returns whether they were given, and when to ask again or ''.
+function flow.acquire(n, run, job, request, uses)
+  local passed = job.passed or { '', 0, '', '', false, false }
+  local acquired = passed[7] or {}
+  if acquired[request] then return 1, '' end
+  local at = now
+  for i = 1, #uses, 2 do at = math.max(at, valves.opens_at(valves.of(uses[i]), uses[i + 1])) end
+  if at > now then return 0, at == valves.NEVER and '' or string.format('%.17g', at - now) end
+  for i = 1, #uses, 2 do
+    local valve = valves.of(uses[i])
+    valves.reserve(valve, uses[i + 1])
+    valves.hold(valve, n .. ':' .. request)
+  end
+  acquired[request] = { now, unpack(uses) }
+  passed[7] = acquired
+  put(n, run, passed)
+  valves.write()
+  return 1, ''
+end
+
+function flow.release(n, run, job, request, spent)
+  local acquired = job.passed and job.passed[7] and job.passed[7][request]
+  if not acquired then return end
+  for i = 2, #acquired, 2 do
+    local valve = valves.of(acquired[i])
+    valves.correct(valve, acquired[i + 1], spent)
+    valves.let_loose(valve, n .. ':' .. request, acquired[1])
+  end
+  job.passed[7][request] = nil
+  put(n, run, job.passed)
+  valves.write()
+end
+
+return flow

@@ -1,0 +1,157 @@
+-- Fair shares of a queue: the same rules as core/lanes.py.
+--
+-- `lane:<queue>` has the clock of each lane and the seconds that its jobs took lately; it is there once the queue has
+-- known a lane with a name. `clocks` has the clocks of queues. With a single lane no clock moves.
+local lanes = {}
+local SMOOTHING = 8
+-- So many streams of a lane are put in their new place at once; of more, each when its turn comes.
+local MOST_MOVED = 64
+local STATES = { 'ready', 'scheduled', 'waiting', 'running', 'succeeded', 'failed', 'cancelled', 'expired' }
+local queues = {}
+
+local function of(queue)
+  local known = queues[queue]
+  if not known then
+    known = { count = call('HLEN', NS .. 'lane:' .. queue), lanes = {}, weights = {} }
+    queues[queue] = known
+  end
+  return known
+end
+
+-- Whether the lanes of a queue share it: whether there is more than one.
+function lanes.share(queue)
+  return of(queue).count > 1
+end
+
+local function clock_of(queue, known)
+  known.clock = known.clock or tonumber(call('HGET', NS .. 'clocks', queue) or 0)
+  return known.clock
+end
+
+local function lane_of(queue, known, name)
+  local lane = known.lanes[name]
+  if not lane then
+    local kept = call('HGET', NS .. 'lane:' .. queue, name)
+    local _, clock, mean_s = limit(kept or pack(0, 1), 2)
+    lane = { clock = clock, mean_s = mean_s, is_kept = kept and true }
+    known.lanes[name] = lane
+  end
+  return lane
+end
+
+function lanes.clock(queue, name)
+  local known = of(queue)
+  return known.count > 1 and lane_of(queue, known, name).clock or 0
+end
+
+local function has_had_jobs(queue)
+  local fields = {}
+  for i, state in ipairs(STATES) do fields[i] = queue .. '|' .. state end
+  for _, jobs in ipairs(call('HMGET', NS .. 'count', unpack(fields))) do
+    if jobs then return true end
+  end
+  return false
+end
+
+-- Reads some lanes at once.
+function lanes.read(queue, names)
+  local known, unread = of(queue), {}
+  for _, name in ipairs(names) do
+    if not known.lanes[name] then unread[#unread + 1] = name end
+  end
+  for i, kept in ipairs(read_all(NS .. 'lane:' .. queue, unread)) do
+    local _, clock, mean_s = limit(kept or pack(0, 1), 2)
+    known.lanes[unread[i]] = { clock = clock, mean_s = mean_s, is_kept = kept and true }
+  end
+end
+
+local function add(queue, known, name)
+  local lane = lane_of(queue, known, name)
+  if lane.is_kept then return end
+  lane.clock, lane.is_kept = clock_of(queue, known), true
+  call('HSET', NS .. 'lane:' .. queue, name, pack(lane.clock, lane.mean_s))
+  known.count = known.count + 1
+end
+
+-- Notes the lanes of new jobs, '' among them where some have none. Before the jobs are counted.
+function lanes.know(queue, names)
+  local known = of(queue)
+  local is_first = known.count == 0
+  if is_first and next(names) == '' and next(names, '') == nil then return end
+  if is_first and (names[''] or has_had_jobs(queue)) then add(queue, known, '') end
+  local all = {}
+  for name in pairs(names) do all[#all + 1] = name end
+  lanes.read(queue, all)
+  for _, name in ipairs(all) do add(queue, known, name) end
+  -- From here on jobs without a lane are to be noted as well.
+  if is_first and not known.lanes[''] then call('HSET', NS .. 'meta', 'wary', '1') end
+end
+
+local has_weights
+
+local function weight_of(queue, known, name)
+  if has_weights == nil then has_weights = call('EXISTS', NS .. 'set:lane') == 1 end
+  if not has_weights then return 1 end
+  if not known.weights[name] then
+    local kept = call('HGET', NS .. 'set:lane', queue .. '%2F' .. name)
+    known.weights[name] = kept and cmsgpack.unpack(kept).weight or 1
+  end
+  return known.weights[name]
+end
+
+-- Charges a lane with a job that is claimed; returns with how much, 0 where there is nobody to share with.
+function lanes.charge(queue, name)
+  local known = of(queue)
+  if known.count < 2 then return 0 end
+  local lane = lane_of(queue, known, name)
+  local charged = math.max(1, math.floor(lane.mean_s + 0.5))
+  known.clock = math.max(lane.clock, clock_of(queue, known))
+  known.has_moved = true
+  lane.clock = known.clock + charged / weight_of(queue, known, name)
+  lane.has_moved = true
+  return charged
+end
+
+-- Corrects a lane for a job that has given back its slot.
+function lanes.correct(queue, name, charged, ran_s, is_unused)
+  local known = of(queue)
+  local lane, weight = lane_of(queue, known, name), weight_of(queue, known, name)
+  if is_unused then
+    lane.clock = lane.clock - charged / weight
+  else
+    local took = math.floor(ran_s) + 1
+    if took == charged and lane.mean_s == took then return end
+    lane.mean_s = lane.mean_s + (took - lane.mean_s) / SMOOTHING
+    lane.clock = lane.clock + (took - charged) / weight
+  end
+  lane.has_moved = true
+end
+
+-- Puts the streams of a lane where they belong by its clock.
+local function move(queue, name, clock)
+  local key = NS .. 'stands:' .. queue .. '|' .. name
+  local streams = call('HLEN', key)
+  if streams == 0 or streams > MOST_MOVED or (streams == 1 and use('gates').has_written(queue, name)) then return end
+  local standing = call('HGETALL', key)
+  for i = 1, #standing, 2 do use('gates').reclock(standing[i], standing[i + 1], clock) end
+end
+
+function lanes.write()
+  for queue, known in pairs(queues) do
+    if known.has_moved then
+      call('HSET', NS .. 'clocks', queue, string.format('%.17g', known.clock))
+      known.has_moved = false
+    end
+    local moved = {}
+    for name, lane in pairs(known.lanes) do
+      if lane.has_moved then
+        moved[#moved + 1], moved[#moved + 2] = name, pack(lane.clock, lane.mean_s)
+        lane.has_moved = false
+        move(queue, name, lane.clock)
+      end
+    end
+    many('HSET', NS .. 'lane:' .. queue, moved)
+  end
+end
+
+return lanes

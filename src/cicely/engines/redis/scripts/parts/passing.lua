@@ -1,0 +1,228 @@
+-- Takes jobs of a queue that are not all plain: the lane whose clock is behind goes first, within a lane the job of
+-- the lowest rank, of those that may pass. Streams that stand at shut gates are not looked at.
+local asks, gates, valves, lanes, streams = use('asks'), use('gates'), use('valves'), use('lanes'), use('streams')
+local abilities, resources = use('abilities'), use('resources')
+local passing = {}
+local MOST_GATES, SMALLEST_PAGE, LARGEST_PAGE = 64, 4, 128
+-- So many streams that may not pass are looked at in a claim, and of a class that has no room.
+local MOST_VISITS, MOST_MISSES = 256, 64
+
+-- --- a heap of what is next, by clock, rank and n ----------------------------------------
+local function is_before(one, other)
+  if one.clock ~= other.clock then return one.clock < other.clock end
+  if one.rank ~= other.rank then return one.rank < other.rank end
+  return one.n < other.n
+end
+
+local function push(heap, entry)
+  local at = #heap + 1
+  while at > 1 do
+    local above = math.floor(at / 2)
+    if not is_before(entry, heap[above]) then break end
+    heap[at] = heap[above]
+    at = above
+  end
+  heap[at] = entry
+end
+
+local function pop(heap)
+  local first, last = heap[1], table.remove(heap)
+  local size = #heap
+  if size == 0 then return first end
+  local at = 1
+  while true do
+    local below = 2 * at
+    if below > size then break end
+    if below < size and is_before(heap[below + 1], heap[below]) then below = below + 1 end
+    if not is_before(heap[below], last) then break end
+    heap[at] = heap[below]
+    at = below
+  end
+  heap[at] = last
+  return first
+end
+
+-- --- where jobs stand --------------------------------------------------------------------
+local function suits(taking, class, ask)
+  if not ask.kinds[class.kind] or not abilities.runs(taking.session, class.task) then return false end
+  if class.suits == nil then class.suits = resources.suits(class, taking.session) end
+  return class.suits
+end
+
+-- The open gates of a queue at which jobs stand that an ask may take.
+local function sources_of(taking, queue, ask)
+  local sources = {}
+  for _, name in ipairs(gates.of_queue(queue)) do
+    local class = gates.class(name)
+    if suits(taking, class, ask) then
+      for _, gate in ipairs(gates.open(class, MOST_GATES)) do
+        sources[#sources + 1] = {
+          class = class, gate = gate, read = 0, size = math.max(SMALLEST_PAGE, math.min(ask.size, LARGEST_PAGE)),
+          blocked = 0, min_at = valves.NEVER, waits = false,
+        }
+      end
+    end
+  end
+  return sources
+end
+
+-- Reads the next page of a gate; where there is more, a mark is put behind its last stream.
+local function read_on(heap, source)
+  local page = gates.page(source.class, source.gate, source.read, source.size)
+  local size, last, names, found = #page / 2, nil, {}, {}
+  for i = 1, #page, 2 do
+    local stream = gates.stream(sub(page[i], 30))
+    found[#found + 1], names[#names + 1] = stream, stream.lane
+  end
+  lanes.read(source.class.queue, names)
+  for i = 1, #page, 2 do
+    local head, clock, stream = sub(page[i], 1, 29), tonumber(page[i + 1]), found[(i + 1) / 2]
+    last = { stream = stream, source = source, clock = clock, rank = tonumber(sub(head, 1, 17)), n = sub(head, 18) }
+    stream.entry, stream.cut, stream.items, stream.item_at, stream.page = { head = head, gate = source.gate }, 0, {}, 1, 1
+    push(heap, last)
+  end
+  source.read = source.read + size
+  if size == source.size then
+    push(heap, { source = source, clock = last.clock, rank = last.rank, n = last.n .. '~' })
+  end
+  source.size = math.min(2 * source.size, LARGEST_PAGE)
+end
+
+local function add_plain(heap, queue, stream)
+  if stream.n then push(heap, { plain = stream, clock = lanes.clock(queue, ''), rank = stream.score, n = stream.n }) end
+end
+
+-- --- taking ------------------------------------------------------------------------------
+local function note(taking, n, class, passed)
+  local ns = taking.ns
+  ns[#ns + 1], taking.from[#taking.from + 1] = n, class
+  taking.passed[#ns] = passed
+  taking.taken[n] = true
+end
+
+-- What the job after one that was taken is.
+local function step(stream)
+  stream.cut = stream.cut + 1
+  if stream.item_at > #stream.items then
+    stream.items, stream.item_at = gates.jobs(stream, stream.cut, stream.page), 1
+    stream.page = math.min(2 * stream.page, LARGEST_PAGE)
+  end
+  local n, rank = stream.items[stream.item_at], stream.items[stream.item_at + 1]
+  stream.item_at = stream.item_at + 2
+  return n, rank and tonumber(rank)
+end
+
+local function take(taking, heap, entry, costs, units)
+  local stream, session = entry.stream, taking.session
+  for _, key in ipairs(stream.keys) do
+    local valve = valves.of(key)
+    valves.reserve(valve, costs and costs[key])
+    valves.hold(valve, entry.n)
+  end
+  if units then resources.take(session, units) end
+  local charged = lanes.charge(stream.queue, stream.lane)
+  note(taking, entry.n, stream.class, {
+    stream.lane, charged, units and session.worker or '', stream.named, costs or false, units or false,
+  })
+  if stream.cut == 0 then taking.cuts[#taking.cuts + 1] = stream end
+  local n, rank = step(stream)
+  stream.after, stream.after_rank = n, rank
+  if n then
+    entry.n, entry.rank, entry.clock = n, rank, lanes.clock(stream.queue, stream.lane)
+    push(heap, entry)
+  end
+end
+
+local function take_plain(taking, heap, queue, stream)
+  local charged = lanes.charge(queue, '')
+  note(taking, stream.n, stream.pair, charged > 0 and { '', charged, '', '', false, false } or nil)
+  if stream.taken == 0 then taking.streams[#taking.streams + 1] = stream end
+  streams.step(stream)
+  add_plain(heap, queue, stream)
+end
+
+-- Returns whether the first job of a stream may pass now, what it costs and which units it gets.
+local function may_pass(taking, entry)
+  local stream, source = entry.stream, entry.source
+  local at, by, costs = gates.opens_at(stream, entry.n)
+  if at > now then
+    local shut_until = by == source.gate and valves.shut_until(valves.of(by)) or now
+    if by ~= source.gate then
+      stream.to, stream.until_at = by, at
+      gates.touch(stream)
+    elseif shut_until > now then
+      source.is_shut = shut_until
+    else
+      source.blocked, source.min_at = source.blocked + 1, math.min(source.min_at, at)
+    end
+    return false
+  end
+  if #stream.class.wants == 0 then return true, costs end
+  local units = resources.room(taking.session, stream, entry.n, taking.taken)
+  if units then return true, costs, units end
+  stream.class.misses = (stream.class.misses or 0) + 1
+  source.waits = true
+  return false
+end
+
+-- Brings gates and streams in line with what was taken and found.
+local function write(taking, sources, is_exhausted)
+  for _, stream in ipairs(taking.cuts) do gates.cut(stream, stream.cut, stream.after, stream.after_rank) end
+  taking.cuts = {}
+  gates.write()
+  for _, source in ipairs(sources) do
+    if source.is_shut then
+      gates.set(source.class, source.gate, source.is_shut)
+    elseif is_exhausted and source.blocked > 0 and not source.waits then
+      gates.set(source.class, source.gate, source.min_at)
+    end
+  end
+end
+
+-- Whether a queue has more than plain jobs of one lane for an ask.
+function passing.concerns(taking, queue, ask)
+  taking.sources = sources_of(taking, queue, ask)
+  return #taking.sources > 0 or lanes.share(queue)
+end
+
+-- Takes from one queue what an ask still wants; returns false when the ask is over.
+function passing.fill(taking, queue, ask)
+  local sources, heap, goes_on, visits = taking.sources, {}, true, 0
+  for _, source in ipairs(sources) do read_on(heap, source) end
+  for _, stream in ipairs(streams.plain(taking, queue, ask)) do add_plain(heap, queue, stream) end
+  while #heap > 0 and visits < MOST_VISITS and not asks.is_full(ask) do
+    local entry = pop(heap)
+    local source, stream, plain = entry.source, entry.stream, entry.plain
+    local clock = (plain or stream) and lanes.clock(queue, plain and '' or stream.lane)
+    if not clock then
+      if not source.is_shut then read_on(heap, source) end
+    elseif clock ~= entry.clock then
+      entry.clock = clock
+      push(heap, entry)
+    elseif plain then
+      local pace_s = ask.pace[plain.pair.task]
+      if ask.taken < ask.slots or pace_s then
+        goes_on = asks.admit(ask, pace_s)
+        if not goes_on then break end
+        take_plain(taking, heap, queue, plain)
+      end
+    elseif not source.is_shut and (stream.class.misses or 0) < MOST_MISSES then
+      local may, costs, units = may_pass(taking, entry)
+      local pace_s = ask.pace[stream.class.task]
+      if not may then
+        visits = visits + 1
+      elseif ask.taken < ask.slots or pace_s then
+        goes_on = asks.admit(ask, pace_s)
+        if not goes_on then break end
+        take(taking, heap, entry, costs, units)
+      else
+        source.waits = true
+        visits = visits + 1
+      end
+    end
+  end
+  write(taking, sources, #heap == 0 and visits < MOST_VISITS)
+  return goes_on and not asks.is_full(ask)
+end
+
+return passing
