@@ -128,9 +128,11 @@ def as_text(comparison: Comparison) -> str:
 def circumstances_of(comparison: Comparison) -> list[str]:
     """Return where and how it ran, a line each."""
     before, after = comparison.load
+    sizes = comparison.sizes
     return [
         *comparison.machine.lines(),
         f"medians of {comparison.runs} runs (least to most)" if comparison.runs > 1 else "one run",
+        f"drains of {sizes.drain:,} jobs, large backlogs of {sizes.backlog_large:,}, {sizes.limit_s:g} s at most",
         f"load of the machine {before:.1f} before, {after:.1f} after",
     ]
 

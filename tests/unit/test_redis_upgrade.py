@@ -98,8 +98,8 @@ def test_the_format_is_the_new_one(older: Engine) -> None:
 def test_a_claim_of_format_2_is_settled(older: Engine) -> None:
     [claim] = taken(older, 1)
     run = tell("HGET", f"{NS}runs", "000000000001")
-    # It ended with the job's unique key: remember_s, max_receives and task came later.
-    tell("HSET", f"{NS}runs", "000000000001", run[: run.rindex(b"\xcb")])
+    # It ended with the unique key of the job: its task came later.
+    tell("HSET", f"{NS}runs", "000000000001", run[: run.rindex(b"\xa4work")])
 
     older.settle("s", [Failed(claim.token, "error")])
 

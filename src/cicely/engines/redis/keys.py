@@ -16,6 +16,7 @@ a:<n>                 list     attempts after which the job went on
 work                  zset     `<queue>|<kind>:<task>` of whatever has plain ready jobs
 lanes:<pair>          zset     what format 2 kept of lanes
 ready:<pair>|         zset     n -> rank of plain jobs
+gated                 string   there are or were such jobs
 classes               zset     of ready jobs that are not plain (see scripts/parts/gates.lua)
 gates:<class>         zset     key -> when its gate opens
 gate:<key>            zset     classes with a gate at it

@@ -30,6 +30,7 @@ _RARE: Final = frozenset(
         "node",
         "parents",
         "passing",
+        "past",
         "releases",
         "resources",
         "rules",

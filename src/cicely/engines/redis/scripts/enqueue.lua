@@ -32,7 +32,7 @@ local function store_one(asked)
   call('ZADD', NS .. 'ready:' .. pair .. '|', rank, n)
   call('ZADD', NS .. 'work', 0, pair)
   call('HINCRBY', NS .. 'count', queue .. '|ready', 1)
-  local minute = string.format('%d', math.floor(now / 60))
+  local minute = math.floor(now / 60)
   if call('HINCRBY', NS .. 'roll:' .. minute, '0|-1|' .. queue .. '|' .. task, 1) == 1 then
     call('ZADD', NS .. 'rolls', minute, minute)
   end

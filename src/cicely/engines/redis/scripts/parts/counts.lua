@@ -26,7 +26,11 @@ function counts.write()
   end
   if ended ~= 0 then call('HINCRBY', NS .. 'meta', 'ended', ended) end
   counted = {}
-  if made.past then made.past.write() end
+  if made.past then
+    made.past.write()
+  elseif made.tally then
+    made.tally.write()
+  end
 end
 
 return counts

@@ -4,12 +4,13 @@
 -- crashes, lost, reason, outcome, delete_at, large, error, result. A large result lies in `r:<n>`.
 -- `request` is '' unless an outcome ended the job: only then is repeating it answered `already`. It is
 -- what the caller left in the job's `receipt`.
-local counts, rows = use('counts'), use('rows')
+local counts, rows, tally = use('counts'), use('rows'), use('tally')
 local bin = rows.bin
 -- `ends`: how the ends of this call count, by n.
 -- `is_silent`: jobs end that were never published; that is nobody's news.
 local endings = { ended_ids = {}, ends = {}, is_silent = false }
-local CHILDREN, MEMBER = rows.CHILDREN, rows.MEMBER
+local CHILDREN, MEMBER, WATCHED = rows.CHILDREN, rows.MEMBER, rows.WATCHED
+local ran, SUCCEEDED, LONG_RUN_US = tally.ran, tally.SUCCEEDED, tally.LONG_RUN_US
 local INLINE_BYTES = 1024
 local NOTHING = '\196\0'
 
@@ -70,7 +71,11 @@ end
 function endings.succeed(
   n, session, request, started_at, fence, flags, errors, crashes, lost, id, queue, keep_s, result, task
 )
-  use('past').succeeded(n, session, started_at, fence, flags, 1 + errors + crashes + lost, id, queue, task)
+  if not task then task = use('past').task_of({ n = n }) end
+  local us = ran(SUCCEEDED, queue, task, started_at)
+  if us >= LONG_RUN_US or flags >= WATCHED then
+    use('past').succeeded(n, session, us, fence, flags, 1 + errors + crashes + lost, id, queue, task)
+  end
   endings.leave_run(n, session, request, nil)
   local delete_at = now + keep_s
   local packed = pack(

@@ -54,8 +54,13 @@ function flow.give_back(n, queue, started_at, passed, told)
 end
 
 -- --- what running jobs acquire -----------------------------------------------------------
-local function put(n, run, passed)
-  call('HSET', NS .. 'runs', n, rows.with_passed(run, passed))
+local function put(n, run, job, passed)
+  local off = limit(run, rows.RUN)
+  local whole = off < 0 and run or sub(run, 1, off)
+  if not job.task then whole = whole .. pack('') end
+  local at, all = rows.place_of_flags(whole, rows.CLAIM + 1, rows.GATED)
+  if at then whole = sub(whole, 1, at) .. all .. sub(whole, at + 2) end
+  call('HSET', NS .. 'runs', n, whole .. pack(passed))
 end
 
 -- Uses are keys and costs in turns. Returns whether they were given, and when to ask again or ''.
@@ -73,7 +78,7 @@ function flow.acquire(n, run, job, request, uses)
   end
   acquired[request] = { now, unpack(uses) }
   passed[7] = acquired
-  put(n, run, passed)
+  put(n, run, job, passed)
   valves.write()
   return 1, ''
 end
@@ -87,7 +92,7 @@ function flow.release(n, run, job, request, spent)
     valves.let_loose(valve, n .. ':' .. request, acquired[1])
   end
   job.passed[7][request] = nil
-  put(n, run, job.passed)
+  put(n, run, job, job.passed)
   valves.write()
 end
 

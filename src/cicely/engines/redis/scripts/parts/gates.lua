@@ -141,7 +141,7 @@ local function stand(class, gate, until_at)
   gates.set(class, gate, at)
   call('ZADD', NS .. 'gate:' .. gate, 0, class.name)
   call('ZADD', NS .. 'classes', 0, class.name)
-  call('HSET', NS .. 'meta', 'gated', '1')
+  call('SET', NS .. 'gated', '1')
 end
 
 local function drop_gate(class, gate)

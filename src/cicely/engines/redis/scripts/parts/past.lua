@@ -1,11 +1,11 @@
 -- What a call writes down of what it does: the counts of the minute, and events. The same rules as core/rollup.py and
 -- core/event.py.
 --
--- `roll:<minute>`: how many by word, bucket (-1 for those that did not run), queue and task; and behind 's' how long
--- these ran, in microseconds. `rolls` lists the minutes. `history` is a stream of events, numbered as they are written:
+-- Counts are in the part `tally`. `history` is a stream of events, numbered as they are written:
 -- kind, at, name, reason, job_id, task, queue, workflow, attempt, fence, run_s.
+local tally = use('tally')
 local past = {}
-local MINUTE_S, LAST_BUCKET, LARGEST_MS, LONG_RUN_US = 60, 61, 1073741824, 1000000
+local MINUTE_S, LONG_RUN_US = 60, tally.LONG_RUN_US
 local CODES = {
   enqueued = 0, succeeded = 1, failed = 2, cancelled = 3, expired = 4, retried = 5, crashed = 6, lost = 7, returned = 8,
   deferred = 9, suspended = 10, lost_workers = 20,
@@ -13,52 +13,21 @@ local CODES = {
 local WENT_ON = { crashed = 'crashed', lost = 'lost', ['handed back'] = 'returned', deferred = 'deferred' }
 local TOLD = { retried = true, crashed = true, lost = true }
 local minute = math.floor(now / MINUTE_S)
-local cells, sums, latest, events = {}, {}, nil, {}
+local events = {}
 
 -- --- counts ------------------------------------------------------------------------------
-local function bucket_of(us)
-  local ms = math.floor(us / 1000)
-  if ms <= 0 then return 0 end
-  if ms >= LARGEST_MS then return LAST_BUCKET end
-  local _, exponent = math.frexp(ms)
-  local k = exponent - 1
-  return 1 + 2 * k + (2 * ms >= 3 * 2 ^ k and 1 or 0)
-end
-
-local function add(at, field, count)
-  local counted = cells[at]
-  if not counted then
-    counted = {}
-    cells[at] = counted
-  end
-  counted[field] = (counted[field] or 0) + count
-end
-
 -- Counts jobs that did not run.
-function past.count(word, queue, task, count)
-  add(minute, CODES[word] .. '|-1|' .. queue .. '|' .. task, count or 1)
+function past.count(word, queue, task)
+  tally.count(CODES[word], queue, task)
+end
+
+function past.ran(word, queue, task, started_at)
+  return tally.ran(CODES[word], queue, task, started_at)
 end
 
 -- Counts what a worker saw some seconds ago.
 function past.report(code, name, count, ago_s)
-  add(math.floor((now - math.max(0, ago_s)) / MINUTE_S), code .. '|-1||' .. name, count)
-end
-
--- Counts a job that ran; returns for how many microseconds. Those of a call mostly began together.
-function past.ran(word, queue, task, started_at)
-  local like = latest
-  if not like or like.started_at ~= started_at or like.task ~= task or like.queue ~= queue or like.word ~= word then
-    local us = math.max(0, math.floor((now - started_at) * 1000000 + 0.5))
-    local name = '|' .. queue .. '|' .. task
-    like = {
-      word = word, queue = queue, task = task, started_at = started_at, us = us,
-      field = CODES[word] .. '|' .. bucket_of(us) .. name, total = 's' .. CODES[word] .. name,
-    }
-    latest = like
-  end
-  add(minute, like.field, 1)
-  sums[like.total] = (sums[like.total] or 0) + like.us
-  return like.us
+  tally.add(math.floor((now - math.max(0, ago_s)) / MINUTE_S), code .. '|-1||' .. name, count)
 end
 
 -- --- events ------------------------------------------------------------------------------
@@ -75,7 +44,7 @@ local function tell_of(kind, job, name, reason, us)
 end
 
 -- --- what happens to jobs ----------------------------------------------------------------
-local function task_of(job)
+function past.task_of(job)
   if not job.task then
     -- A claim of format 2 does not say it.
     local row = use('rows').of(job.n)
@@ -91,21 +60,17 @@ function past.started(n, record, session_id)
   tell_of('job.started', row, session_id, '')
 end
 
--- The plain end of a plain job that ran.
-function past.succeeded(n, session, started_at, fence, flags, attempt, id, queue, task)
-  if not task then task = task_of({ n = n }) end
-  local us = past.ran('succeeded', queue, task, started_at)
-  if us >= LONG_RUN_US or flags >= use('rows').WATCHED then
-    local job = { n = n, flags = flags, id = id, queue = queue, task = task, attempt = attempt, fence = fence }
-    tell_of('job.succeeded', job, session, '', us)
-  end
+-- The end of a job that ran long, or is watched.
+function past.succeeded(n, session, us, fence, flags, attempt, id, queue, task)
+  local job = { n = n, flags = flags, id = id, queue = queue, task = task, attempt = attempt, fence = fence }
+  tell_of('job.succeeded', job, session, '', us)
 end
 
 -- `job` as `endings.finish` takes it.
 function past.ended(job, state, reason)
   local rows, us = use('rows'), nil
   if job.is_running then
-    us = past.ran(state, job.queue, task_of(job), job.started_at)
+    us = past.ran(state, job.queue, past.task_of(job), job.started_at)
   else
     past.count(state, job.queue, job.task)
   end
@@ -121,12 +86,12 @@ end
 -- An attempt has ended after which its job goes on.
 function past.went_on(job, outcome, reason)
   local word = WENT_ON[outcome] or 'retried'
-  local us = past.ran(word, job.queue, task_of(job), job.started_at)
+  local us = past.ran(word, job.queue, past.task_of(job), job.started_at)
   if TOLD[word] then tell_of('job.' .. word, job, job.session, reason, us) end
 end
 
 function past.suspended(job)
-  past.ran('suspended', job.queue, task_of(job), job.started_at)
+  past.ran('suspended', job.queue, past.task_of(job), job.started_at)
 end
 
 function past.revived(row)
@@ -134,22 +99,8 @@ function past.revived(row)
 end
 
 -- --- writing and forgetting --------------------------------------------------------------
-local function write_counts()
-  for at, counted in pairs(cells) do
-    local key, is_new = NS .. 'roll:' .. string.format('%d', at), false
-    for field, count in pairs(counted) do
-      if call('HINCRBY', key, field, count) == count then is_new = true end
-    end
-    if is_new then call('ZADD', NS .. 'rolls', at, string.format('%d', at)) end
-  end
-  for field, us in pairs(sums) do
-    call('HINCRBY', NS .. 'roll:' .. string.format('%d', minute), field, string.format('%.0f', us))
-  end
-  cells, sums = {}, {}
-end
-
 function past.write()
-  write_counts()
+  tally.write()
   if #events == 0 then return end
   local n = call('HINCRBY', NS .. 'meta', 'events', #events) - #events
   for i, event in ipairs(events) do

@@ -10,11 +10,11 @@
 -- (see the part `gates`), or watched. A flow: shape, keys, and what it costs of each key by meter.
 --
 -- A claim, a field of `runs`: request, session, claimed_at, why (it was cancelled, or ''), deadline_at, then
--- the record's head and the card as far as task (in old claims as far as unique), then of one that is not plain what
--- it passed (see the part `flow`). A plain life never writes a record twice.
+-- the record's head and the card as far as unique, the task (not in claims of format 2), then of one that is not
+-- plain what it passed (see the part `flow`). A plain life never writes a record twice.
 local BUCKETS_PER_S = 16
 local rows = {
-  CLAIM = 5, KEPT = 13, FENCES = 16777216, LARGE = 1, NODE = 2, STEPS = 4, CHILDREN = 8, MEMBER = 16, GATED = 32,
+  CLAIM = 5, KEPT = 10, RUN = 16, FENCES = 16777216, LARGE = 1, NODE = 2, STEPS = 4, CHILDREN = 8, MEMBER = 16, GATED = 32,
   WATCHED = 64, FLAGS = 128,
 }
 
@@ -78,21 +78,10 @@ function rows.passed(run, off, flags)
   return select(2, limit(run, 1, off))
 end
 
--- A claim with what it has passed since.
-function rows.with_passed(run, passed)
-  local off, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, task = limit(run, rows.CLAIM + rows.KEPT)
-  local whole = off < 0 and run or sub(run, 1, off)
-  -- A claim of format 2 ends with unique.
-  if not task then whole = whole .. pack(0, 0, '') end
-  local at, all = rows.place_of_flags(whole, rows.CLAIM + 1, rows.GATED)
-  if at then whole = sub(whole, 1, at) .. all .. sub(whole, at + 2) end
-  return whole .. pack(passed)
-end
-
 -- What a claim says of its job: enough to end it without reading the record.
 function rows.claimed(n, run)
   local off, request, session, claimed_at, why, deadline_at, fence, flags, errors, crashes, lost, id, queue,
-    keep_s, keep_failed_s, unique, _, _, task = limit(run, rows.CLAIM + rows.KEPT)
+    keep_s, keep_failed_s, unique, task = limit(run, rows.RUN)
   return {
     n = n, request = request, session = session, started_at = claimed_at, why = why,
     deadline_at = deadline_at, fence = fence + 1, flags = flags, errors = errors, crashes = crashes,

@@ -1,7 +1,7 @@
 -- Judges outcomes by their tokens and records those that hold. Reads each claim once, all in one call.
 local rows, endings = use('rows'), use('endings')
 local settling = {}
-local FENCES, CLAIM_AND_KEPT = rows.FENCES, rows.CLAIM + rows.KEPT
+local FENCES, RUN, GATED = rows.FENCES, rows.RUN, rows.GATED
 
 -- Gives back what a claim passed that ends well.
 local function conclude_flow(n, session, started_at, queue, passed, told)
@@ -13,14 +13,14 @@ end
 -- Records the outcome of a claim; nil where that does not hold.
 local function conclude(n, request, fence, plan, run, payload, last_payload)
   local off, asked, session, started_at, why, deadline_at, claims, flags, errors, crashes, lost, id, queue, keep_s, _,
-    unique, _, _, task = limit(run, CLAIM_AND_KEPT)
+    unique, task = limit(run, RUN)
   if asked ~= request or (claims + 1) % FENCES ~= fence then return nil end
   if plan[1] == 'succeeded' and why == '' and not deadline_at and unique == '' then
     endings.succeed(
       n, session, request, started_at, claims + 1, flags, errors, crashes, lost, id, queue, keep_s, payload,
       task
     )
-    local passed = flags >= rows.GATED and rows.passed(run, off, flags)
+    local passed = flags >= GATED and rows.passed(run, off, flags)
     if passed then conclude_flow(n, session, started_at, queue, passed, plan[8]) end
     return 'a'
   end

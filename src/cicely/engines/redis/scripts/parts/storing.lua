@@ -1,7 +1,7 @@
 -- Stores those of some jobs that are new, in their order, all or none.
 local BLOCK_DIGITS = 9
 local storing = {}
-local WAITING = 'waiting'
+local WAITING, NOBODY = 'waiting', '\160'
 local QUEUE, BREAKER = 'queue%3A', 'breaker%3A'
 local EMPTY = { [0] = pack(0, 0, 0, 0, 0), pack(0, 1, 0, 0, 0) }
 
@@ -12,6 +12,7 @@ local taken, holders = {}, {}
 local named, records, due, expiring, tagged, blocks, lanes_of = {}, {}, {}, {}, {}, {}, {}
 local is_wary, has_gated
 local last_queue, last_lane
+local enqueued, counted, counted_queue, counted_task = {}, nil, nil, nil
 
 -- Notes the lanes of queues.
 local function note_lane(queue, lane)
@@ -21,15 +22,24 @@ local function note_lane(queue, lane)
   lanes_of[queue][lane] = true
 end
 
+local function count(queue, task)
+  if queue ~= counted_queue or task ~= counted_task then
+    counted_queue, counted_task, counted = queue, task, queue .. '|' .. task
+  end
+  enqueued[counted] = (enqueued[counted] or 0) + 1
+end
+
 local function store(i, asked, a, b, traits, id, queue, unique, task, lane, base, tags)
   local _, kind, delay_s, due_at, expires_s, expires_at = limit(asked, 6, a)
   local is_gated, flow, beside = traits % 64 >= 32, nil, ''
   if is_gated then
+    local before = b
     b, flow = limit(asked, 1, b)
-    flow, beside, has_gated = flow or nil, pack(flow, ''), true
+    -- Whom it shuns comes last: nobody.
+    flow, beside, has_gated = flow or nil, sub(asked, before + 1, b) .. NOBODY, true
   end
   note_lane(queue, lane)
-  use('past').count('enqueued', queue, task)
+  count(queue, task)
   next_n = next_n + 1
   local n = string.format('%012d', next_n)
   local flags, is_waiting = 0, false
@@ -82,9 +92,11 @@ local function write()
   for block, jobs in pairs(blocks) do
     if call('HINCRBY', NS .. 'block_jobs', block, jobs) == jobs then call('ZADD', NS .. 'blocks', 0, block) end
   end
+  for name, jobs in pairs(enqueued) do
+    use('tally').add(math.floor(now / 60), use('tally').ENQUEUED .. '|-1|' .. name, jobs)
+  end
   if linking then linking.write() end
-  if has_gated then call('HSET', NS .. 'meta', 'gated', '1') end
-  if has_gated or is_wary then
+    if has_gated or is_wary then
     for queue, names in pairs(lanes_of) do use('lanes').know(queue, names) end
   end
   use('ready').write()

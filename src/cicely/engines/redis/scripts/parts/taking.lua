@@ -4,6 +4,7 @@ local PROMOTED = 256
 local EXPIRIES = 8
 -- So many streams that several things may hold back are looked at, to know when the next may pass.
 local AUDITED = 16
+local NONE = {}
 
 -- Takes from a stream until another one's job is next (true), the ask is over (false), or nothing more of its
 -- task fits (nil).
@@ -47,7 +48,7 @@ end
 
 -- Whether more than plain jobs of one lane may be taken of a queue. This is all that a claim pays where what is not
 -- plain is held back.
-local function is_gated(taking, queue)
+local function is_shared(taking, queue)
   if not taking.is_gated then return false end
   local known = taking.gated[queue]
   if known == nil then
@@ -66,7 +67,7 @@ local function answer(taking, wanted, queues)
   local ask = asks.ask(wanted)
   for _, queue in ipairs(queues) do
     local goes_on
-    if is_gated(taking, queue) and use('passing').concerns(taking, queue, ask) then
+    if is_shared(taking, queue) and use('passing').concerns(taking, queue, ask) then
       goes_on = use('passing').fill(taking, queue, ask)
     else
       goes_on = fill(taking, ask, use('streams').plain(taking, queue, ask))
@@ -75,13 +76,16 @@ local function answer(taking, wanted, queues)
   end
 end
 
+-- The queues that are not paused, and whether there is or was more than plain jobs.
 local function open_queues(queues)
-  if #queues == 0 or call('EXISTS', NS .. 'paused') == 0 then return queues end
+  if #queues == 0 or call('EXISTS', NS .. 'paused', NS .. 'gated') == 0 then return queues, false end
+  local is_gated = call('EXISTS', NS .. 'gated') == 1
+  if call('EXISTS', NS .. 'paused') == 0 then return queues, is_gated end
   local open = {}
   for i, is_paused in ipairs(call('SMISMEMBER', NS .. 'paused', unpack(queues))) do
     if is_paused == 0 then open[#open + 1] = queues[i] end
   end
-  return open
+  return open, is_gated
 end
 
 -- Adds what a client needs of a claim: n, record, checkpoint, large body. Only who ran left a checkpoint. What
@@ -122,9 +126,9 @@ end
 -- Where the kept part of a record ends, its fence and its flags; nothing where somebody
 -- damaged it.
 local function sound(record, right_queue)
-  local is_read, kept, fence, flags, errors, crashes, lost, id, queue, keep_s, keep_failed_s, unique, _, _, task =
+  local is_read, kept, fence, flags, errors, crashes, lost, id, queue, keep_s, keep_failed_s, unique =
     pcall(limit, record or '', rows.KEPT)
-  if is_read and queue == right_queue and type(id) == 'string' and type(unique) == 'string' and type(task) == 'string'
+  if is_read and queue == right_queue and type(id) == 'string' and type(unique) == 'string'
     and type(fence) == 'number' and (flags == 0 or flags == 1 or rows.are_flags(flags)) and type(keep_s) == 'number'
     and type(keep_failed_s) == 'number' and type(errors) == 'number' and type(crashes) == 'number'
     and type(lost) == 'number' then
@@ -160,13 +164,12 @@ local function records_of(ns)
 end
 
 -- What of a record goes with its claim, and what that has passed.
-local function kept_of(record, kept, n, passed)
-  if not passed then return sub(record, 1, kept) end
+local function kept_of(record, kept, n, task, passed)
   if passed[6] then call('HSET', NS .. 'units:' .. passed[3], n, pack(passed[6])) end
   -- A plain job of a queue with several lanes is none while it runs.
   local at, all = rows.place_of_flags(record, 1, rows.GATED)
-  if at then return sub(record, 1, at) .. all .. sub(record, at + 2, kept) .. pack(passed) end
-  return sub(record, 1, kept) .. pack(passed)
+  if at then return sub(record, 1, at) .. all .. sub(record, at + 2, kept) .. task .. pack(passed) end
+  return sub(record, 1, kept) .. task .. pack(passed)
 end
 
 -- Undoes what a job has passed that cannot be handed out.
@@ -192,7 +195,12 @@ local function write_taken(taking, reply, request, deadline_at)
       let_go(n, pair.queue, passed)
     else
       began[#began + 1] = n
-      began[#began + 1] = claim .. kept_of(record, kept, n, passed)
+      pair.packed = pair.packed or pack(pair.task)
+      if passed then
+        began[#began + 1] = claim .. kept_of(record, kept, n, pair.packed, passed)
+      else
+        began[#began + 1] = claim .. sub(record, 1, kept) .. pair.packed
+      end
       held[#held + 1] = n
       counts.move(pair.queue, 'ready', 'running', 1)
       if flags >= rows.WATCHED then use('past').started(n, record, session.id) end
@@ -237,17 +245,18 @@ function taking.take(session, demand)
   if call('HEXISTS', NS .. 'asked:' .. session.id, request) == 1 then
     add_repeated(reply, session, request)
     call('HDEL', NS .. 'session:' .. session.id, 'doubted')
-    if call('HGET', NS .. 'meta', 'gated') == '1' then reply[1] = moving.seconds_until(taking.next_at(due_at)) end
+    if call('EXISTS', NS .. 'gated') == 1 then reply[1] = moving.seconds_until(taking.next_at(due_at)) end
     return with_extras(reply)
   end
+  local queues, is_gated = open_queues(demand[2])
   local taken = {
-    session = session, queues = {}, streams = {}, ns = {}, from = {}, passed = {}, taken = {}, cuts = {},
-    has_late = has_late, is_gated = call('HGET', NS .. 'meta', 'gated') == '1', gated = {},
+    session = session, queues = {}, streams = {}, ns = {}, from = {}, passed = NONE, has_late = has_late,
+    is_gated = is_gated,
   }
-  local queues = open_queues(demand[2])
+  if is_gated then taken.passed, taken.taken, taken.cuts, taken.gated = {}, {}, {}, {} end
   for _, ask in ipairs(demand[3]) do answer(taken, ask, queues) end
   if #taken.ns > 0 then write_taken(taken, reply, request, visibility_s and now + visibility_s) end
-  if taken.is_gated then reply[1] = moving.seconds_until(taking.next_at(due_at)) end
+  if is_gated then reply[1] = moving.seconds_until(taking.next_at(due_at)) end
   return with_extras(reply)
 end
 
