@@ -132,7 +132,7 @@ def circumstances_of(comparison: Comparison) -> list[str]:
     return [
         *comparison.machine.lines(),
         f"medians of {comparison.runs} runs (least to most)" if comparison.runs > 1 else "one run",
-        f"drains of {sizes.drain:,} jobs, large backlogs of {sizes.backlog_large:,}, {sizes.limit_s:g} s at most",
+        f"drains of {sizes.drain:,} jobs, backlogs of {sizes.backlog_large:,}, {sizes.limit_s:g} s at most",
         f"load of the machine {before:.1f} before, {after:.1f} after",
     ]
 

@@ -13,14 +13,13 @@ from cicely.core.traits import role_of
 from cicely.engines.contract import MALFORMED_REASON
 from cicely.engines.redis.flows import (
     GATED,
-    KeptFlow,
-    KeptUnits,
     Units,
     flow_in,
     limits_of,
     units_in,
     units_of,
 )
+from cicely.engines.redis.kept import End, GatedRecord, Held, Node, Record, Tomb
 from cicely.engines.redis.keys import token_of, unquoted
 from cicely.engines.redis.line import Reply
 
@@ -28,137 +27,6 @@ _KINDS: Final = {kind.value: kind for kind in Kind}
 
 #: What reading a record that was damaged by hand may raise.
 UNREADABLE: Final = (msgspec.MsgspecError, KeyError, ValueError)
-
-
-class Tail(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What only clients read of a record; `body` is None where it lies apart."""
-
-    priority: int
-    options: bytes
-    body: bytes | None
-
-
-class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A job's record; see scripts/parts/rows.lua."""
-
-    fence: int
-    flags: int
-    errors: int
-    crashes: int
-    lost: int
-    id: str
-    queue: str
-    keep_s: float
-    keep_failed_s: float
-    unique: str
-    remember_s: float
-    max_receives: int
-    task: str
-    lane: str
-    base: float
-    tags: tuple[str, ...] | None
-    kind: str
-    rank: float
-    expires_at: float | None
-    due_at: float | None
-    created_at: float
-    attempt: int
-    started_at: float | None
-    reason: str
-    tail: Tail
-
-
-class GatedRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The record of a job that is not plain; see scripts/parts/gates.lua."""
-
-    fence: int
-    flags: int
-    errors: int
-    crashes: int
-    lost: int
-    id: str
-    queue: str
-    keep_s: float
-    keep_failed_s: float
-    unique: str
-    remember_s: float
-    max_receives: int
-    task: str
-    lane: str
-    base: float
-    tags: tuple[str, ...] | None
-    kind: str
-    rank: float
-    expires_at: float | None
-    due_at: float | None
-    created_at: float
-    attempt: int
-    started_at: float | None
-    reason: str
-    flow: KeptFlow | None
-    shuns: str
-    tail: Tail
-
-
-class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What scripts tell of a claim: what `runs` keeps of it, the head of its job's record, its units.
-
-    `why` says why it was cancelled, and is "" where it was not.
-    """
-
-    request: str
-    session: str
-    claimed_at: float
-    why: str
-    deadline_at: float | None
-    fence: int
-    flags: int
-    errors: int
-    crashes: int
-    lost: int
-    units: KeptUnits | None = None
-
-
-class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A job's end; see scripts/parts/endings.lua."""
-
-    state: State
-    ended_at: float
-    started_at: float | None
-    session: str
-    request: str
-    fence: int
-    attempt: int
-    errors: int
-    crashes: int
-    lost: int
-    reason: str
-    outcome: str
-    delete_at: float
-    large: int
-    error: bytes
-    result: bytes
-
-
-class Node(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a job of a workflow has beside its record; see scripts/parts/graph.lua."""
-
-    waits: bytes | None = None
-    held: bytes | None = None
-    pending: bytes | None = None
-    workflow: bytes | None = None
-    group: bytes | None = None
-    event: bytes | None = None
-    cause: bytes | None = None
-
-
-class Tomb(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What is left of a swept job."""
-
-    kind: str
-    task: str
-    queue: str
-    state: State
 
 
 #: Scripts write values one after the other; these make an array of them. Longer ones may follow.
@@ -169,6 +37,11 @@ _END_HEAD: Final = b"\xdc\x00\x10"
 _ATTEMPT_HEAD: Final = b"\x97"
 _TOMB_HEAD: Final = b"\x94"
 _SAID_HEAD: Final = b"\x94"
+
+#: Of MessagePack's integers, by their first byte, how many bytes follow; below it none do.
+_SIZES: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
+_ONE_BYTE: Final = 0x80
+_LEAST: Final = 10
 
 _plain_record = msgspec.msgpack.Decoder(Record).decode
 _gated_record = msgspec.msgpack.Decoder(GatedRecord).decode
@@ -237,11 +110,6 @@ def flags_in(record: bytes) -> int:
     if len(record) < _LEAST:
         return 0
     return record[1] if record[0] < _ONE_BYTE else record[1 + _SIZES.get(record[0], 0)]
-
-
-_SIZES: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
-_ONE_BYTE: Final = 0x80
-_LEAST: Final = 10
 
 
 def damaged(n: int) -> Job:

@@ -361,9 +361,9 @@ function gates.page(class, gate, from, size)
   return call('ZRANGE', key_of_turns(gate, class), from, from + size - 1, 'WITHSCORES')
 end
 
--- The open gates of a class, the longest open first.
-function gates.open(class, most, at)
-  return call('ZRANGEBYSCORE', NS .. 'gates:' .. class.name, '-inf', at or now, 'LIMIT', 0, most)
+-- The gates of a class that are open at an instant, the longest open first.
+function gates.open(class, at, from, most)
+  return call('ZRANGEBYSCORE', NS .. 'gates:' .. class.name, '-inf', at, 'LIMIT', from, most)
 end
 
 -- The classes of a queue.

@@ -49,13 +49,13 @@ local function suits(taking, class, ask)
   return class.suits
 end
 
--- The open gates of a queue at which jobs stand that an ask may take.
-local function sources_of(taking, queue, ask)
+-- Open gates of a queue at which jobs stand that an ask may take, from so many of each class on.
+local function sources_of(taking, queue, ask, from)
   local sources = {}
   for _, name in ipairs(gates.of_queue(queue)) do
     local class = gates.class(name)
     if suits(taking, class, ask) then
-      for _, gate in ipairs(gates.open(class, MOST_GATES)) do
+      for _, gate in ipairs(gates.open(class, now, from, MOST_GATES)) do
         sources[#sources + 1] = {
           class = class, gate = gate, read = 0, size = math.max(SMALLEST_PAGE, math.min(ask.size, LARGEST_PAGE)),
           blocked = 0, min_at = valves.NEVER, waits = false,
@@ -181,16 +181,25 @@ end
 
 -- Whether a queue has more than plain jobs of one lane for an ask.
 function passing.concerns(taking, queue, ask)
-  taking.sources = sources_of(taking, queue, ask)
+  taking.sources = sources_of(taking, queue, ask, 0)
   return #taking.sources > 0 or lanes.share(queue)
 end
 
 -- Takes from one queue what an ask still wants; returns false when the ask is over.
 function passing.fill(taking, queue, ask)
-  local sources, heap, goes_on, visits = taking.sources, {}, true, 0
+  local sources, heap, goes_on, visits, read = taking.sources, {}, true, 0, 0
   for _, source in ipairs(sources) do read_on(heap, source) end
   for _, stream in ipairs(streams.plain(taking, queue, ask)) do add_plain(heap, queue, stream) end
-  while #heap > 0 and visits < MOST_VISITS and not asks.is_full(ask) do
+  while visits < MOST_VISITS and not asks.is_full(ask) do
+    if #heap == 0 then
+      -- Of very many open gates the others come when the first have nothing more.
+      read = read + MOST_GATES
+      for _, source in ipairs(#sources >= read and sources_of(taking, queue, ask, read) or {}) do
+        sources[#sources + 1] = source
+        read_on(heap, source)
+      end
+      if #heap == 0 then break end
+    end
     local entry = pop(heap)
     local source, stream, plain = entry.source, entry.stream, entry.plain
     local clock = (plain or stream) and lanes.clock(queue, plain and '' or stream.lane)

@@ -48,7 +48,7 @@ local function add_gated(work, paused)
   local gates = use('gates')
   for _, name in ipairs(call('ZRANGE', NS .. 'classes', 0, KINDS_LOOKED_AT - 1)) do
     local class = gates.class(name)
-    if not paused[class.queue] and #gates.open(class, 1, now + SOON_S) > 0 then
+    if not paused[class.queue] and #gates.open(class, now + SOON_S, 0, 1) > 0 then
       work[#work + 1] = { class.queue, class.task, class }
     end
   end
