@@ -139,7 +139,7 @@ def says_its_pid(path: str, seconds: float) -> int:
 def tells_its_token(path: str, seconds: float) -> None:
     """Write down its claim's token, which user code has no business to know."""
     with noted() as context:
-        say(path, context._link._claim.token.hex())
+        say(path, context._claim.token.hex())
         time.sleep(seconds)
 
 

@@ -37,6 +37,15 @@ INSERT INTO counter VALUES (1, 0, 1, 0, 0, 0, 0, 0);
 INSERT INTO delta (queue, running) VALUES (1, 1);
 """
 
+#: Two more of a lane of their own.
+LANED = b"""
+INSERT INTO job (n, id, class, queue, lane, priority, rank, created_at, ageing_s, keep_s, keep_failed_s,
+                 remember_s, max_receives, options, body)
+SELECT nextval('job_n'), id, 1, 1, 'x', 5, 8, 1.0, 0, 60, 60, 0, 0, '', 'body'
+FROM unnest('{x1,x2}'::text[]) AS i (id);
+INSERT INTO ready (queue, lane, class, rank, n) VALUES (1, 'x', 1, 8, 3), (1, 'x', 1, 8, 4);
+"""
+
 STRUCTURE = """
 SELECT table_name, column_name, data_type, is_nullable, column_default, collation_name
 FROM information_schema.columns WHERE table_schema = %(schema)s
@@ -104,6 +113,21 @@ def test_migrating_keeps_the_jobs_where_they_stand(place: str) -> None:
     [claim] = take(engine)
     assert claim.job_id == "a"
     assert engine.settle("s", [Succeeded(claim.token)]).verdicts == (Verdict.ACCEPTED,)
+    engine.close()
+
+
+def test_jobs_of_a_lane_share_their_queue_from_then_on(place: str) -> None:
+    plain, _, schema = place.partition("?schema=")
+    with psycopg.connect(plain, autocommit=True) as connection:
+        connection.execute(f"SET search_path TO {schema}")
+        connection.execute(LANED)
+    engine = PostgresEngine(place)
+    engine.migrate()
+    engine.open()
+    engine.join(session(id="s"))
+
+    assert [claim.job_id for claim in take(engine, 9)] == ["a", "x1", "x2"]
+    assert look(engine, "x1").lane == "x"
     engine.close()
 
 

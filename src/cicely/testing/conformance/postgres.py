@@ -9,7 +9,7 @@ from cicely.engines.contract import Engine
 from cicely.engines.postgres.engine import PostgresEngine
 from cicely.engines.postgres.schema import empty
 from cicely.testing.clock import VirtualClock
-from cicely.testing.conformance.harness import LEARNING, Capability
+from cicely.testing.conformance.harness import Capability
 from cicely.testing.postgres_server import PostgresServer
 
 
@@ -26,7 +26,7 @@ class PostgresHarness:
     """A schema of the shared server; each connection is a new one."""
 
     name = "postgres"
-    capabilities = frozenset(Capability) - LEARNING
+    capabilities = frozenset(Capability)
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
