@@ -45,7 +45,7 @@ class Cascade:
         self._nodes = Nodes(txn)
         self._endings = Endings(txn)
         self._queue: deque[Work] = deque()
-        self._last: list[Work] = []
+        self._last: deque[Work] = deque()
         self._free: list[int] = []
         self._cancelled: list[tuple[int, str, End]] = []
         self._touched = 0
@@ -61,29 +61,39 @@ class Cascade:
     def run(self, works: Iterable[Work]) -> None:
         """Carry out `works` and all that follows; what is too much is written down as intents."""
         self._queue.extend(works)
-        while self._queue and not self._is_tired:
-            work = self._queue.popleft()
-            if intents.busy(self._txn, [work.n]):
-                intents.write(self._txn, [work])
-                continue
-            rest = self._carry_out(work)
-            if rest is not None:
-                self._queue.appendleft(rest)
-            if not self._queue:
-                self._queue.extend(self._last)
-                self._last = []
+        is_all_done = self._work_off()
+        # What is last waits for what was put off as well.
+        while self._last and is_all_done and not self._is_tired:
+            self._carry_out_first(self._last)
+            is_all_done = self._work_off()
         self._leave_the_rest()
+
+    def _work_off(self) -> bool:
+        """Carry out all but what comes last; return whether nothing waits behind an earlier intent."""
+        is_all_done = True
+        while self._queue and not self._is_tired:
+            if intents.busy(self._txn, [self._queue[0].n]):
+                intents.write(self._txn, [self._queue.popleft()])
+                is_all_done = False
+            else:
+                self._carry_out_first(self._queue)
+        return is_all_done
+
+    def _carry_out_first(self, works: deque[Work]) -> None:
+        rest = self._carry_out(works.popleft())
+        if rest is not None:
+            self._queue.appendleft(rest)
 
     def carry_on(self, number: int, work: Work) -> bool:
         """Carry out one intent and what follows; return whether there is time for another."""
         rest = self._carry_out(work)
         if rest is None:
             intents.remove(self._txn, number)
+            # What comes last does so after all that is written down, not after this page of it.
+            self._work_off()
         else:
             intents.move_on(self._txn, number, rest)
-            self._leave_the_rest()
-            return not self._is_tired
-        self.run(())
+        self._leave_the_rest()
         return not self._is_tired
 
     def _leave_the_rest(self) -> None:
@@ -92,7 +102,7 @@ class Cascade:
         intents.write(self._txn, [*self._queue, *self._last])
         failpoint("postgres.cascade.written")
         self._queue.clear()
-        self._last = []
+        self._last.clear()
 
     @property
     def _is_tired(self) -> bool:
@@ -219,6 +229,7 @@ class Cascade:
             row = rows[n]
             # Its node says already that it waits no more.
             row.waits = True
+            self._endings.causes[n] = end.cause
             self._endings.finish(row, Finish(State.CANCELLED, row.tallies, reason))
             if row.traits & OUT:
                 self._queue.append(intents.resolve(end))
@@ -261,6 +272,7 @@ class Cascade:
     def cancel(self, row: Row, reason: str, *, cause: str = "") -> None:
         """Cancel a live job, whose place is locked; one that runs is asked to end."""
         self._because_of(row, cause)
+        self._endings.causes[row.n] = cause
         if not row.is_running:
             self._endings.finish(row, Finish(State.CANCELLED, row.tallies, reason or CANCELLED))
             self._endings.write()

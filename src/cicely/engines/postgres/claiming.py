@@ -1,37 +1,46 @@
 """The verb `claim`: hands ready jobs to a session, in the order of their rank.
 
-Of each queue, the pairs of lane and class that this session can take are found by a seek each; their
-heads are locked, passing over what others claim just now, and merged. What was locked and not taken is
-free again with the commit.
+Of each queue, the classes that this session can take are found by a seek each; their heads are locked,
+passing over what others claim just now, and merged. What was locked and not taken is free again with the
+commit. Queues with gated jobs go another way: see gated.py.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
-from cicely.core.job import Claim, Kind, Tallies
+from cicely.core.event import JOB_STARTED, Event
+from cicely.core.job import Claim
+from cicely.core.resources import Amounts
 from cicely.engines.contract import Ask, Demand, Intake
+from cicely.engines.postgres.bands import Band, Bands
 from cicely.engines.postgres.cascade import expire
+from cicely.engines.postgres.coming_back import comes_back_in_s
+from cicely.engines.postgres.gated import GatedQueue
+from cicely.engines.postgres.gates import Gates, gates_of
+from cicely.engines.postgres.graph import GATED, HOLDS, LABEL, LINKED, SHUNNED, WATCHED
+from cicely.engines.postgres.heads import Stream, claim_of, with_flow, with_flows
+from cicely.engines.postgres.limiting import read_flow
 from cicely.engines.postgres.member import Member
+from cicely.engines.postgres.room import Room
+from cicely.engines.postgres.standing import stand_anywhere
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.sweeping import promote, take_back_messages
-from cicely.engines.postgres.transaction import READY, RUNNING, Transaction, Values, token_of
+from cicely.engines.postgres.transaction import READY, RUNNING, Transaction, Values
 from cicely.engines.postgres.workflows import with_extras
 
 _SQL: Final = statements("claim")
 _SESSIONS: Final = statements("sessions")
 _QUEUES: Final = _SQL["queues"]
 _PAIRS: Final = _SQL["pairs"]
-_HEADS: Final = _SQL["heads"]
 _START: Final = _SQL["start"]
 _REPEATED: Final = _SQL["repeated"]
-_NEXT_DUE: Final = _SQL["next_due"]
+_START_GATED: Final = _SQL["start_gated"]
+_OUTLOOK: Final = statements("stream")["outlook"]
 
 PROMOTED_PER_CLAIM: Final = 256
-_LARGEST_CHUNK: Final = 256
-_FRESH: Final = Tallies()
 
 
 def claim(txn: Transaction, member: Member, demand: Demand) -> Intake:
@@ -44,6 +53,7 @@ def claim(txn: Transaction, member: Member, demand: Demand) -> Intake:
         take_back_messages(txn, PROMOTED_PER_CLAIM)
     promote(txn, PROMOTED_PER_CLAIM)
     claims = _repeated(txn, member, demand) if is_repeated else []
+    is_behind = False
     if not claims:
         taking = _Taking(txn, member, demand)
         for ask in demand.asks:
@@ -51,103 +61,43 @@ def claim(txn: Transaction, member: Member, demand: Demand) -> Intake:
         claims = taking.claims
         if taking.flagged:
             claims = with_extras(txn, taking.flagged, claims)
+        is_behind = taking.is_behind and not claims
     txn.is_stirred = True
     txn.claimer = member.session.id
     txn.passed_on = not claims
-    return Intake(tuple(claims), next_due_in_s(txn))
-
-
-def next_due_in_s(txn: Transaction) -> float | None:
-    """Return in how many seconds the next job is due."""
-    row = txn.row(_NEXT_DUE)
-    return max(0.0, row[0] - txn.now) if row else None
+    due_in_s = 0.0 if is_behind else comes_back_in_s(txn, has_found=bool(claims))
+    return Intake(tuple(claims), due_in_s)
 
 
 def _repeated(txn: Transaction, member: Member, demand: Demand) -> list[Claim]:
     """Return what this very request was given before and is still held."""
     claims = []
     flagged = {}
+    gated = []
     for *values, job_class, queue in txn.rows(
         _REPEATED, {"session": member.number, "request": demand.request}
     ):
         task, kind = txn.class_of(job_class)
-        claims.append(_claim_of(values, demand.request, task=task, kind=kind, queue=txn.queue_name(queue)))
-        if values[14]:
+        claims.append(claim_of(values, demand.request, task=task, kind=kind, queue=txn.queue_name(queue)))
+        if values[14] & LINKED:
             flagged[values[2]] = (values[1], values[14])
+        if values[14] & GATED:
+            gated.append(values[1])
+    if gated:
+        claims = with_flows(txn, gated, claims)
     return with_extras(txn, flagged, claims) if flagged else claims
 
 
-def _claim_of(values: Sequence[Any], request: bytes, *, task: str, kind: Kind, queue: str) -> Claim:
-    """Make a claim of a row of `heads`."""
-    _, n, job_id, created_at, _, errors, crashes, lost, fence, options, body, checkpoint, _, _, _ = values
-    tallies = Tallies(errors, crashes, lost) if errors or crashes or lost else _FRESH
-    return Claim(
-        token_of(request, n, fence + 1),
-        job_id,
-        task,
-        kind,
-        queue,
-        fence + 1,
-        body,
-        options,
-        tallies,
-        checkpoint,
-        created_at,
-    )
+class _Queue:
+    """A queue that is not paused, and its streams that fit."""
 
+    __slots__ = ("is_gated", "name", "number", "streams")
 
-class _Stream:
-    """The ready jobs of one lane and class, in order, locked in chunks when they are first looked at."""
-
-    __slots__ = (
-        "_at",
-        "_chunk",
-        "_is_spent",
-        "_read_to",
-        "_txn",
-        "_wanted",
-        "first",
-        "kind",
-        "lane_key",
-        "task",
-    )
-
-    def __init__(self, txn: Transaction, pair: Values, *, wanted: int) -> None:
-        self._txn = txn
-        self.lane_key = pair[:3]
-        #: (rank, n) of its first job, which another claim may be taking.
-        self.first = pair[3:]
-        self.task, self.kind = txn.class_of(pair[2])
-        # Not from the very first entry: the remains of jobs that are gone may stand before it.
-        self._read_to: Values = (pair[3], pair[4] - 1)
-        self._wanted = wanted
-        self._chunk: list[Values] = []
-        self._at = 0
-        self._is_spent = False
-
-    def head(self) -> Values | None:
-        """Return the first job that was not taken yet."""
-        if self._at == len(self._chunk):
-            self._read()
-        return self._chunk[self._at] if self._chunk else None
-
-    def take(self) -> None:
-        """Go on to the next one."""
-        self._at += 1
-
-    def _read(self) -> None:
-        self._chunk, self._at = [], 0
-        if self._is_spent:
-            return
-        size = min(max(self._wanted, 1), _LARGEST_CHUNK)
-        queue, lane, job_class = self.lane_key
-        rank, n = self._read_to
-        bindings = {"queue": queue, "lane": lane, "class": job_class, "rank": rank, "n": n, "limit": size}
-        self._chunk = self._txn.rows(_HEADS, bindings)
-        self._wanted = 2 * size
-        self._is_spent = len(self._chunk) < size
-        if self._chunk:
-            self._read_to = self._chunk[-1][:2]
+    def __init__(self, number: int, name: str, streams: list[Stream], *, is_gated: bool) -> None:
+        self.number = number
+        self.name = name
+        self.streams = streams
+        self.is_gated = is_gated
 
 
 class _Taking:
@@ -164,43 +114,113 @@ class _Taking:
         #: The number and traits of jobs that are not plain, by id.
         self.flagged: dict[str, tuple[int, int]] = {}
         self.claims: list[Claim] = []
+        #: Of those taken, what lanes were charged, by number.
+        self._charged: dict[int, float] = {}
+        self.gates: Gates | None = None
+        #: Whether more jobs came than were looked at.
+        self.is_behind = False
+        self._bands: Bands | None = None
+        self._room: Room | None = None
 
     def answer(self, ask: Ask) -> None:
         """Take what one ask wants, and write it down, so that the next ask does not see it."""
         _Filling(self, ask).fill_from(self._streams(ask))
 
-    def _streams(self, ask: Ask) -> Iterator[tuple[int, str, list[_Stream]]]:
+    def _streams(self, ask: Ask) -> Iterator[_Queue]:
         """Yield the queues that may be taken from, each with its fitting streams."""
         wanted = _most(ask)
-        open_queues = {name: number for number, name in self._open_queues()}
-        pairs = [pair for pair in self._pairs(list(open_queues.values())) if self._fits(pair[2], ask)]
+        rows = self._open_queues()
+        if rows:
+            self._txn.is_flowing = rows[0][3]
+        open_queues = {name: (number, is_gated) for number, name, is_gated, _ in rows}
+        numbers = [number for number, _ in open_queues.values()]
+        pairs = [pair for pair in self._pairs(numbers) if self._fits(pair[1], ask)]
         for name in self._demand.queues:
-            number = open_queues.get(name)
-            if number is None:
+            if name not in open_queues:
                 continue
+            number, is_gated = open_queues[name]
             own = [pair for pair in pairs if pair[0] == number]
             share = wanted if len(own) < 2 else 1 + 2 * wanted // len(own)  # noqa: PLR2004
-            yield number, name, [_Stream(self._txn, pair, wanted=share) for pair in own]
+            streams = [Stream(self._txn, pair, wanted=share) for pair in own]
+            yield _Queue(number, name, streams, is_gated=is_gated)
+
+    def hand_out_gated(self, queue: _Queue, ask: Ask, filling: _Filling) -> None:
+        """Take from a queue what flow control lets pass."""
+        txn = self._txn
+        if self.gates is None:
+            self.gates = gates_of(txn)
+            self.gates.lock()
+            self.is_behind = self.gates.fold()
+        self._bands = self._bands or Bands(txn, self._member)
+        self._room = self._room or Room(txn, self.gates, self._member.session)
+        [(clock, is_shared, parks, *bands)] = txn.rows(_OUTLOOK, {"queue": queue.number, "now": txn.now})
+        self.gates.lanes.know_share(queue.number, clock, is_shared=is_shared)
+        gated = GatedQueue(
+            txn,
+            self.gates,
+            queue=(queue.number, queue.name),
+            bands=self._bands.of(zip(*bands, strict=True), queue.name, ask),
+            parks=parks,
+            plain=queue.streams,
+            room=self._room,
+        )
+        gated.hand_out(self, filling)
+        self.write(queue.number)
+        gated.write()
 
     def _open_queues(self) -> list[Values]:
         return self._txn.rows(_QUEUES, {"names": list(self._demand.queues)})
 
     def _pairs(self, queues: list[int]) -> list[Values]:
-        """Return (queue, lane, class) for each pair that has ready jobs."""
+        """Return (queue, class) for each pair that has plain ready jobs."""
         return self._txn.rows(_PAIRS, {"queues": queues}) if queues else []
 
     def _fits(self, job_class: int, ask: Ask) -> bool:
         task, kind = self._txn.class_of(job_class)
         return kind in ask.kinds and self._member.runs(task)
 
-    def take(self, row: Values, stream: _Stream, queue: str) -> None:
+    def take(self, row: Values, stream: Stream, queue: str) -> None:
         """Add a claim for a job."""
-        taken = _claim_of(row, self._demand.request, task=stream.task, kind=stream.kind, queue=queue)
+        taken = claim_of(row, self._demand.request, task=stream.task, kind=stream.kind, queue=queue)
         self.claims.append(taken)
         self._taken.append(row)
         self._fences.append(taken.fence)
         if row[14]:
+            self._note(taken, row)
+
+    def _note(self, taken: Claim, row: Values) -> None:
+        """Take note of what else belongs to a job."""
+        if row[14] & LINKED:
             self.flagged[taken.job_id] = (row[1], row[14])
+        if row[14] & WATCHED:
+            started = Event(
+                kind=JOB_STARTED,
+                at=self.now,
+                job_id=taken.job_id,
+                task=taken.task,
+                queue=taken.queue,
+                attempt=taken.attempt,
+                fence=taken.fence,
+            )
+            has_label = bool(row[14] & LABEL)
+            self._txn.record.tell_of(started, row[1], self._member.number, has_label=has_label)
+
+    def take_gated(self, row: Values, band: Band, queue: str, units: Amounts | None) -> None:
+        """Add a claim for a gated job."""
+        taken = claim_of(row, self._demand.request, task=band.task, kind=band.kind, queue=queue)
+        self.claims.append(with_flow(taken, row[16], units))
+        self._taken.append(row)
+        self._fences.append(taken.fence)
+        self._note(taken, row)
+        if row[14] & SHUNNED:
+            stand_anywhere(self._txn, row[1])
+        if units or read_flow(row[16])[1]:
+            self._charged[row[1]] = 0.0
+
+    def charge(self, amount: float) -> None:
+        """Note what the lane of the job just taken was charged."""
+        if amount:
+            self._charged[self._taken[-1][1]] = amount
 
     def expire(self, row: Values) -> None:
         """Note a job that was to start before now."""
@@ -215,24 +235,30 @@ class _Taking:
         if not self._taken:
             return
         bounded = [row for row in self._taken if row[4] is not None]
-        txn.execute(
-            _START,
-            {
-                "places_0": self._places(0),
-                "places_1": self._places(1),
-                "places_2": self._places(2),
-                "places_3": self._places(3),
-                "expire_ats": [row[4] for row in bounded],
-                "expire_ns": [row[1] for row in bounded],
-                "ns": [row[1] for row in self._taken],
-                "fences": self._fences,
-                "traits": [row[14] for row in self._taken],
-                "session": self._member.number,
-                "request": demand.request,
-                "now": now,
-                "deadline_at": None if demand.visibility_s is None else now + demand.visibility_s,
-            },
-        )
+        started: dict[str, Any] = {
+            "places_0": self._places(0),
+            "places_1": self._places(1),
+            "places_2": self._places(2),
+            "places_3": self._places(3),
+            "expire_ats": [row[4] for row in bounded],
+            "expire_ns": [row[1] for row in bounded],
+            "ns": [row[1] for row in self._taken],
+            "fences": self._fences,
+            "traits": [row[14] for row in self._taken],
+            "session": self._member.number,
+            "request": demand.request,
+            "now": now,
+            "deadline_at": None if demand.visibility_s is None else now + demand.visibility_s,
+        }
+        if self._charged:
+            ns = started["ns"]
+            started["charged"] = [self._charged.get(n) for n in ns]
+            held = zip(ns, started["traits"], strict=True)
+            started["traits"] = [t | HOLDS if n in self._charged else t for n, t in held]
+            self._charged = {}
+            txn.execute(_START_GATED, started | gates_of(txn).valves.take_holders())
+        else:
+            txn.execute(_START, started)
         txn.count(queue, READY, -len(self._taken))
         txn.count(queue, RUNNING, len(self._taken))
         txn.taken += len(self._taken)
@@ -254,21 +280,42 @@ class _Filling:
         self._spent_s = 0.0
         self._is_over = False
 
-    def fill_from(self, queues: Iterator[tuple[int, str, list[_Stream]]]) -> None:
+    def fill_from(self, queues: Iterator[_Queue]) -> None:
         """Take from the queues in their order until the ask is full."""
         if self._is_full():
             return
-        for queue, name, streams in queues:
-            self._merge(name, streams)
-            self._taking.write(queue)
-            if self._is_over or self._is_full():
+        for queue in queues:
+            if queue.is_gated:
+                self._taking.hand_out_gated(queue, self._ask, self)
+            else:
+                self._merge(queue.name, queue.streams)
+                self._taking.write(queue.number)
+            if self.is_done:
                 return
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the ask wants nothing more."""
+        return self._is_over or self._is_full()
+
+    @property
+    def wanted(self) -> int:
+        """How many it may still take."""
+        return max(1, _most(self._ask) - self._taken)
+
+    def wants(self, task: str) -> bool:
+        """Return whether the ask takes a job of `task`."""
+        return self._taken < self._ask.slots or self._may_take_beyond(task)
+
+    def note(self) -> None:
+        """Count a job that was taken."""
+        self._taken += 1
 
     def _is_full(self) -> bool:
         ask = self._ask
         return self._taken >= ask.slots and (not ask.pace or self._taken >= ask.limit)
 
-    def _merge(self, queue: str, streams: list[_Stream]) -> None:
+    def _merge(self, queue: str, streams: list[Stream]) -> None:
         heap = [(*stream.first, i) for i, stream in enumerate(streams)]
         heapq.heapify(heap)
         while heap:
@@ -287,7 +334,7 @@ class _Filling:
                 # Nothing more of this task fits: the rest of its stream is left alone.
                 heapq.heappop(heap)
 
-    def _consider(self, row: Values, stream: _Stream, queue: str) -> bool:
+    def _consider(self, row: Values, stream: Stream, queue: str) -> bool:
         """Take the head of a stream if it may be; return whether the next one may be looked at."""
         expires_at = row[4]
         if expires_at is not None and expires_at <= self._now:

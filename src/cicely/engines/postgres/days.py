@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 
 from cicely.core.job import DAY_S
+from cicely.engines.postgres.graph import LINKED
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import Link
 from cicely.engines.postgres.turning import PATIENCE, is_held, whole
@@ -31,7 +32,7 @@ Begin = Callable[[], object]
 
 def day_of(delete_at: float, traits: int) -> int:
     """Return on which day an end expires; NO_DAY where others may depend on when it goes."""
-    return NO_DAY if traits or delete_at >= _NEVER_AT else int(delete_at // DAY_S)
+    return NO_DAY if traits & LINKED or delete_at >= _NEVER_AT else int(delete_at // DAY_S)
 
 
 def look_after_days(link: Link, begin: Begin, now: float | None) -> None:

@@ -138,7 +138,7 @@ def flag_parents(txn: Transaction, ends: Ends, parents: set[int]) -> None:
         txn.execute(_SQL["flag_run"], {"ns": running, "traits": OUT})
     # A claim whose snapshot is older than this would take a job by its old row: it finds none.
     places = [
-        (row.queue, row.lane, row.job_class, row.rank, row.n) for row in plain if row.state_code == READY
+        (row.queue, row.stream, row.job_class, row.rank, row.n) for row in plain if row.state_code == READY
     ]
     txn.many(_SETTLE["unready"], places)
     txn.many(_SETTLE["ready"], places)

@@ -17,16 +17,17 @@ from psycopg.rows import tuple_row
 from cicely.core.job import Enqueued, NewJob
 from cicely.engines.postgres import blobs, enqueueing, workflows
 from cicely.engines.postgres.callers import Caller
+from cicely.engines.postgres.streams import Unplaced
 from cicely.engines.postgres.transaction import Bindings, Link, Retry, Transaction, Values
 from cicely.engines.postgres.transactions import Transactions
-from cicely.errors import EngineError, UsageError
+from cicely.errors import BacklogFull, EngineError, UsageError
 
 T = TypeVar("T")
 
 _TABLE: Final = re.compile(
     r"\b(FROM|INTO|JOIN) "
     r"(job|tomb|ready|deferred|expiring|tag|delta|uniq|blob|blob_watch|ready_turn|delta_turn|label|node|held"
-    r"|workflow)\b"
+    r"|workflow|queue|came|came_turn|valve|counter|gate|band|stream)\b"
 )
 _SEQUENCE: Final = "nextval('job_n')"
 _CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
@@ -74,14 +75,39 @@ class Enclosed:
         """Store all of `jobs`, or none."""
         self._transactions.learn_names(jobs)
         txn = self._transaction(self._transactions.given_now)
-        if enqueueing.is_plain(jobs):
-            given_now = self._transactions.given_now
-            answers = self._run(lambda: enqueueing.enqueue_plain(txn, jobs, given_now))
+        if not enqueueing.is_plain(jobs):
+            answers = self._run(lambda: self._repeatedly(txn, jobs))
         else:
-            answers = self._run(lambda: _repeatedly(txn, jobs))
-        work = {(job.queue, job.task) for job in jobs if job.delay_s <= enqueueing.SOON_S}
+            given_now = self._transactions.given_now
+            try:
+                answers = self._run(lambda: enqueueing.enqueue_plain(txn, jobs, given_now))
+            except enqueueing.Asked:
+                answers = self._run(lambda: self._repeatedly(txn, jobs))
+        work = enqueueing.work_of(job for job in jobs if job.delay_s <= enqueueing.SOON_S)
         self._caller.after_commit(lambda: self._transactions.ring_soon(work))
         return answers
+
+    def _repeatedly(self, txn: Transaction, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        """Store jobs that are not plain; what another transaction changed meanwhile is looked at again."""
+        for _ in range(_MOST_REPEATS):
+            _execute(txn.link, _SAVEPOINT, None)
+            try:
+                answers = workflows.enqueue_any(txn, jobs, ())
+            except Retry:
+                _execute(txn.link, _BACK, None)
+            except Unplaced as missing:
+                _execute(txn.link, _BACK, None)
+                self._transactions.learn_places(missing)
+            except BacklogFull:
+                _execute(txn.link, _BACK, None)
+                raise
+            else:
+                _execute(txn.link, _RELEASE, None)
+                return answers
+        raise EngineError(
+            "the holder of a unique key comes and goes, or the transaction of connection= does not see it "
+            "(REPEATABLE READ): roll it back and begin again"
+        )
 
     def put_blob(self, job_id: str, digest: str, data: bytes) -> None:
         """Keep a value; a rollback takes it along."""
@@ -142,20 +168,3 @@ def _execute(link: Link, statement: str, bindings: Bindings | None) -> psycopg.C
 
 def _rows(link: Link, statement: str, bindings: Bindings | None) -> list[Values]:
     return _execute(link, statement, bindings).fetchall()
-
-
-def _repeatedly(txn: Transaction, jobs: Sequence[NewJob]) -> list[Enqueued]:
-    """Store jobs with unique keys; what another transaction changed meanwhile is looked at again."""
-    for _ in range(_MOST_REPEATS):
-        _execute(txn.link, _SAVEPOINT, None)
-        try:
-            answers = workflows.enqueue_any(txn, jobs, ())
-        except Retry:
-            _execute(txn.link, _BACK, None)
-        else:
-            _execute(txn.link, _RELEASE, None)
-            return answers
-    raise EngineError(
-        "the holder of a unique key comes and goes, or the transaction of connection= does not see it "
-        "(REPEATABLE READ): roll it back and begin again"
-    )

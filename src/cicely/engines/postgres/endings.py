@@ -8,11 +8,15 @@ from typing import Final
 
 import msgspec
 
+from cicely.core.event import Event, kind_of_end, kind_of_step
 from cicely.core.job import Kind, Tallies, rank
-from cicely.core.outcome import Again, Finish
+from cicely.core.outcome import Again, Deferred, Finish, Outcome
+from cicely.core.rollup import word_of
 from cicely.core.states import State
 from cicely.engines.postgres.days import day_of
-from cicely.engines.postgres.graph import LABEL
+from cicely.engines.postgres.gates import gates_of, stood
+from cicely.engines.postgres.graph import HOLDS, LABEL, NODE, WATCHED
+from cicely.engines.postgres.standing import stand
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import (
     CODES,
@@ -51,7 +55,7 @@ class Row(msgspec.Struct, gc=False):
     id: str
     job_class: int
     queue: int
-    lane: str
+    stream: int
     priority: int
     rank: int
     due_at: float | None
@@ -74,6 +78,7 @@ class Row(msgspec.Struct, gc=False):
     end: int | None
     traits: int
     waits: bool
+    run_traits: int
 
     @property
     def tallies(self) -> Tallies:
@@ -149,6 +154,24 @@ def held_by(txn: Transaction, session: int) -> list[Row]:
     return rows_of(txn, [n for (n,) in txn.rows(_SQL["held_by"], {"session": session})])
 
 
+def tell_of(txn: Transaction, row: Row, kind: str | None, reason: str, run_s: float | None) -> None:
+    """Write an event of a job down, unless there is nothing to tell."""
+    if kind is None:
+        return
+    event = Event(
+        kind=kind,
+        at=txn.now,
+        reason=reason,
+        job_id=row.id,
+        task=txn.class_of(row.job_class)[0],
+        queue=txn.queue_name(row.queue),
+        attempt=row.attempt,
+        fence=row.fence,
+        run_s=run_s,
+    )
+    txn.record.tell_of(event, row.n, row.session, has_label=bool(row.traits & LABEL))
+
+
 class Endings:
     """Moves of one call, written together by `write` so that each statement runs over all of them."""
 
@@ -158,6 +181,14 @@ class Endings:
         self._done: list[Values] = []
         self._ready: list[Values] = []
         self._unwait: list[int] = []
+        #: Claims that give something back, unless whoever calls has noted them with their outcomes.
+        self._holding: list[int] = []
+        self.outcomes: dict[int, Outcome] = {}
+        #: Jobs that are to run elsewhere, if they run again: the worker that they shun.
+        self.shuns: dict[int, str] = {}
+        #: Because of which job others are cancelled, as far as that is known; whether nothing is told.
+        self.causes: dict[int, str] = {}
+        self.is_silent = False
 
     def carry_out(self, row: Row, step: Finish | Again, reason: str, request: bytes | None = None) -> None:
         """Do what was decided; `reason` is the attempt's, `request` that of a settled claim."""
@@ -177,6 +208,8 @@ class Endings:
         """End a job, running or not."""
         txn = self._txn
         code = CODES[step.state]
+        if not self.is_silent:
+            self._tell_end(row, step)
         self._leave(row)
         if step.tallies != row.tallies:
             tallies = step.tallies
@@ -199,11 +232,9 @@ class Endings:
     def again(self, row: Row, step: Again, reason: str) -> None:
         """Let a running job run another time."""
         txn = self._txn
+        self._tell_step(row, step, reason)
         self._leave(row)
-        job_class = row.job_class
-        if step.alone:
-            task, _ = txn.class_of(job_class)
-            job_class = txn.names.class_id(task, Kind.ISOLATED)
+        job_class, stream = self._place_of(row, is_alone=step.alone)
         due_at = None if step.delay_s is None else txn.now + step.delay_s
         order = row.rank
         if due_at is not None:
@@ -228,7 +259,8 @@ class Endings:
                 ),
             )  # fmt: skip
         if due_at is None:
-            self._ready.append((row.queue, row.lane, job_class, order, row.n))
+            self._ready.append((row.queue, stream, job_class, order, row.n))
+            stood(txn, (stream,))
             txn.move(row.queue, RUNNING, READY)
         else:
             txn.execute(_SQL["deferred"], (due_at, row.n))
@@ -237,25 +269,78 @@ class Endings:
             txn.execute(_SQL["expiring"], (expires_at, row.n))
         txn.is_stirred = True
 
+    def _tell_end(self, row: Row, step: Finish) -> None:
+        """Count and tell of an end."""
+        word = word_of(step, "")
+        started_at = row.started_at if row.is_running else None
+        run_s = (
+            self._txn.record.count(word, row.queue, row.job_class, started_at=started_at) if word else None
+        )
+        cause = self._cause_of_end(row) if step.state is State.CANCELLED else ""
+        watched = bool(row.traits & WATCHED)
+        tell_of(
+            self._txn,
+            row,
+            kind_of_end(step.state, run_s=run_s, watched=watched, cause=cause),
+            step.reason,
+            run_s,
+        )
+
+    def _cause_of_end(self, row: Row) -> str:
+        """Return the job because of which one was cancelled, "" for none."""
+        if row.n in self.causes:
+            return self.causes[row.n]
+        found = self._txn.row(_GRAPH["cause"], {"n": row.n}) if row.traits & NODE else None
+        return (found[0] or "") if found else ""
+
+    def _tell_step(self, row: Row, step: Again, reason: str) -> None:
+        """Count and tell of an attempt after which the job goes on."""
+        word = word_of(step, reason)
+        if word is not None:
+            run_s = self._txn.record.count(word, row.queue, row.job_class, started_at=row.started_at)
+            tell_of(self._txn, row, kind_of_step(step, reason), step.reason, run_s)
+
+    def _place_of(self, row: Row, *, is_alone: bool) -> tuple[int, int]:
+        """Return the class and stream in which a job stands from now on."""
+        txn, job_class = self._txn, row.job_class
+        if is_alone:
+            task, _ = txn.class_of(job_class)
+            job_class = txn.names.class_id(task, Kind.ISOLATED)
+        shuns = self.shuns.get(row.n, "")
+        if shuns or (row.stream and is_alone):
+            return job_class, stand(txn, row.n, job_class=job_class, shuns=shuns)
+        return job_class, row.stream
+
     def _leave(self, row: Row) -> None:
         """Remove a job from where it stands."""
         txn = self._txn
         if row.is_running:
             self._unrun.append(row.n)
+            outcome = self.outcomes.get(row.n)
+            if row.run_traits & HOLDS or (isinstance(outcome, Deferred) and outcome.slows):
+                self._holding.append(row.n)
             return
         if row.waits:
             self._unwait.append(row.n)
         if row.due_at is not None:
             txn.execute(_SQL["undeferred"], (row.due_at, row.n))
         elif not row.waits:
-            place = (row.queue, row.lane, row.job_class, row.rank, row.n)
+            place = (row.queue, row.stream, row.job_class, row.rank, row.n)
             txn.execute(_SQL["unready"], place)
+            stood(txn, (row.stream,))
         if row.expires_at is not None:
             txn.execute(_SQL["unexpiring"], (row.expires_at, row.n))
+
+    def note_ends(self) -> None:
+        """Note what gives something back so far: in which order outcomes are heeded matters."""
+        if self._holding:
+            gates_of(self._txn).note_ends(self._holding, self.outcomes)
+            self._holding = []
 
     def write(self) -> None:
         """Write what was gathered; the ready rows of jobs that run again among it."""
         txn = self._txn
+        self.note_ends()
         if self._unrun:
             txn.execute(_SQL["unrun"], {"ns": self._unrun})
         if self._unwait:

@@ -14,34 +14,43 @@ from typing import Final, TypeVar
 import psycopg
 
 from cicely.core.edge import Edge, ParentEnd
+from cicely.core.event import EventFilter, EventPage
+from cicely.core.flow import Use
 from cicely.core.job import Enqueued, Filter, Job, NewJob, Page
 from cicely.core.outcome import Outcome, Step
-from cicely.core.rollup import Count
+from cicely.core.rollup import Count, RollupPage
 from cicely.engines.checks import Check
 from cicely.engines.contract import (
     Beat,
     Demand,
     Facts,
+    Grant,
     Intake,
     QueueRecord,
     Save,
     Schedule,
     Session,
     SessionRecord,
+    Setting,
+    SettingRecord,
     Settled,
     Silent,
+    Surroundings,
     Swept,
 )
 from cicely.engines.migrating import Migrated
 from cicely.engines.postgres import (
     blobs,
     claiming,
+    controls,
     enqueueing,
+    past,
     reading,
     schedules,
     sessions,
     settling,
     steering,
+    surroundings,
     upkeep,
     waiting,
     workflows,
@@ -58,14 +67,13 @@ from cicely.engines.postgres.schema import migrate
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import Transaction
 from cicely.engines.postgres.transactions import Transactions, Work
-from cicely.engines.unkept import WithoutPast
 
 T = TypeVar("T")
 
 _SESSIONS: Final = statements("sessions")
 
 
-class PostgresEngine(WithoutPast):
+class PostgresEngine:
     """Jobs in one schema of a database, shared by every process that reaches the server.
 
     `now` replaces the server's clock, for tests.
@@ -148,7 +156,10 @@ class PostgresEngine(WithoutPast):
         if transactions.is_pooled or edges or not enqueueing.is_plain(jobs):
             return transactions.write("enqueue", lambda txn: workflows.enqueue_any(txn, jobs, edges))
         given_now = transactions.given_now
-        return transactions.at_once("enqueue", lambda txn: enqueueing.enqueue_plain(txn, jobs, given_now))
+        try:
+            return transactions.at_once("enqueue", lambda txn: enqueueing.enqueue_plain(txn, jobs, given_now))
+        except enqueueing.Asked:
+            return transactions.write("enqueue", lambda txn: workflows.enqueue_any(txn, jobs, edges))
 
     def within(self, connection: object) -> Enclosed:
         """Return the caller's transaction, as a place to enqueue in; see `engines/within.py`."""
@@ -207,6 +218,28 @@ class PostgresEngine(WithoutPast):
     def signal(self, event_id: str, name: str, key: str, value: bytes) -> str:
         return self._write("signal", lambda txn: waiting.signal(txn, event_id, (name, key), value))
 
+    # --- flow control ---------------------------------------------------------------------
+    def configure(self, settings: Sequence[Setting]) -> None:
+        self._write("configure", lambda txn: controls.configure(txn, settings))
+
+    def unset(self, kind: str, name: str) -> bool:
+        return self._write("unset", lambda txn: controls.unset(txn, kind, name))
+
+    def settings(self, kind: str) -> list[SettingRecord]:
+        return self._read(lambda txn: controls.settings(txn, kind))
+
+    def turn(self, breaker: str, move: str) -> bool:
+        return self._write("turn", lambda txn: controls.turn(txn, breaker, move))
+
+    def acquire(self, session_id: str, token: bytes, request: bytes, uses: Sequence[Use]) -> Grant:
+        return self._write("acquire", lambda txn: controls.acquire(txn, session_id, token, request, uses))
+
+    def release(self, session_id: str, token: bytes, request: bytes, spent: Mapping[str, float]) -> None:
+        self._write("release", lambda txn: controls.release(txn, session_id, token, request, spent))
+
+    def surroundings(self, job_id: str) -> Surroundings | None:
+        return self._read(lambda txn: surroundings.surroundings(txn, job_id))
+
     # --- schedules ------------------------------------------------------------------------
     def schedules(self) -> list[Schedule]:
         return self._read(schedules.schedules)
@@ -220,7 +253,19 @@ class PostgresEngine(WithoutPast):
     def tick(
         self, seen: Schedule, then: Schedule, jobs: Sequence[NewJob], counts: Sequence[Count] = ()
     ) -> bool:
-        return self._write("tick", lambda txn: schedules.tick(txn, seen, then, jobs))
+        return self._write("tick", lambda txn: schedules.tick(txn, seen, then, jobs, counts))
+
+    # --- the past -------------------------------------------------------------------------
+    def report(self, counts: Sequence[Count]) -> None:
+        self._write("report", lambda txn: txn.record.report(counts))
+
+    def rollups(self, since_minute: int, until_minute: int, *, limit: int = 1_000) -> RollupPage:
+        return self._read(lambda txn: past.rollups(txn, since_minute, until_minute, limit))
+
+    def history(self, where: EventFilter, *, limit: int = 100, cursor: str | None = None) -> EventPage:
+        if self._read(past.has_told):
+            self._write("history", past.number)
+        return self._read(lambda txn: past.history(txn, where, limit, cursor))
 
     # --- blobs ----------------------------------------------------------------------------
     def put_blob(self, job_id: str, digest: str, data: bytes) -> None:

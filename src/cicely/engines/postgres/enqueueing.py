@@ -8,41 +8,86 @@ from typing import Any, Final
 import msgspec
 
 from cicely.core.job import Enqueued, NewJob
+from cicely.engines.postgres.backlogs import check_backlogs
+from cicely.engines.postgres.graph import GATED, WATCHED
 from cicely.engines.postgres.names import Names
+from cicely.engines.postgres.standing import is_gated, streams_of
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Retry, Transaction
+from cicely.engines.postgres.streams import Place, Unplaced
+from cicely.engines.postgres.transaction import GATED_WORK, Retry, Transaction, Values
 
 _SQL: Final = statements("enqueue")
+_STREAM: Final = statements("stream")
 
 #: A later job wakes nobody.
 SOON_S: Final = 2.0
 ADD: Final = _SQL["add"]
 ADD_ONE: Final = _SQL["add_one"]
+ADD_GATED: Final = _SQL["add_gated"]
 
 
 def is_plain(jobs: Sequence[NewJob]) -> bool:
     """Return whether one statement stores all of them: no unique keys or labels, each id once."""
     if len(jobs) == 1:
-        return not (jobs[0].unique or jobs[0].workflow or jobs[0].group or jobs[0].held)
-    if any(job.unique or job.workflow or job.group or job.held for job in jobs):
+        return not _is_more(jobs[0])
+    if any(map(_is_more, jobs)):
         return False
     return len({job.id for job in jobs}) == len(jobs)
 
 
+def work_of(jobs: Iterable[NewJob]) -> set[tuple[str, str]]:
+    """Return (queue, task) of new work; whether gated jobs wake somebody is looked up."""
+    return {GATED_WORK if is_gated(job) else (job.queue, job.task) for job in jobs}
+
+
+def _is_more(job: NewJob) -> bool:
+    return bool(job.unique or job.workflow or job.group or job.held)
+
+
+class Asked(Exception):
+    """Nothing was stored: a queue has a bound, or lanes, and is to be asked first."""
+
+
 def enqueue_plain(txn: Transaction, jobs: Sequence[NewJob], given_now: float | None) -> list[Enqueued]:
-    """Store those of `jobs` that are new, by one statement."""
+    """Store those of `jobs` that are new, by one statement. Raises Asked."""
     if len(jobs) == 1 and _is_simple(jobs[0]):
         rows = txn.rows(ADD_ONE, _values(jobs[0], txn.names, given_now))
     else:
-        rows = txn.rows(ADD, columns(jobs, txn.names, given_now))
+        rows = _add(txn, jobs, given_now, is_asked=False)
+    if not rows:
+        queues = list({txn.names.queue_id(job.queue) for job in jobs})
+        if txn.rows(_SQL["asks"], {"queues": queues, "keys": _keys(jobs)}):
+            raise Asked
     stored = {job_id for (job_id,) in rows}
-    txn.work = list({(job.queue, job.task) for job in jobs if job.delay_s <= SOON_S})
-    txn.is_stirred = bool(stored and txn.work)
+    soon = [job for job in jobs if job.delay_s <= SOON_S]
+    txn.work = list(work_of(soon))
+    txn.is_stirred = bool(stored and soon)
     return [Enqueued(job.id, fresh=job.id in stored) for job in jobs]
 
 
+def _add(txn: Transaction, jobs: Sequence[NewJob], now: float | None, *, is_asked: bool) -> list[Values]:
+    """Store new jobs; `is_asked` says that there is room for them."""
+    stored = columns(jobs, txn.names, now) | {"is_asked": is_asked}
+    gated = [is_gated(job) for job in jobs]
+    if not any(gated) and not any(job.watched for job in jobs):
+        return txn.rows(ADD, stored)
+    stored["stream"], stored["flow"] = streams_of(jobs, txn.names)
+    stored["traits"] = [
+        (GATED if one else 0) | (WATCHED if job.watched else 0) for job, one in zip(jobs, gated, strict=True)
+    ]
+    stored |= {"keys": _keys(jobs), "has_plain": not all(gated)}
+    return txn.rows(ADD_GATED, stored)
+
+
+def _keys(jobs: Sequence[NewJob]) -> list[str]:
+    """Return the keys of limits whose backlog may be bounded."""
+    return list({use.key for job in jobs if job.flow is not None for use in job.flow.uses})
+
+
 def _is_simple(job: NewJob) -> bool:
-    """Return whether a job is ready at once, whatever the time is, and needs no row beside that."""
+    """Return whether a job is plain and ready at once, whatever the time is, and needs no row beside that."""
+    if job.lane or job.flow is not None or job.watched:
+        return False
     is_due = job.due_at is None and job.delay_s <= 0
     return is_due and job.expires_s is None and job.expires_at is None and not job.tags
 
@@ -100,8 +145,9 @@ def enqueue(txn: Transaction, jobs: Sequence[NewJob]) -> list[Enqueued]:
     """Store those of `jobs` that are new, in their order."""
     batch = Batch(txn, jobs)
     told = [batch.answer(job) for job in jobs]
+    batch.check()
     if batch.chosen:
-        stored = txn.rows(ADD, columns(batch.chosen, txn.names, txn.now))
+        stored = _add(txn, batch.chosen, txn.now, is_asked=True)
         if len(stored) < len(batch.chosen):
             raise Retry
     txn.is_stirred = True
@@ -121,6 +167,17 @@ class Batch:
             if job.unique and job.id not in self._known:
                 wanted[job.unique] = job.id
         self._take(wanted)
+
+    def check(self) -> None:
+        """Refuse what no backlog has room for, and give their lanes to queues that have others."""
+        if not self.chosen:
+            return
+        check_backlogs(self._txn, self.chosen)
+        names = self._txn.names
+        queues = {names.queue_id(job.queue) for job in self.chosen if not is_gated(job)}
+        lacking = self._txn.rows(_STREAM["without_lane"], {"queues": list(queues)}) if queues else ()
+        if lacking:
+            raise Unplaced([Place(queue, "") for (queue,) in lacking])
 
     def _take(self, wanted: dict[str, str]) -> None:
         """Take the keys that are free, and note who holds each."""

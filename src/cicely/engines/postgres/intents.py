@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from typing import Final
 
@@ -11,7 +11,7 @@ import msgspec
 from cicely.core.edge import Fate
 from cicely.engines.postgres.graph import End
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Transaction
+from cicely.engines.postgres.transaction import Transaction, Values
 
 _SQL: Final = statements("intent")
 
@@ -34,6 +34,12 @@ class Kind(IntEnum):
     BRING_BACK = 4
     #: Let the held jobs of a workflow go.
     PUBLISH = 5
+    #: Let it run at once, being revived, unless it waits for another that is back.
+    STAND_AGAIN = 6
+
+
+#: These come when nothing else is left: their numbers lie behind all others.
+_LATE: Final = (Kind.JUDGE, Kind.STAND_AGAIN)
 
 
 class Work(msgspec.Struct, gc=False, frozen=True):
@@ -63,10 +69,18 @@ def resolve(end: End) -> Work:
 
 def write(txn: Transaction, works: Iterable[Work]) -> None:
     """Write down what is left; edges that are added later are none of it."""
-    rows = [(w.kind, w.n, w.job, w.fate, w.cause, w.reason, w.after, w.upto) for w in works]
-    if rows:
-        txn.many(_SQL["write"], rows)
+    for statement, rows in _by_statement(works):
+        txn.many(_SQL[statement], rows)
         txn.left_over = True
+
+
+def _by_statement(works: Iterable[Work]) -> Iterator[tuple[str, list[Values]]]:
+    rows: dict[bool, list[Values]] = {}
+    for w in works:
+        row = (w.kind, w.n, w.job, w.fate, w.cause, w.reason, w.after, w.upto)
+        rows.setdefault(w.kind in _LATE, []).append(row)
+    for is_late, some in rows.items():
+        yield "write_late" if is_late else "write", some
 
 
 def busy(txn: Transaction, ns: Iterable[int]) -> set[int]:
@@ -76,17 +90,22 @@ def busy(txn: Transaction, ns: Iterable[int]) -> set[int]:
 
 
 def next_ones(txn: Transaction, limit: int) -> list[tuple[int, Work]]:
-    """Return the oldest intents, where nobody else carries them out."""
-    if txn.row(_SQL["any"]) is None:
-        return []
-    [(is_alone,)] = txn.rows(_SQL["alone"])
-    if not is_alone:
+    """Return the oldest intents, late ones only by themselves, where nobody else carries them out."""
+    if txn.row(_SQL["any"]) is None or not is_alone(txn):
         return []
     rows = txn.rows(_SQL["first"], {"limit": limit})
-    return [
+    found = [
         (number, Work(Kind(kind), n, job, Fate(fate), cause, reason, after, upto))
         for number, kind, n, job, fate, cause, reason, after, upto in rows
     ]
+    in_time = [(number, work) for number, work in found if work.kind not in _LATE]
+    return in_time or found
+
+
+def is_alone(txn: Transaction) -> bool:
+    """Return whether nobody else carries intents out; then nobody else does until this commit."""
+    [(is_free,)] = txn.rows(_SQL["alone"])
+    return bool(is_free)
 
 
 def remove(txn: Transaction, number: int) -> None:

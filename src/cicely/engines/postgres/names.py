@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from cicely.core.job import Kind
 from cicely.engines.postgres.statements import statements
+from cicely.engines.postgres.streams import Streams
 
 _SQL: Final = statements("names")
 _KINDS: Final = frozenset(Kind)
@@ -28,6 +29,7 @@ class Names:
         self._queue_ids: dict[str, int] = {}
         self._queue_names: dict[int, str] = {}
         self._class_ids: dict[tuple[str, str], int] = {}
+        self.streams = Streams()
         self._classes: dict[int, tuple[str, Kind]] = {}
 
     def queue_id(self, name: str) -> int:

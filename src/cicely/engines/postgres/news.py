@@ -6,9 +6,10 @@ import zlib
 from collections.abc import Collection, Iterator
 from typing import Final
 
+from cicely.engines.postgres.gated_work import gated_work
 from cicely.engines.postgres.sessions import known_member
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Transaction, Values
+from cicely.engines.postgres.transaction import GATED_WORK, Transaction, Values
 
 _SQL: Final = statements("news")
 _PAIRS: Final = statements("claim")["pairs"]
@@ -73,24 +74,29 @@ def _wake_one(txn: Transaction, sessions: list[Values]) -> None:
     ]
     if not able:
         return
-    work = list(_work(txn)) if txn.work is None else txn.work
+    if txn.work is not None and GATED_WORK not in txn.work:
+        work, gated = txn.work, None
+    else:
+        queues = txn.rows(_SQL["queues"])
+        work = list(_work(txn, {number: name for number, name, _ in queues}))
+        gated = gated_work(txn, {number: name for number, name, is_gated in queues if is_gated})
     fitting = [
         bell
         for bell, member in able
         if any(member.serves(queue) and member.runs(task) for queue, task in work)
+        or (gated is not None and gated.has_for(member))
     ]
     for bell in fitting[:_MOST_TRIED]:
         if _ring(txn, [bell]):
             return
 
 
-def _work(txn: Transaction) -> Iterator[tuple[str, str]]:
-    """Yield (queue, task) of what is ready in queues that are not paused, or due soon."""
-    queues: dict[int, str] = dict(txn.rows(_SQL["queues"]))
+def _work(txn: Transaction, queues: dict[int, str]) -> Iterator[tuple[str, str]]:
+    """Yield (queue, task) of what is plain and ready in these queues, or due soon."""
     for queue, job_class in txn.rows(_SQL["soon"], {"soon": txn.now + SOON_S}):
         if queue in queues:
             yield queues[queue], txn.class_of(job_class)[0]
-    for queue, _, job_class, *_ in txn.rows(_PAIRS, {"queues": list(queues)}):
+    for queue, job_class, *_ in txn.rows(_PAIRS, {"queues": list(queues)}):
         yield queues[queue], txn.class_of(job_class)[0]
 
 

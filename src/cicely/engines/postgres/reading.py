@@ -12,6 +12,8 @@ import msgspec
 from cicely.core.job import AttemptRecord, Filter, Job, Page, Tallies
 from cicely.core.states import State
 from cicely.engines.contract import QueueRecord
+from cicely.engines.postgres.limiting import read_flow
+from cicely.engines.postgres.room import units_in
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import (
     CODES,
@@ -51,9 +53,10 @@ def _in_full(txn: Transaction, ns: list[int]) -> dict[str, Job]:
             body=body,
             options=options,
             result=result or b"",
+            flow=None if flow is None else read_flow(flow)[0],
             attempts=tuple(attempts.get(n, ())),
         )
-        for n, body, options, result in txn.rows(_SQL["bodies"], {"ns": ns})
+        for n, body, options, result, flow in txn.rows(_SQL["bodies"], {"ns": ns})
     }
 
 
@@ -85,7 +88,7 @@ def _outline(txn: Transaction, values: Values) -> Job:
         _, job_id, job_class, queue, lane, priority, tags, unique, errors, crashes, lost, attempt,
         fence, created_at, due_at, expires_at, started_at, reason, claimed_at, run_fence, cancelling,
         session, end, end_started_at, ended_at, end_fence, end_attempt, end_reason, end_error,
-        progress, error, workflow, group, waits, event, cause, pending,
+        progress, error, workflow, group, waits, event, cause, pending, units,
     ) = values  # fmt: skip
     task, kind = txn.class_of(job_class)
     tallies = Tallies(errors, crashes, lost)
@@ -128,6 +131,7 @@ def _outline(txn: Transaction, values: Values) -> Job:
         pending=pending,
         event=event or "",
         cause=cause or "",
+        units=units_in(units),
     )
 
 

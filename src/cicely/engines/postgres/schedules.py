@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from cicely.core.event import SCHEDULE_REMOVED, SCHEDULE_SET, kind_of_pause
 from cicely.core.job import NewJob
-from cicely.engines.contract import Schedule
+from cicely.core.rollup import Count
+from cicely.engines.contract import MARK, Schedule
 from cicely.engines.postgres import workflows
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import Transaction, Values
@@ -23,15 +25,25 @@ def put(txn: Transaction, schedule: Schedule) -> None:
     """Keep a schedule."""
     row = (schedule.name, schedule.spec, schedule.next_at, schedule.last_at, schedule.paused)
     txn.execute(_SQL["put"], row)
+    _tell(txn, SCHEDULE_SET, schedule.name)
 
 
 def drop(txn: Transaction, name: str) -> bool:
     """Forget a schedule; return whether it was known."""
-    return txn.row(_SQL["drop"], {"name": name}) is not None
+    was_known = txn.row(_SQL["drop"], {"name": name}) is not None
+    _tell(txn, SCHEDULE_REMOVED if was_known else None, name)
+    return was_known
 
 
-def tick(txn: Transaction, seen: Schedule, then: Schedule, jobs: Sequence[NewJob]) -> bool:
-    """Move a schedule on and enqueue, unless somebody was faster."""
+def _tell(txn: Transaction, kind: str | None, name: str) -> None:
+    if kind is not None and not name.startswith(MARK):
+        txn.record.tell(kind, name=name)
+
+
+def tick(
+    txn: Transaction, seen: Schedule, then: Schedule, jobs: Sequence[NewJob], counts: Sequence[Count]
+) -> bool:
+    """Move a schedule on, enqueue and count, unless somebody was faster."""
     change = {
         "name": seen.name,
         "spec": then.spec,
@@ -47,6 +59,8 @@ def tick(txn: Transaction, seen: Schedule, then: Schedule, jobs: Sequence[NewJob
         return False
     if jobs:
         workflows.enqueue_any(txn, jobs, ())
+    txn.record.report(counts)
+    _tell(txn, kind_of_pause(was_paused=seen.paused, is_paused=then.paused), seen.name)
     return True
 
 

@@ -2,7 +2,7 @@
 -- (ready, deferred, run); the job row is updated only when something went wrong or was steered.
 -- Where a job stands follows from where it has a row: done -> its final state, run -> running,
 -- node.waits -> waiting, deferred -> scheduled, else ready. Large bodies and results lie in TOAST, which is a table of their own.
--- ready, run and delta have four parts each. New rows go into the part that <table>_turn names, an old part
+-- ready, run, delta, came and holder have four parts each. New rows go into the part that <table>_turn names, an old part
 -- is emptied by TRUNCATE once (nearly) nothing lives in it: so dead rows are bounded, also while somebody's
 -- snapshot keeps vacuum from removing them. Where a row lies means nothing; readers look into all parts.
 -- Text is compared by bytes (COLLATE "C"): the same order everywhere, and the cheapest.
@@ -14,7 +14,11 @@ CREATE TABLE queue (
     name text COLLATE "C" NOT NULL UNIQUE,
     paused boolean NOT NULL DEFAULT false,
     -- Whether it was paused or resumed once; otherwise it is shown when it had jobs.
-    is_steered boolean NOT NULL DEFAULT false
+    is_steered boolean NOT NULL DEFAULT false,
+    -- Whether it has streams; whether its lane "" is known; whether a limit bounds its backlog.
+    is_gated boolean NOT NULL DEFAULT false,
+    knows_plain boolean NOT NULL DEFAULT false,
+    is_bounded boolean NOT NULL DEFAULT false
 );
 
 -- What a session must be able to run: a task and its kind. Append-only.
@@ -70,18 +74,22 @@ CREATE TABLE job (
     reason text NOT NULL DEFAULT '',
     -- What else belongs to it, so that a plain job costs no look: see graph.py.
     traits smallint NOT NULL DEFAULT 0,
-    body bytea NOT NULL
+    body bytea NOT NULL,
+    -- Of gated jobs: the stream in which it stands when it is ready, and its Flow.
+    stream int,
+    flow bytea
 ) WITH (fillfactor = 90);
 ALTER TABLE job ALTER COLUMN body SET STORAGE EXTERNAL;
 
 CREATE TABLE ready (
     part smallint NOT NULL DEFAULT 0,
     queue int NOT NULL,
-    lane text COLLATE "C" NOT NULL,
+    -- 0 for plain jobs, which nothing but their queue holds back.
+    stream int NOT NULL DEFAULT 0,
     class int NOT NULL,
     rank bigint NOT NULL,
     n bigint NOT NULL,
-    PRIMARY KEY (queue, lane, class, rank, n, part)
+    PRIMARY KEY (queue, stream, class, rank, n, part)
 ) PARTITION BY LIST (part);
 CREATE SEQUENCE ready_turn MINVALUE 0 MAXVALUE 3 START 0;
 CREATE TABLE ready_0 PARTITION OF ready FOR VALUES IN (0)
@@ -116,6 +124,8 @@ CREATE TABLE run (
     deadline_at float8,
     cancelling boolean NOT NULL DEFAULT false,
     traits smallint NOT NULL DEFAULT 0,
+    -- What its lane was charged.
+    charged float8,
     PRIMARY KEY (n, part)
 ) PARTITION BY LIST (part);
 CREATE SEQUENCE run_turn MINVALUE 0 MAXVALUE 3 START 0;
@@ -247,7 +257,15 @@ CREATE TABLE delta (
     failed int NOT NULL DEFAULT 0,
     cancelled int NOT NULL DEFAULT 0,
     expired int NOT NULL DEFAULT 0,
-    waiting int NOT NULL DEFAULT 0
+    waiting int NOT NULL DEFAULT 0,
+    -- What was counted for a rollup; NULL where nothing was.
+    minute int,
+    word smallint,
+    class int,
+    name text COLLATE "C",
+    bucket smallint,
+    count int,
+    sum_us bigint
 ) PARTITION BY LIST (part);
 CREATE SEQUENCE delta_turn MINVALUE 0 MAXVALUE 3 START 0;
 CREATE TABLE delta_0 PARTITION OF delta FOR VALUES IN (0)
@@ -387,3 +405,154 @@ CREATE TABLE schedule (
     paused boolean NOT NULL
 );
 CREATE INDEX schedule_due ON schedule (next_at, name) WHERE next_at IS NOT NULL AND NOT paused;
+
+-- --- flow control: a plain job has no row in any of these ----------------------------------------
+-- Changed under the flow lock only (see streams.py), but for what only grows, and for came.
+
+-- What guards a key, and where it stands: NULL for what guards it by default, and for a fresh gauge.
+CREATE TABLE valve (
+    id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key text COLLATE "C" NOT NULL UNIQUE,
+    setting bytea,
+    gauge bytea,
+    backlog int
+) WITH (fillfactor = 50);
+
+-- Notes, and the weights of lanes.
+CREATE TABLE setting (
+    kind text COLLATE "C" NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    value bytea NOT NULL,
+    PRIMARY KEY (kind, name)
+);
+
+-- The clock of a queue that has lanes.
+CREATE TABLE share (queue int PRIMARY KEY, clock float8 NOT NULL DEFAULT 0) WITH (fillfactor = 50);
+CREATE TABLE lane (
+    id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    queue int NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    clock float8 NOT NULL,
+    mean_s float8 NOT NULL DEFAULT 1,
+    weight float8 NOT NULL DEFAULT 1,
+    UNIQUE (queue, name)
+) WITH (fillfactor = 50);
+
+-- What a session must run, accept and have for jobs of a queue: wants is a Needs without keys.
+CREATE TABLE band (
+    id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    queue int NOT NULL,
+    class int NOT NULL,
+    wants bytea NOT NULL,
+    UNIQUE (queue, class, wants)
+);
+
+-- Jobs of a band that pass the same valves. park: the valve that lets none of them pass; 0 where nobody
+-- knows of one, -1 where no job stands.
+CREATE TABLE gate (
+    id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    band int NOT NULL,
+    keys int[] NOT NULL,
+    park int NOT NULL DEFAULT 0,
+    UNIQUE (band, keys)
+) WITH (fillfactor = 70);
+CREATE INDEX gate_band ON gate (band, park);
+CREATE INDEX gate_open ON gate (id) WHERE park = 0 AND keys <> '{}'::int[];
+
+-- Jobs of a gate and a lane, of which only the first is looked at: rank, n and flow are its, or those of one
+-- before it that is gone. park: the valve that does not let this one pass.
+CREATE TABLE stream (
+    id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    gate int NOT NULL,
+    lane int NOT NULL,
+    park int NOT NULL DEFAULT 0,
+    is_live boolean NOT NULL DEFAULT false,
+    rank bigint,
+    n bigint,
+    flow bytea,
+    UNIQUE (gate, lane)
+) WITH (fillfactor = 50);
+CREATE INDEX stream_live ON stream (gate) WHERE is_live;
+CREATE INDEX stream_lane ON stream (lane);
+
+-- When those who are parked at a valve are to be looked at again; infinity: when one lets go.
+CREATE TABLE park (
+    valve int NOT NULL,
+    queue int NOT NULL,
+    open_at float8 NOT NULL,
+    PRIMARY KEY (valve, queue)
+) WITH (fillfactor = 50);
+CREATE INDEX park_queue ON park (queue, open_at);
+
+-- Streams to which jobs came, or whose head may have gone: append-only, folded by claims and sweeps.
+CREATE TABLE came (part smallint NOT NULL DEFAULT 0, stream int NOT NULL) PARTITION BY LIST (part);
+CREATE SEQUENCE came_turn MINVALUE 0 MAXVALUE 3 START 0;
+CREATE TABLE came_0 PARTITION OF came FOR VALUES IN (0)
+    WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+CREATE TABLE came_1 PARTITION OF came FOR VALUES IN (1)
+    WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+CREATE TABLE came_2 PARTITION OF came FOR VALUES IN (2)
+    WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+CREATE TABLE came_3 PARTITION OF came FOR VALUES IN (3)
+    WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+
+-- Who holds a key: claims, and what they acquired beside (request is '' for the claim itself).
+CREATE TABLE holder (
+    part smallint NOT NULL DEFAULT 0,
+    valve int NOT NULL,
+    at float8 NOT NULL,
+    n bigint NOT NULL,
+    request bytea NOT NULL DEFAULT ''
+) PARTITION BY LIST (part);
+CREATE INDEX holder_valve ON holder (valve, at);
+CREATE INDEX holder_n ON holder (n);
+CREATE SEQUENCE holder_turn MINVALUE 0 MAXVALUE 3 START 0;
+CREATE TABLE holder_0 PARTITION OF holder FOR VALUES IN (0)
+    WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+CREATE TABLE holder_1 PARTITION OF holder FOR VALUES IN (1)
+    WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+CREATE TABLE holder_2 PARTITION OF holder FOR VALUES IN (2)
+    WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+CREATE TABLE holder_3 PARTITION OF holder FOR VALUES IN (3)
+    WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+
+CREATE TABLE acquired (
+    n bigint NOT NULL,
+    request bytea NOT NULL,
+    uses bytea NOT NULL,
+    at float8 NOT NULL,
+    PRIMARY KEY (n, request)
+);
+
+-- What running jobs have of their workers, and the job that each worker passed over first, since when.
+CREATE TABLE taken (n bigint PRIMARY KEY, worker text COLLATE "C" NOT NULL, units bytea NOT NULL);
+CREATE INDEX taken_worker ON taken (worker);
+CREATE TABLE passed_over (worker text COLLATE "C" PRIMARY KEY, n bigint NOT NULL, at float8 NOT NULL);
+
+-- --- the past ------------------------------------------------------------------------------------
+
+-- What was counted per minute: word as core/rollup.py numbers it, name where it is no job's, bucket -1 of
+-- those that did not run. Folded with delta.
+CREATE TABLE rollup (
+    minute int NOT NULL,
+    word smallint NOT NULL,
+    queue int NOT NULL,
+    class int NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    bucket smallint NOT NULL,
+    count bigint NOT NULL,
+    sum_us bigint NOT NULL,
+    PRIMARY KEY (minute, word, queue, class, name, bucket)
+) WITH (fillfactor = 70);
+
+-- Events that have no number yet, and those that have: seq is the order in which they became visible.
+CREATE TABLE told (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at float8 NOT NULL,
+    data bytea NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+CREATE TABLE history (
+    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at float8 NOT NULL,
+    data bytea NOT NULL
+);

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from cicely.core.event import WORKER_JOINED, WORKER_LEFT
 from cicely.core.outcome import Outcome
 from cicely.engines.contract import Beat, Session, SessionRecord
 from cicely.engines.postgres.cascade import Moves
@@ -55,7 +56,8 @@ def _remembered(txn: Transaction, session_id: str, row: Values) -> Member:
 def join(txn: Transaction, session: Session) -> None:
     """Register a session."""
     facts = {"key": session.id, "facts": _encode(session), "lease_s": session.lease_s, "now": txn.now}
-    txn.execute(_SQL["join"], facts)
+    if txn.rows(_SQL["join"], facts):
+        txn.record.tell_of_worker(WORKER_JOINED, session)
     row = txn.row(_SQL["member"], {"key": session.id})
     if row is not None and row[2] is not None:
         raise SessionClosed(f"session {session.id} was retired: join under another id")
@@ -110,6 +112,7 @@ def retire(txn: Transaction, session_id: str, outcomes: Sequence[Outcome]) -> No
     if row is None:
         return
     settle(txn, outcomes)
+    txn.record.tell_of_worker(WORKER_LEFT, session_of(session_id, row[1]))
     endings = Moves(txn)
     for held in fresh(txn, held_by(txn, row[0])):
         endings.release(held, "its session was retired")

@@ -7,15 +7,20 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from cicely.core.edge import Fate
+from cicely.core.event import LONG_RUN_S, Event, kind_of_end
 from cicely.core.failpoints import failpoint
-from cicely.core.outcome import Again, Outcome, Pause, Succeeded, Suspended, decide, reason_of
+from cicely.core.outcome import Again, Failed, Outcome, Pause, Succeeded, Suspended, decide, reason_of
+from cicely.core.rollup import Word, run_us
+from cicely.core.states import State
 from cicely.engines.contract import RECEIPT_LEASES, Save, Verdict
 from cicely.engines.postgres import edges, waiting, workflows
 from cicely.engines.postgres.cascade import Cascade, Moves
 from cicely.engines.postgres.days import day_of
 from cicely.engines.postgres.endings import Row, rows_of
-from cicely.engines.postgres.graph import LABEL, NODE, OUT, End, Nodes
+from cicely.engines.postgres.gates import gates_of
+from cicely.engines.postgres.graph import HOLDS, LABEL, NODE, OUT, WATCHED, End, Nodes
 from cicely.engines.postgres.intents import Kind, Work
+from cicely.engines.postgres.member import session_of
 from cicely.engines.postgres.releasing import follow_successes
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import (
@@ -37,6 +42,10 @@ _COLUMNS: Final = (
     "days",
 )  # fmt: skip
 _SAVE: Final = statements("save")
+_STEER: Final = statements("steer")
+
+#: Instants are floats: who ran about long enough is looked at.
+_TICK_S: Final = 0.001
 
 #: A session that is gone leaves its receipts for ten of these.
 DEFAULT_LEASE_S: Final = 30.0
@@ -63,6 +72,9 @@ class _Settling:
         self._successes: dict[int, int] = {}
         self._plain: list[Values] = []
         self._followed: list[End] = []
+        self._holding: dict[int, Outcome] = {}
+        #: How many succeeded, by queue, class and when they were claimed.
+        self._ran: dict[tuple[int, int, float], int] = {}
         self._named = sorted({number_in(outcome.token) for outcome in outcomes})
         self._read()
 
@@ -107,7 +119,9 @@ class _Settling:
         return row[0] if row else None
 
     def _succeed(self, outcome: Succeeded, held: Values) -> None:
-        n, request, fence, session, claimed_at, _, job_id, queue, keep_s, attempt, _, traits = held
+        n, request, fence, session, claimed_at, _, job_id, queue, keep_s, attempt, _, traits, job_class = held
+        if traits & HOLDS:
+            self._holding[n] = outcome
         # A workflow is deleted as a whole.
         delete_at = math.inf if traits & LABEL else self._txn.now + keep_s
         if traits & OUT:
@@ -119,18 +133,51 @@ class _Settling:
             )
         )  # fmt: skip
         self._successes[queue] = self._successes.get(queue, 0) + 1
+        ran = (queue, job_class, claimed_at)
+        self._ran[ran] = self._ran.get(ran, 0) + 1
+        if traits & WATCHED or self._txn.now - claimed_at >= LONG_RUN_S - _TICK_S:
+            self._tell_success(held)
         self._txn.ended.append(job_id)
+
+    def _tell_success(self, held: Values) -> None:
+        n, _, fence, session, claimed_at, _, job_id, queue, _, attempt, _, traits, job_class = held
+        run_s = run_us(claimed_at, self._txn.now) / 1e6
+        kind = kind_of_end(State.SUCCEEDED, run_s=run_s, watched=bool(traits & WATCHED), cause="")
+        if kind is None:
+            return
+        txn = self._txn
+        event = Event(
+            kind=kind,
+            at=txn.now,
+            job_id=job_id,
+            task=txn.class_of(job_class)[0],
+            queue=txn.queue_name(queue),
+            attempt=attempt,
+            fence=fence,
+            run_s=run_s,
+        )
+        txn.record.tell_of(event, n, session, has_label=bool(traits & LABEL))
 
     def _settle(self, outcome: Outcome, n: int) -> None:
         [row] = rows_of(self._txn, (n,))
+        self._endings.outcomes[n] = outcome
+        if isinstance(outcome, Failed) and outcome.elsewhere:
+            self._endings.shuns[n] = self._worker_of(row.session)
         step = decide(outcome, row.tallies, cancelling=bool(row.cancelling), why=row.reason)
         if isinstance(step, Again | Pause):
             self._keep_receipt(outcome, row.session)
         if isinstance(step, Pause):
             self._endings.write()
+            self._txn.record.count(Word.SUSPENDED, row.queue, row.job_class, started_at=row.started_at)
+            if row.run_traits & HOLDS:
+                gates_of(self._txn).note_ends([n], {n: outcome})
             suspend(self._txn, row, step.suspended)
             return
         self._endings.carry_out(row, step, reason_of(outcome), outcome.token[:REQUEST_BYTES])
+
+    def _worker_of(self, session: int | None) -> str:
+        holder = self._txn.row(_STEER["worker"], (session,))
+        return "" if holder is None else session_of(*holder).worker
 
     def _keep_receipt(self, outcome: Outcome, session: int | None) -> None:
         lease: Any = self._txn.row(_SQL["lease"], (session,)) or (DEFAULT_LEASE_S,)
@@ -145,8 +192,15 @@ class _Settling:
     def _write_successes(self) -> None:
         if not self._plain:
             return
+        self._endings.note_ends()
+        if self._holding:
+            gates_of(self._txn).note_ends(list(self._holding), self._holding)
+            self._holding = {}
         parts = [list(part) for part in zip(*self._plain, strict=True)]
         self._txn.execute(_SUCCEED, dict(zip(_COLUMNS, parts, strict=True), now=self._txn.now))
+        for (queue, job_class, claimed_at), count in self._ran.items():
+            self._txn.record.count(Word.SUCCEEDED, queue, job_class, started_at=claimed_at, count=count)
+        self._ran = {}
         for queue, jobs in self._successes.items():
             self._txn.count(queue, RUNNING, -jobs)
             self._txn.count(queue, SUCCEEDED, jobs)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from cicely.core.event import JOB_REVIVED, QUEUE_PAUSED, QUEUE_RESUMED
 from cicely.core.states import allows
 from cicely.engines.postgres.cascade import Cascade
-from cicely.engines.postgres.endings import Row, fresh, locked_rows
+from cicely.engines.postgres.endings import Row, fresh, locked_rows, tell_of
 from cicely.engines.postgres.graph import OUT
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.sweeping import delete
@@ -37,7 +38,10 @@ def _cancel(txn: Transaction, row: Row, reason: str) -> bool:
 
 
 def _revive(txn: Transaction, row: Row, reason: str) -> bool:
-    return Undoing(txn).revive(row, reason)
+    if not Undoing(txn).revive(row, reason):
+        return False
+    tell_of(txn, row, JOB_REVIVED, reason or "revived", None)
+    return True
 
 
 def _discard(txn: Transaction, row: Row, reason: str) -> bool:
@@ -49,10 +53,14 @@ def _discard(txn: Transaction, row: Row, reason: str) -> bool:
 
 def pause(txn: Transaction, queue: str) -> None:
     """Hand out no more jobs of `queue`."""
-    txn.execute(_SQL["pause"], {"name": queue})
+    if txn.rows(_SQL["pause"], {"name": queue}):
+        txn.record.tell(QUEUE_PAUSED, name=queue)
 
 
 def resume(txn: Transaction, queue: str) -> None:
     """Hand out the jobs of `queue` again."""
+    was_paused = txn.row(_SQL["is_paused"], {"name": queue})
     txn.execute(_SQL["resume"], {"name": queue})
+    if was_paused is not None and was_paused[0]:
+        txn.record.tell(QUEUE_RESUMED, name=queue)
     txn.is_stirred = True

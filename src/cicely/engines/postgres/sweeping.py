@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from cicely.core.event import WORKER_LOST
 from cicely.core.job import DAY_S
 from cicely.core.outcome import after_loss, after_visibility
+from cicely.core.rollup import Word
 from cicely.engines.contract import RECEIPT_LEASES, Silent
 from cicely.engines.postgres.cascade import Moves, expire
 from cicely.engines.postgres.endings import fresh, held_by, rows_of
-from cicely.engines.postgres.graph import OUT
+from cicely.engines.postgres.gates import stood
+from cicely.engines.postgres.graph import LINKED, OUT
+from cicely.engines.postgres.member import session_of
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import (
     READY,
@@ -61,6 +65,10 @@ def rescue(txn: Transaction, silent: Silent) -> int:
         step = after_loss(row.tallies, cancelling=bool(row.cancelling), why=row.reason)
         endings.carry_out(row, step, "lost")
     endings.write()
+    lost = session_of(silent.session_id, member[1])
+    txn.record.tell_of_worker(WORKER_LOST, lost)
+    if lost.is_supervisor:
+        txn.record.count_other(Word.LOST_WORKERS)
     txn.execute(_SESSIONS["close"], {"id": member[0], "now": txn.now})
     return len(rows)
 
@@ -84,8 +92,11 @@ def take_back_messages(txn: Transaction, batch: int) -> int:
 def promote(txn: Transaction, batch: int) -> int:
     """Make due jobs ready; return how many."""
     due = txn.rows(_PROMOTE, _until_now(txn, batch))
-    waited = time_out(txn, [n for _, n in due]) if due else ()
-    for queue, n in due:
+    if not due:
+        return 0
+    waited = time_out(txn, [n for _, n, _ in due])
+    stood(txn, (stream for _, _, stream in due))
+    for queue, n, _ in due:
         txn.move(queue, WAITING if n in waited else SCHEDULED, READY)
     return len(due)
 
@@ -153,7 +164,7 @@ def delete(txn: Transaction, ns: Sequence[int]) -> None:
         _bury(txn, remains)
     # Only what has ended, whatever a damaged index says.
     gone = [remains[0] for remains in ended]
-    linked = [remains[0] for remains in ended if remains[-1]]
+    linked = [remains[0] for remains in ended if remains[-1] & LINKED]
     if linked:
         _unlink(txn, linked)
     for statement in _DELETIONS if gone else ():

@@ -12,6 +12,7 @@ from cicely.core.job import Kind
 from cicely.core.states import State
 from cicely.engines.postgres.member import Member
 from cicely.engines.postgres.names import Names
+from cicely.engines.postgres.record import CELL, Record
 from cicely.engines.postgres.statements import statements
 
 #: How a state is stored; the columns of delta and counter stand in this order, too. New ones go to the end.
@@ -28,7 +29,11 @@ TOKEN_BYTES: Final = 2 * REQUEST_BYTES
 _FENCE_BITS: Final = 24
 FENCE_MASK: Final = (1 << _FENCE_BITS) - 1
 
+#: In place of (queue, task) of new work: what it is has to be looked up.
+GATED_WORK: Final = ("\0", "")
+
 _COUNT: Final = statements("count")["add"]
+_PAST: Final = statements("past")
 
 #: What psycopg hands out for a row; the statement beside each use says what it holds.
 Values = tuple[Any, ...]
@@ -62,8 +67,22 @@ class Transaction:
         #: Jobs at which decided edges have arrived; whether intents were left; how often others were moved.
         self.arrived: set[int] = set()
         self.left_over = False
+        #: Whether a page of the intents that were found is to be carried out behind this call.
+        self.takes_over = False
         self.spread = 0
+        #: The flow control of this call (gates.py), once something in it is gated.
+        self.gates: Any = None
+        #: Whether there are gated queues, as far as this call knows.
+        self.is_flowing = True
         self._counts: dict[int, list[int]] = {}
+        self._record: Record | None = None
+
+    @property
+    def record(self) -> Record:
+        """What this call writes down of its moves."""
+        if self._record is None:
+            self._record = Record(self.now)
+        return self._record
 
     def execute(self, statement: str, bindings: Bindings | None = None) -> None:
         """Run a statement that answers nothing."""
@@ -102,10 +121,31 @@ class Transaction:
         self.count(queue, source, -1)
         self.count(queue, target, 1)
 
+    def write_last(self) -> None:
+        """Write what is written last: what gated jobs gave back, and the counters."""
+        if self.gates is not None:
+            self.gates.close()
+        if self._record is not None:
+            self._record.write_events(self)
+        self.write_counts()
+
     def write_counts(self) -> None:
-        """Append what was noted to the counters."""
-        self.many(_COUNT, [(queue, *jobs) for queue, jobs in self._counts.items() if any(jobs)])
+        """Append what was noted to the counters and rollups."""
+        counted = [(queue, *jobs) for queue, jobs in self._counts.items() if any(jobs)]
         self._counts.clear()
+        cells = None if self._record is None else self._record.take_cells()
+        if cells is None:
+            self.many(_COUNT, counted)
+        elif len(counted) == 1 and cells["queues"] == [counted[0][0]]:
+            cell = [cells[name][0] for name in CELL]
+            self.execute(_PAST["add_one"], (*counted[0], *cell))
+        elif len(counted) == 1:
+            [(queue, *jobs)] = counted
+            counters = {f"c{code}": count for code, count in enumerate(jobs)}
+            self.execute(_PAST["add_both"], cells | counters | {"queue": queue})
+        else:
+            self.many(_COUNT, counted)
+            self.execute(_PAST["add"], cells)
 
 
 def state_of(code: int) -> State:

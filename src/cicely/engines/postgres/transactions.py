@@ -24,6 +24,8 @@ from cicely.engines.postgres.names import Names, Unnamed, add
 from cicely.engines.postgres.news import WAITING, tell
 from cicely.engines.postgres.releasing import fold, ripe
 from cicely.engines.postgres.ringer import Ringer
+from cicely.engines.postgres.standing import streams_of
+from cicely.engines.postgres.streams import Unplaced, give_numbers
 from cicely.engines.postgres.transaction import Link, Retry, Transaction, Values
 from cicely.engines.postgres.turning import TURN_EVERY, turn
 from cicely.engines.postgres.undoing import carry_on
@@ -45,7 +47,7 @@ _CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 #: Before the snapshot is taken: what it sees in these parts must not be emptied while it is looked at.
-_PARTS_STAY: Final = "LOCK TABLE run, ready, delta, ONLY done IN ACCESS SHARE MODE"
+_PARTS_STAY: Final = "LOCK TABLE run, ready, delta, came, holder, ONLY done IN ACCESS SHARE MODE"
 _IN_THE_WAY: Final = (errors.DeadlockDetected, errors.SerializationFailure, Retry)
 
 
@@ -83,12 +85,13 @@ class Transactions:
         def once(link: Link) -> T:
             txn = self._begin(link, self._begin_write)
             result = work(txn)
-            txn.write_counts()
+            txn.write_last()
             failpoint(f"postgres.{verb}.before_commit")
             waiting = _last_answer(link.execute(self._end))
             failpoint(f"postgres.{verb}.after_commit")
             _tell(txn, waiting)
             self._turn_after(txn.taken, link)
+            self._has_left_over |= txn.takes_over
             self._finish_after(txn, link)
             self._has_left_over |= txn.left_over
             return result
@@ -116,7 +119,7 @@ class Transactions:
         """Carry out something in a transaction of its own, behind a verb's."""
         txn = self._begin(link, self._begin_write)
         work(txn)
-        txn.write_counts()
+        txn.write_last()
         failpoint("postgres.beside.before_commit")
         waiting = _last_answer(link.execute(self._end))
         self._has_left_over = self._has_left_over or txn.left_over
@@ -181,11 +184,16 @@ class Transactions:
             for job in jobs:
                 self.names.class_id(job.task, job.kind)
                 self.names.queue_id(job.queue)
+            streams_of(jobs, self.names)
 
         try:
             look()
-        except Unnamed:
+        except (Unnamed, Unplaced):
             self._carried_out(lambda link: look())
+
+    def learn_places(self, missing: Unplaced) -> None:
+        """Give streams their numbers, in a transaction of our own."""
+        self._carried_out(lambda link: self._place(missing, link))
 
     def identity(self, statement: str, name: str) -> Values:
         """Return which database this is."""
@@ -197,7 +205,7 @@ class Transactions:
 
     def _ring_later(self, work: set[tuple[str, str]]) -> None:
         with self._connections.one() as link:
-            txn = Transaction(link, self.names, self._members, now=0.0)
+            txn = Transaction(link, self.names, self._members, now=self._now() if self._now else 0.0)
             txn.work, txn.is_stirred = list(work), True
             _look_and_tell(txn)
 
@@ -213,8 +221,8 @@ class Transactions:
                 with self._connections.one() as link:
                     try:
                         return self._tried(link, once)
-                    except Unnamed as missing:
-                        self._name(missing, link)
+                    except (Unnamed, Unplaced) as missing:
+                        self._give_numbers(missing, link)
                     except _IN_THE_WAY:
                         repeats += 1
                         time.sleep(_PAUSE_S)
@@ -241,6 +249,12 @@ class Transactions:
                     link.execute("ROLLBACK")
             raise
 
+    def _give_numbers(self, missing: Unnamed | Unplaced, link: Link) -> None:
+        if isinstance(missing, Unnamed):
+            self._name(missing, link)
+        else:
+            self._place(missing, link)
+
     def _name(self, missing: Unnamed, link: Link) -> None:
         # Learned after the commit: a number that a crash took back must not be remembered.
         with self._naming:
@@ -248,6 +262,14 @@ class Transactions:
             link.execute(b"COMMIT")
             self.names.read(self._begin(link, self._begin_read).link)
             link.execute(b"COMMIT")
+
+    def _place(self, missing: Unplaced, link: Link) -> None:
+        """Give streams their numbers."""
+        txn = self._begin(link, self._begin_write)
+        names = {place.queue: txn.queue_name(place.queue) for place in missing.places}
+        numbers = give_numbers(link, missing.places, names)
+        link.execute(b"COMMIT")
+        self.names.streams.learn(numbers)
 
     def _begin(self, link: Link, begin: bytes) -> Transaction:
         try:

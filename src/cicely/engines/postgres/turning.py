@@ -20,7 +20,7 @@ from cicely.engines.postgres.transaction import Link
 _SQL: Final = statements("turn")
 #: Whoever waits behind us for a lock waits no longer than this.
 PATIENCE: Final = _SQL["patience"]
-_TABLES: Final = ("ready", "run", "delta")
+_TABLES: Final = ("ready", "run", "delta", "came", "holder")
 _PARTS: Final = range(4)
 
 #: After so many jobs that a process took, it looks whether a part has grown.

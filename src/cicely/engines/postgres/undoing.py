@@ -13,9 +13,11 @@ from cicely.engines.contract import RECEIPT_LEASES
 from cicely.engines.postgres import intents
 from cicely.engines.postgres.cascade import Cascade
 from cicely.engines.postgres.endings import Row, locked_rows
-from cicely.engines.postgres.graph import OUT, Link, Node, end_of
+from cicely.engines.postgres.gates import stood
+from cicely.engines.postgres.graph import OUT, SHUNNED, Link, Node, end_of
 from cicely.engines.postgres.intents import Kind, Work
 from cicely.engines.postgres.settling import DEFAULT_LEASE_S
+from cicely.engines.postgres.standing import stand_anywhere
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import READY, WAITING, Transaction, token_of
 
@@ -30,7 +32,11 @@ class Undoing(Cascade):
 
     def __init__(self, txn: Transaction) -> None:
         super().__init__(txn)
-        self._acts |= {Kind.UNDO: self._undo, Kind.BRING_BACK: self._bring_siblings_back}
+        self._acts |= {
+            Kind.UNDO: self._undo,
+            Kind.BRING_BACK: self._bring_siblings_back,
+            Kind.STAND_AGAIN: self._stand_again,
+        }
 
     def revive(self, row: Row, reason: str) -> bool:
         """Run an ended job again, and let what was cancelled because of it, or ran after it, wait for it."""
@@ -41,8 +47,11 @@ class Undoing(Cascade):
         if row.unique_key is not None and not self._takes_key(row):
             return False
         self._bring_back([row], reason)
-        if node is None or node.is_free:
-            self._stand_again(row)
+        if row.traits & OUT and node is not None and node.joins:
+            # What is brought back because of those behind it may come before it.
+            self._last.append(Work(Kind.STAND_AGAIN, row.n))
+        elif node is None or node.is_free:
+            self._make_ready(row)
         # All that comes back is judged when everything is back.
         self.run([Work(Kind.UNDO, row.n, row.id)] if row.traits & OUT else [])
         self._txn.spread += 1
@@ -51,7 +60,22 @@ class Undoing(Cascade):
     def _takes_key(self, row: Row) -> bool:
         return bool(self._txn.rows(_ENQUEUE["hold"], {"keys": [row.unique_key], "ids": [row.id]}))
 
-    def _stand_again(self, row: Row) -> None:
+    def _stand_again(self, work: Work) -> None:
+        """Let a revived job run, all being back, unless it waits for one that is back as well."""
+        self._touched += 1
+        rows = locked_rows(self._txn, [work.n])
+        self._nodes.lock([work.n])
+        node = self._nodes.get(work.n)
+        if node is None or not node.waits or not node.is_free:
+            return
+        for row in rows:
+            self._make_ready(row)
+        self._nodes.write()
+        self._txn.is_stirred = True
+        self._txn.work = None
+
+    def _make_ready(self, row: Row) -> None:
+        """Let a revived job run at once, whatever delay it asked for."""
         txn = self._txn
         node = self._nodes.get(row.n)
         if node is not None:
@@ -59,7 +83,9 @@ class Undoing(Cascade):
             self._nodes.touch(node)
         order = rank(row.priority, txn.now, ageing_s=row.ageing_s)
         txn.execute(_SUSPEND["postpone"], (None, order, row.n))
-        txn.execute(_SETTLE["ready"], (row.queue, row.lane, row.job_class, order, row.n))
+        stream = stand_anywhere(txn, row.n) if row.traits & SHUNNED else row.stream
+        txn.execute(_SETTLE["ready"], (row.queue, stream, row.job_class, order, row.n))
+        stood(txn, (stream,))
         txn.move(row.queue, WAITING, READY)
 
     def _bring_back(self, rows: Sequence[Row], reason: str) -> None:
@@ -80,6 +106,9 @@ class Undoing(Cascade):
             },
         )
         txn.execute(_SQL["clear_errors"], {"ns": ns})
+        for row in rows:
+            if row.traits & SHUNNED:
+                stand_anywhere(txn, row.n)
         for row in rows:
             txn.move(row.queue, row.state_code, WAITING)
             node = self._nodes.get(row.n)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from cicely.engines.contract import Silent, Swept
-from cicely.engines.postgres import claiming, releasing, schedules, sweeping, undoing, workflows
+from cicely.engines.postgres import past, releasing, schedules, sweeping, undoing, workflows
+from cicely.engines.postgres.coming_back import next_due_in_s
+from cicely.engines.postgres.stream_upkeep import look_after_streams
 from cicely.engines.postgres.transaction import Transaction
 from cicely.engines.postgres.turning import TURN_EVERY
 
@@ -26,19 +28,25 @@ def sweep(txn: Transaction, batch: int, silent: Sequence[Silent]) -> Swept:
     deleted = sweeping.delete_old(txn, batch)
     of_workflows, has_workflows = _keep_house(txn, batch)
     sweeping.forget(txn, batch)
+    has_come = look_after_streams(txn, batch)
     sweeping.fold(txn, batch)
+    has_old = past.forget(txn, batch)
     txn.taken = TURN_EVERY
     txn.is_stirred = True
     is_full = batch in (promoted, expired, deleted, taken_back)
+    in_s = _next_due_in_s(txn)
+    due = schedules.due(txn, batch)
+    past.number(txn)
     return Swept(
         promoted=promoted,
         rescued=rescued,
         expired=expired,
         deleted=deleted + of_workflows,
-        next_due_in_s=_next_due_in_s(txn),
-        more=is_full or has_arrivals or has_intents or has_workflows,
-        due=schedules.due(txn, batch),
+        next_due_in_s=in_s,
+        more=is_full or has_arrivals or has_intents or has_workflows or has_come or has_old,
+        due=due,
         now=txn.now,
+        newest=past.newest(txn),
     )
 
 
@@ -55,5 +63,5 @@ def _keep_house(txn: Transaction, batch: int) -> tuple[int, bool]:
 
 def _next_due_in_s(txn: Transaction) -> float | None:
     """Return when the next job or schedule is due, whichever comes first."""
-    waits = [claiming.next_due_in_s(txn), schedules.next_in_s(txn)]
+    waits = [next_due_in_s(txn), schedules.next_in_s(txn)]
     return min((wait for wait in waits if wait is not None), default=None)

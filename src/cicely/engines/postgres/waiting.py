@@ -9,6 +9,7 @@ from cicely.core.job import rank
 from cicely.core.outcome import Await, Step, Suspended
 from cicely.engines.contract import KEEP_EVENT_S
 from cicely.engines.postgres.endings import Row, locked_rows
+from cicely.engines.postgres.gates import stood
 from cicely.engines.postgres.graph import STEPS, flag
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import (
@@ -31,9 +32,11 @@ def let_go(txn: Transaction, ns: Sequence[int]) -> None:
     if not ns:
         return
     at_once = set()
-    for n, queue in txn.rows(_SQL["go_at_once"], {"ns": list(ns), "now": txn.now}):
+    for n, queue, stream in txn.rows(_SQL["go_at_once"], {"ns": list(ns), "now": txn.now}):
         at_once.add(n)
         txn.move(queue, WAITING, READY)
+        if stream:
+            stood(txn, (stream,))
     if len(at_once) < len(ns):
         _start(txn, [n for n in ns if n not in at_once])
     txn.is_stirred = True
@@ -69,12 +72,13 @@ def _stand(txn: Transaction, ready: Sequence[_Start]) -> None:
         _SQL["go_ready"],
         {
             "queues": [one.queue for one in ready],
-            "lanes": [one.lane for one in ready],
+            "streams": [one.stream for one in ready],
             "classes": [one.job_class for one in ready],
             "ranks": [one.rank for one in ready],
             "ns": [one.n for one in ready],
         },
     )
+    stood(txn, (one.stream for one in ready))
     for one in ready:
         txn.move(one.queue, WAITING, READY)
 
@@ -82,11 +86,11 @@ def _stand(txn: Transaction, ready: Sequence[_Start]) -> None:
 class _Start:
     """When a job that waited runs: at once, unless it asked otherwise for its first run."""
 
-    __slots__ = ("awaited_until", "due_at", "expires_at", "job_class", "lane", "n", "queue", "rank")
+    __slots__ = ("awaited_until", "due_at", "expires_at", "job_class", "n", "queue", "rank", "stream")
 
     def __init__(self, now: float, values: Values) -> None:
         (
-            self.n, self.queue, self.lane, self.job_class, priority, ageing_s, fence, delay_s, wanted_at,
+            self.n, self.queue, self.stream, self.job_class, priority, ageing_s, fence, delay_s, wanted_at,
             expires_s, expires_at, self.awaited_until,
         ) = values  # fmt: skip
         self.due_at: float | None = None

@@ -16,8 +16,9 @@ from cicely.engines.postgres import edges as edging
 from cicely.engines.postgres import enqueueing
 from cicely.engines.postgres.cascade import Cascade
 from cicely.engines.postgres.endings import Endings, locked_rows
-from cicely.engines.postgres.graph import LABEL, NODE, OUT, STEPS
+from cicely.engines.postgres.graph import GATED, LABEL, NODE, OUT, STEPS, WATCHED
 from cicely.engines.postgres.intents import Kind, Work
+from cicely.engines.postgres.standing import is_gated, streams_of
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.sweeping import delete
 from cicely.engines.postgres.transaction import Retry, Transaction, Values, state_of
@@ -53,6 +54,8 @@ def enqueue(txn: Transaction, jobs: Sequence[NewJob], edges: Sequence[Edge]) -> 
     # Before anything is stored: the places of jobs that exist are locked in one go.
     ends = edging.Ends(txn, meant, dict.fromkeys((job.id for job in chosen), 0))
     ends.refuse_unknown(meant)
+    if batch is not None:
+        batch.check()
     fresh = _store(txn, chosen, behind, held, {edge.parent for edge in meant})
     ends.fresh = fresh
     waiting = {job.id: fresh[job.id] for job in chosen if job.id in behind or job.id in held}
@@ -77,6 +80,7 @@ def _store(
     columns: dict[str, Any] = enqueueing.columns(jobs, txn.names, txn.now)
     waits = [job.id in behind or job.id in held for job in jobs]
     columns["waits"] = waits
+    columns["stream"], columns["flow"] = streams_of(jobs, txn.names)
     columns["is_held"] = [job.id in held for job in jobs]
     columns["workflow"] = [job.workflow for job in jobs]
     columns["grp"] = [job.group for job in jobs]
@@ -84,6 +88,8 @@ def _store(
         (OUT if job.id in before else 0)
         | (NODE if is_waiting or (job.id in before and _asks_for_a_start(job)) else 0)
         | (LABEL if job.workflow or job.group else 0)
+        | (GATED if is_gated(job) else 0)
+        | (WATCHED if job.watched else 0)
         for job, is_waiting in zip(jobs, waits, strict=True)
     ]
     fresh: dict[str, int] = dict(txn.rows(_SQL["add"], columns))
@@ -234,6 +240,7 @@ def _delete_page(
         _move_on(txn, name, check_at=txn.now + _LOOK_S)
         return 0, True
     endings = Endings(txn)
+    endings.is_silent = True
     for row in live:
         endings.finish(row, Finish(State.CANCELLED, row.tallies, CANCELLED))
     endings.write()

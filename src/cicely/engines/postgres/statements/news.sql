@@ -20,8 +20,11 @@ SELECT id, pg_notify(channel, id) FROM rung WHERE EXISTS (SELECT FROM pg_stat_ge
 DELETE FROM bell WHERE NOT EXISTS (SELECT FROM pg_stat_get_activity(backend))
 
 -- :name queues
-SELECT id, name FROM queue WHERE NOT paused
+SELECT id, name, is_gated FROM queue WHERE NOT paused
 
 -- :name soon
-SELECT j.queue, j.class FROM deferred d JOIN job j ON j.n = d.n
+SELECT j.queue, j.class FROM deferred d JOIN job j ON j.n = d.n AND j.stream IS NULL
 WHERE d.due_at <= %(soon)s ORDER BY d.due_at LIMIT 16
+
+-- :name clock
+SELECT extract(epoch FROM clock_timestamp())::float8

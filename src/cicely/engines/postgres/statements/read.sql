@@ -14,14 +14,15 @@ SELECT j.n, j.id, j.class, j.queue, j.lane, j.priority, j.tags, j.unique_key,
        d.state, d.started_at, d.ended_at, d.fence, d.attempt, d.reason, d.error,
        l.progress, l.error, b.workflow, b.grp, g.waits, g.event, g.cause,
        CASE WHEN g.n IS NULL THEN 0 ELSE g.pending + g.held::int
-           - (SELECT count(*) FROM arrival a WHERE a.child = g.n) END
+           - (SELECT count(*) FROM arrival a WHERE a.child = g.n) END,
+       CASE WHEN r.traits & 64 <> 0 THEN (SELECT units FROM taken WHERE taken.n = j.n) END
 FROM job j LEFT JOIN deferred w ON w.due_at = j.due_at AND w.n = j.n
 LEFT JOIN run r ON r.n = j.n LEFT JOIN done d ON d.n = j.n LEFT JOIN live l ON l.n = j.n
 LEFT JOIN label b ON b.n = j.n LEFT JOIN node g ON g.n = j.n
 WHERE j.n = ANY(%(ns)b::bigint[]) ORDER BY j.n DESC
 
 -- :name bodies
-SELECT j.n, j.body, j.options, d.result
+SELECT j.n, j.body, j.options, d.result, j.flow
 FROM job j LEFT JOIN done d ON d.n = j.n WHERE j.n = ANY(%(ns)b::bigint[])
 
 -- :name attempts

@@ -9,7 +9,7 @@ SELECT id, facts FROM session WHERE key = %(key)s AND closed_at IS NULL FOR KEY 
 
 -- :name join
 INSERT INTO session (key, facts, lease_s, joined_at, beat_at)
-VALUES (%(key)s, %(facts)s, %(lease_s)s, %(now)s, %(now)s) ON CONFLICT (key) DO NOTHING
+VALUES (%(key)s, %(facts)s, %(lease_s)s, %(now)s, %(now)s) ON CONFLICT (key) DO NOTHING RETURNING id
 
 -- :name beating
 SELECT id, beat, doubted FROM session WHERE key = %(key)s AND closed_at IS NULL FOR NO KEY UPDATE
@@ -21,10 +21,10 @@ UPDATE session SET beat = %(beat)s, beat_at = %(now)s, doubted = %(doubted)s WHE
 UPDATE session SET doubted = NULL WHERE id = %(id)s
 
 -- :name leave
-SELECT id FROM session WHERE key = %(key)s AND closed_at IS NULL FOR UPDATE
+SELECT id, facts FROM session WHERE key = %(key)s AND closed_at IS NULL FOR UPDATE
 
 -- :name silent
-SELECT id FROM session WHERE key = %(key)s AND beat = %(beat)s AND closed_at IS NULL FOR UPDATE
+SELECT id, facts FROM session WHERE key = %(key)s AND beat = %(beat)s AND closed_at IS NULL FOR UPDATE
 
 -- :name close
 UPDATE session SET closed_at = %(now)s WHERE id = %(id)s
@@ -41,3 +41,6 @@ SELECT n, request, fence, cancelling FROM run WHERE session = %(session)s ORDER 
 DELETE FROM session WHERE id IN (
     SELECT id FROM session WHERE closed_at <= %(before)s LIMIT %(batch)s FOR UPDATE SKIP LOCKED
 )
+
+-- :name open_facts
+SELECT key, facts FROM session WHERE closed_at IS NULL

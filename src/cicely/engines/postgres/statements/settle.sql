@@ -3,16 +3,17 @@
 
 -- :name held
 SELECT r.n, r.request, r.fence, r.session, r.claimed_at, r.cancelling,
-       j.id, j.queue, j.keep_s, j.errors + j.crashes + j.lost + 1, j.unique_key, r.traits
+       j.id, j.queue, j.keep_s, j.errors + j.crashes + j.lost + 1, j.unique_key, r.traits, j.class
 FROM run r JOIN job j ON j.n = r.n
 WHERE r.n = ANY(%(ns)b::bigint[]) ORDER BY r.n FOR UPDATE OF r
 
 -- :name rows
-SELECT j.n, j.id, j.class, j.queue, j.lane, j.priority, j.rank, w.due_at, j.expires_at, j.ageing_s,
+SELECT j.n, j.id, j.class, j.queue, coalesce(j.stream, 0), j.priority, j.rank, w.due_at, j.expires_at, j.ageing_s,
        j.keep_s, j.keep_failed_s, j.max_receives, j.unique_key, j.errors, j.crashes, j.lost,
        coalesce(r.fence, d.fence, j.fence), coalesce(d.attempt, j.attempt),
        coalesce(r.claimed_at, d.started_at, j.started_at), r.session, r.request,
-       coalesce(r.cancelling, false), j.reason, d.state, j.traits, coalesce(g.waits, false)
+       coalesce(r.cancelling, false), j.reason, d.state, j.traits, coalesce(g.waits, false),
+       coalesce(r.traits, 0)::smallint
 FROM job j LEFT JOIN run r ON r.n = j.n LEFT JOIN done d ON d.n = j.n
 LEFT JOIN node g ON g.n = j.n AND j.traits & 2 <> 0
 LEFT JOIN deferred w ON w.due_at = j.due_at AND w.n = j.n
@@ -23,7 +24,7 @@ SELECT n FROM run WHERE n = ANY(%(ns)b::bigint[]) ORDER BY n FOR UPDATE
 
 -- :name lock_ready
 SELECT r.n FROM job j JOIN ready r
-    ON r.queue = j.queue AND r.lane = j.lane AND r.class = j.class AND r.rank = j.rank AND r.n = j.n
+    ON r.queue = j.queue AND r.stream = coalesce(j.stream, 0) AND r.class = j.class AND r.rank = j.rank AND r.n = j.n
 WHERE j.n = ANY(%(ns)b::bigint[]) ORDER BY j.n FOR UPDATE OF r
 
 -- :name lock_deferred
@@ -71,7 +72,7 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,
 DELETE FROM run WHERE n = ANY(%(ns)b::bigint[])
 
 -- :name unready
-DELETE FROM ready WHERE queue = %s AND lane = %s AND class = %s AND rank = %s AND n = %s
+DELETE FROM ready WHERE queue = %s AND stream = %s AND class = %s AND rank = %s AND n = %s
 
 -- :name undeferred
 DELETE FROM deferred WHERE due_at = %s AND n = %s
@@ -91,7 +92,7 @@ UPDATE job SET errors = %s, crashes = %s, lost = %s, fence = %s, attempt = %s, s
 WHERE n = %s
 
 -- :name ready
-INSERT INTO ready (part, queue, lane, class, rank, n)
+INSERT INTO ready (part, queue, stream, class, rank, n)
 VALUES ((SELECT last_value FROM ready_turn), %s, %s, %s, %s, %s)
 
 -- :name deferred

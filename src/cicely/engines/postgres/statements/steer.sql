@@ -15,7 +15,11 @@ SELECT key, facts FROM session WHERE id = %s AND closed_at IS NULL
 
 -- :name pause
 INSERT INTO queue (name, paused, is_steered) VALUES (%(name)s, true, false)
-ON CONFLICT (name) DO UPDATE SET paused = true
+ON CONFLICT (name) DO UPDATE SET paused = true WHERE NOT queue.paused
+RETURNING id
+
+-- :name is_paused
+SELECT paused FROM queue WHERE name = %(name)s FOR UPDATE
 
 -- :name resume
 INSERT INTO queue (name, is_steered) VALUES (%(name)s, true)

@@ -17,13 +17,13 @@ WITH gone AS (
     FROM node g
     WHERE j.n = ANY(%(ns)b::bigint[]) AND g.n = j.n AND j.due_at IS NULL
       AND (j.fence > 0 OR g.delay_s <= 0 AND g.wanted_at IS NULL AND g.expires_s IS NULL AND g.expires_at IS NULL)
-    RETURNING j.queue, j.lane, j.class, j.rank, j.n
+    RETURNING j.queue, coalesce(j.stream, 0) AS stream, j.class, j.rank, j.n
 )
-INSERT INTO ready (part, queue, lane, class, rank, n)
-SELECT (SELECT last_value FROM ready_turn), queue, lane, class, rank, n FROM gone RETURNING n, queue
+INSERT INTO ready (part, queue, stream, class, rank, n)
+SELECT (SELECT last_value FROM ready_turn), queue, stream, class, rank, n FROM gone RETURNING n, queue, stream
 
 -- :name starts
-SELECT j.n, j.queue, j.lane, j.class, j.priority, j.ageing_s, j.fence, g.delay_s, g.wanted_at, g.expires_s,
+SELECT j.n, j.queue, coalesce(j.stream, 0), j.class, j.priority, j.ageing_s, j.fence, g.delay_s, g.wanted_at, g.expires_s,
        g.expires_at, w.due_at
 FROM job j JOIN node g ON g.n = j.n LEFT JOIN deferred w ON w.due_at = j.due_at AND w.n = j.n
 WHERE j.n = ANY(%(ns)b::bigint[]) ORDER BY j.n
@@ -35,10 +35,10 @@ FROM unnest(%(ns)b::bigint[], %(ranks)b::bigint[], %(due_ats)b::float8[], %(expi
 WHERE job.n = i.n
 
 -- :name go_ready
-INSERT INTO ready (part, queue, lane, class, rank, n)
-SELECT (SELECT last_value FROM ready_turn), queue, lane, class, rank, n
-FROM unnest(%(queues)b::int[], %(lanes)b::text[], %(classes)b::int[], %(ranks)b::bigint[], %(ns)b::bigint[])
-     AS i (queue, lane, class, rank, n)
+INSERT INTO ready (part, queue, stream, class, rank, n)
+SELECT (SELECT last_value FROM ready_turn), queue, stream, class, rank, n
+FROM unnest(%(queues)b::int[], %(streams)b::int[], %(classes)b::int[], %(ranks)b::bigint[], %(ns)b::bigint[])
+     AS i (queue, stream, class, rank, n)
 
 -- :name await
 UPDATE node SET event = %s, event_key = %s, event_step = %s WHERE n = %s

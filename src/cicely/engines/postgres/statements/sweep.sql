@@ -9,10 +9,11 @@ WITH due AS MATERIALIZED (
 ), gone AS (
     DELETE FROM deferred d USING due WHERE d.ctid = due.place RETURNING d.n
 )
-INSERT INTO ready (part, queue, lane, class, rank, n)
-SELECT (SELECT last_value FROM ready_turn), j.queue, j.lane, j.class, j.rank, j.n FROM gone JOIN job j ON j.n = gone.n
+INSERT INTO ready (part, queue, stream, class, rank, n)
+SELECT (SELECT last_value FROM ready_turn), j.queue, coalesce(j.stream, 0), j.class, j.rank, j.n
+FROM gone JOIN job j ON j.n = gone.n
 ON CONFLICT DO NOTHING
-RETURNING queue, n
+RETURNING queue, n, stream
 
 -- late locks nothing: where a job stands is locked before its row in expiring, here as in a claim.
 
@@ -130,6 +131,12 @@ WITH part AS MATERIALIZED (
     DELETE FROM delta_3 WHERE ctid = ANY(ARRAY(SELECT place FROM part WHERE part = 3)) RETURNING *
 ), gone AS (
     TABLE gone_0 UNION ALL TABLE gone_1 UNION ALL TABLE gone_2 UNION ALL TABLE gone_3
+), rolled AS (
+    INSERT INTO rollup AS r (minute, word, queue, class, name, bucket, count, sum_us)
+    SELECT minute, word, queue, class, name, bucket, sum(count), sum(sum_us) FROM gone WHERE word IS NOT NULL
+    GROUP BY minute, word, queue, class, name, bucket ORDER BY minute, word, queue, class, name, bucket
+    ON CONFLICT (minute, word, queue, class, name, bucket) DO UPDATE
+    SET count = r.count + excluded.count, sum_us = r.sum_us + excluded.sum_us
 )
 INSERT INTO counter AS c (queue, scheduled, ready, running, succeeded, failed, cancelled, expired, waiting)
 SELECT queue, sum(scheduled), sum(ready), sum(running), sum(succeeded), sum(failed), sum(cancelled),

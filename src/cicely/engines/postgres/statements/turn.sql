@@ -1,4 +1,4 @@
--- Emptying parts of ready, run and delta without deleting: TABLE is one of them, PART is one of its parts.
+-- Emptying parts of ready, run, delta, came and holder without deleting: TABLE is one of them, PART is one of its parts.
 -- Locks: one turn at a time (advisory); the part that is emptied, exclusively, for a moment. It is taken
 -- before anything is read, so that whoever waits for it sees the rows where they are then.
 
@@ -25,19 +25,27 @@ SET LOCAL lock_timeout = '50ms'
 LOCK TABLE PART IN ACCESS EXCLUSIVE MODE
 
 -- :name copy_ready
-INSERT INTO ready (part, queue, lane, class, rank, n)
-SELECT (SELECT last_value FROM ready_turn), queue, lane, class, rank, n FROM PART
+INSERT INTO ready (part, queue, stream, class, rank, n)
+SELECT (SELECT last_value FROM ready_turn), queue, stream, class, rank, n FROM PART
 
 -- :name copy_run
-INSERT INTO run (part, n, session, request, fence, claimed_at, deadline_at, cancelling, traits)
+INSERT INTO run (part, n, session, request, fence, claimed_at, deadline_at, cancelling, traits, charged)
 SELECT (SELECT last_value FROM run_turn), n, session, request, fence, claimed_at, deadline_at, cancelling,
-       traits
+       traits, charged
 FROM PART
 
 -- :name copy_delta
-INSERT INTO delta (part, queue, scheduled, ready, running, succeeded, failed, cancelled, expired, waiting)
+INSERT INTO delta (part, queue, scheduled, ready, running, succeeded, failed, cancelled, expired, waiting,
+                   minute, word, class, name, bucket, count, sum_us)
 SELECT (SELECT last_value FROM delta_turn), queue, scheduled, ready, running, succeeded, failed, cancelled,
-       expired, waiting FROM PART
+       expired, waiting, minute, word, class, name, bucket, count, sum_us FROM PART
+
+-- :name copy_came
+INSERT INTO came (part, stream) SELECT (SELECT last_value FROM came_turn), stream FROM PART
+
+-- :name copy_holder
+INSERT INTO holder (part, valve, at, n, request)
+SELECT (SELECT last_value FROM holder_turn), valve, at, n, request FROM PART
 
 -- :name empty
 TRUNCATE PART

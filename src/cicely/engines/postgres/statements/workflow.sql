@@ -14,31 +14,37 @@ WITH clock AS MATERIALIZED (
         %(ageing_s)b::float8[], %(keep_s)b::float8[], %(keep_failed_s)b::float8[], %(remember_s)b::float8[],
         %(max_receives)b::int[], %(unique_key)b::text[], %(tags)b::text[], %(options)b::bytea[],
         %(body)b::bytea[], %(traits)b::smallint[], %(waits)b::bool[], %(is_held)b::bool[],
-        %(workflow)b::text[], %(grp)b::text[]
+        %(workflow)b::text[], %(grp)b::text[], %(stream)b::int[], %(flow)b::bytea[]
     ) AS i (id, class, queue, lane, priority, delay_s, given_due_at, expires_s, given_expires_at, ageing_s,
             keep_s, keep_failed_s, remember_s, max_receives, unique_key, tags, options, body, traits, waits,
-            is_held, workflow, grp)
+            is_held, workflow, grp, stream, flow)
 ), fresh AS (
     INSERT INTO job (n, id, class, queue, lane, priority, rank, created_at, due_at, expires_at, ageing_s,
-                     keep_s, keep_failed_s, remember_s, max_receives, unique_key, tags, options, body, traits)
+                     keep_s, keep_failed_s, remember_s, max_receives, unique_key, tags, options, body, traits,
+                     stream, flow)
     SELECT n, id, class, queue, lane, priority,
            trunc(greatest(due, now) * 1e6::float8)::bigint
            - CASE WHEN ageing_s > 0 THEN trunc(priority::float8 * ageing_s * 1e6::float8)::bigint
                   ELSE -((9 - priority)::bigint << 52) END,
            now, CASE WHEN due > now AND NOT waits THEN due END, CASE WHEN NOT waits THEN expires_at END,
-           ageing_s, keep_s, keep_failed_s, remember_s, max_receives, unique_key, tags, options, body, traits
+           ageing_s, keep_s, keep_failed_s, remember_s, max_receives, unique_key, tags, options, body, traits,
+           stream, flow
     FROM input WHERE NOT EXISTS (SELECT FROM tomb WHERE tomb.id = input.id)
     ORDER BY id
     ON CONFLICT (id) DO NOTHING
-    RETURNING n, id, queue, lane, class, rank, due_at, expires_at, tags, traits
+    RETURNING n, id, queue, stream, class, rank, due_at, expires_at, tags, traits
 ), stored AS MATERIALIZED (
     SELECT f.*, i.waits, i.is_held, i.workflow, i.grp, i.delay_s, i.given_due_at, i.expires_s,
            i.given_expires_at, i.now
     FROM fresh f JOIN input i ON i.n = f.n
 ), at_once AS (
-    INSERT INTO ready (part, queue, lane, class, rank, n)
-    SELECT (SELECT last_value FROM ready_turn), queue, lane, class, rank, n FROM stored
+    INSERT INTO ready (part, queue, stream, class, rank, n)
+    SELECT (SELECT last_value FROM ready_turn), queue, coalesce(stream, 0), class, rank, n FROM stored
     WHERE due_at IS NULL AND NOT waits
+), stood AS (
+    INSERT INTO came (part, stream)
+    SELECT DISTINCT (SELECT last_value FROM came_turn), stream FROM stored
+    WHERE due_at IS NULL AND NOT waits AND stream IS NOT NULL
 ), later AS (
     INSERT INTO deferred (due_at, n) SELECT due_at, n FROM stored WHERE due_at IS NOT NULL
 ), bounded AS (
@@ -56,10 +62,11 @@ WITH clock AS MATERIALIZED (
 ), kept AS (
     INSERT INTO held (workflow, n, created_at) SELECT workflow, n, now FROM stored WHERE is_held
 ), counted AS (
-    INSERT INTO delta (part, queue, scheduled, ready, waiting)
+    INSERT INTO delta (part, queue, scheduled, ready, waiting, minute, word, class, name, bucket, count, sum_us)
     SELECT (SELECT last_value FROM delta_turn), queue, count(due_at),
-           count(*) - count(due_at) - count(*) FILTER (WHERE waits), count(*) FILTER (WHERE waits)
-    FROM stored GROUP BY queue
+           count(*) - count(due_at) - count(*) FILTER (WHERE waits), count(*) FILTER (WHERE waits),
+           floor(now / 60)::int, 0, class, '', -1, count(*), 0
+    FROM stored GROUP BY queue, class, now
 )
 SELECT id, n FROM fresh
 

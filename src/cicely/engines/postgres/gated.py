@@ -1,0 +1,383 @@
+"""Hands out what flow control lets pass: the lane whose clock is behind first, of each stream its head.
+
+What a shut valve holds back is parked at it, and is looked at again when it may be open: a gate where the
+valve lets none of its jobs pass, else the stream whose head costs too much.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from cicely.core.job import Kind
+from cicely.engines.postgres.bands import Band
+from cicely.engines.postgres.gates import Gates
+from cicely.engines.postgres.limiting import Guard, read_flow
+from cicely.engines.postgres.openings import holds_for_all, looks_again_at
+from cicely.engines.postgres.room import Room
+from cicely.engines.postgres.statements import statements
+from cicely.engines.postgres.transaction import Transaction, Values
+
+_SQL: Final = statements("stream")
+
+_FIRST: Final = (-1e300, -(1 << 62), -1)
+_SMALLEST_PAGE: Final = 16
+_LARGEST_PAGE: Final = 256
+_MOST_OF_ONE: Final = 256
+
+
+class Taking(Protocol):
+    """What a claim does with the jobs that pass."""
+
+    def expire(self, row: Values) -> None:
+        """Note a job that was to start before now."""
+
+    def take_gated(self, row: Values, band: Band, queue: str, units: Any) -> None:
+        """Add a claim for a gated job."""
+
+    def take(self, row: Values, stream: Any, queue: str) -> None:
+        """Add a claim for a plain job."""
+
+    def charge(self, amount: float) -> None:
+        """Note what the lane of the job just taken was charged."""
+
+
+class Filling(Protocol):
+    """What an ask still wants."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it wants nothing more."""
+
+    @property
+    def wanted(self) -> int:
+        """How many it may still take."""
+
+    def wants(self, task: str) -> bool:
+        """Return whether it takes a job of `task`."""
+
+    def note(self) -> None:
+        """Count a job that was taken."""
+
+
+class Plain(Protocol):
+    """The ready jobs of one class that nothing holds back."""
+
+    first: Values
+    task: str
+    kind: Kind
+
+    def head(self) -> Values | None:
+        """Return the first job that was not taken yet."""
+
+    def take(self) -> None:
+        """Go on to the next one."""
+
+
+class _Line:
+    """The jobs of one stream, in the order of the statements `shared` and `unshared`."""
+
+    __slots__ = (
+        "at",
+        "band",
+        "first",
+        "flow",
+        "gate",
+        "gate_park",
+        "is_read",
+        "lane",
+        "number",
+        "park",
+        "rows",
+    )
+
+    def __init__(self, values: Values, band: Band) -> None:
+        self.number, self.gate, self.lane, _, order, n, self.flow, _, self.gate_park, self.park, _, _ = values
+        self.first = (order, n)
+        self.band = band
+        self.rows: list[Values] = []
+        self.at = 0
+        self.is_read = False
+
+
+class GatedQueue:
+    """One queue as one ask takes from it; the flow lock is held, and heads are found."""
+
+    def __init__(
+        self,
+        txn: Transaction,
+        gates: Gates,
+        *,
+        queue: tuple[int, str],
+        bands: Sequence[Band],
+        parks: Sequence[int],
+        plain: Sequence[Plain],
+        room: Room,
+    ) -> None:
+        self._txn = txn
+        self._gates = gates
+        self._queue, self._name = queue
+        self._bands = {band.number: band for band in bands}
+        self._plain = plain
+        self._room = room
+        self._is_shared = gates.lanes.share(self._queue).is_shared
+        self._heap: list[tuple[float, int, int, int, _Line | Plain]] = []
+        self._pushed = 0
+        self._read_to: Values = _FIRST
+        self._is_all_read = not bands
+        self._pages = 0
+        self._plain_lane = 0
+        self._lines: list[_Line] = []
+        #: Gates of which nothing more is looked at.
+        self._out: set[int] = set()
+        self._moved: set[int] = set()
+        #: Valves that may be open again, by number; of those that are not: when, and where that is for all.
+        self._open: dict[int, list[float]] = {valve: [] for valve in parks}
+        self._shut: dict[int, Guard] = {}
+        self._passed: set[int] = set()
+        self._blocked: dict[bytes | None, tuple[float, Guard]] = {}
+
+    # --- the order ------------------------------------------------------------------------
+    def hand_out(self, taking: Taking, filling: Filling) -> None:
+        """Take from the queue until the ask wants nothing more."""
+        if filling.is_done:
+            return
+        if self._plain and self._is_shared:
+            self._plain_lane = self._gates.lanes.number_of(self._queue, "")
+        for stream in self._plain:
+            self._push((self._clock_of(self._plain_lane), *stream.first), stream)
+        while not filling.is_done and (thing := self._next(filling)) is not None:
+            if isinstance(thing, _Line):
+                self._visit(thing, taking, filling)
+            else:
+                self._visit_plain(thing, taking, filling)
+
+    def _next(self, filling: Filling) -> _Line | Plain | None:
+        """Return what comes next, None where there is nothing more."""
+        while True:
+            while not self._is_all_read and (not self._heap or self._heap[0][:3] > self._read_to):
+                self._read_page(filling)
+            if not self._heap:
+                return None
+            clock, order, n, _, thing = heapq.heappop(self._heap)
+            now_clock = self._clock_of(thing.lane if isinstance(thing, _Line) else self._plain_lane)
+            if now_clock <= clock:
+                return thing
+            self._push((now_clock, order, n), thing)
+
+    def write(self) -> None:
+        """Write what moved, once what was taken has left its place."""
+        self._gates.came |= self._moved
+        self._moved = set()
+        self._gates.find_heads()
+        self._room.write()
+        self._look_again()
+        self._close_parks()
+        self._gates.write()
+
+    def _look_again(self) -> None:
+        """Park gates that what was taken has shut: those who wait there are told when they open."""
+        for gate, line in self._waiting().items():
+            flow = line.rows[line.at][16] if line.is_read else line.flow
+            if gate not in self._out and not self._is_blocked(line, flow):
+                uses = read_flow(flow)[1]
+                if not any(self._gates.valves.guard(use.key).asks_for_cost for use in uses):
+                    self._gates.seen.add(gate)
+        self._gates.seen |= self._out
+
+    def _waiting(self) -> dict[int, _Line]:
+        """Return one of the streams of each gate in which jobs are known to be left."""
+        lines = [thing for *_, thing in self._heap if isinstance(thing, _Line)]
+        return {line.gate: line for line in lines if not line.is_read or line.at < len(line.rows)}
+
+    def _clock_of(self, lane: int) -> float:
+        return self._gates.lanes.clock_of(lane) if self._is_shared else 0.0
+
+    def _push(self, key: Values, thing: _Line | Plain) -> None:
+        self._pushed += 1
+        heapq.heappush(self._heap, (key[0], key[1], key[2], self._pushed, thing))
+
+    # --- one visit ------------------------------------------------------------------------
+    def _visit(self, line: _Line, taking: Taking, filling: Filling) -> None:
+        if line.gate in self._out or line.band.is_out:
+            return
+        is_open = False
+        if not line.is_read:
+            # Its head may be gone, but one with the same flow that does not pass needs no look.
+            if self._is_blocked(line, line.flow):
+                return
+            is_open = True
+            self._read_lines(line, filling)
+        if line.at == len(line.rows) and not self._read_on(line):
+            return
+        row = line.rows[line.at]
+        if tuple(row[:2]) != line.first:
+            line.first = tuple(row[:2])
+            self._moved.add(line.number)
+            self._push((self._clock_of(line.lane), *line.first), line)
+        elif not (is_open and row[16] == line.flow) and self._is_blocked(line, row[16]):
+            return
+        elif self._consider(line, row, taking, filling):
+            line.at += 1
+            self._moved.add(line.number)
+            following = line.rows[line.at] if line.at < len(line.rows) else row
+            line.first = tuple(following[:2])
+            self._push((self._clock_of(line.lane), *line.first), line)
+
+    def _consider(self, line: _Line, row: Values, taking: Taking, filling: Filling) -> bool:
+        """Take the head of a stream if it passes; return whether the next one may be looked at."""
+        band = line.band
+        flow, uses = read_flow(row[16])
+        self._show(line)
+        units = None
+        if flow.resources:
+            units = self._room.units_for(flow.resources, row)
+            if units is None:
+                band.is_out = not self._room.has(flow.resources)
+                return False
+        if row[4] is not None and row[4] <= self._txn.now:
+            taking.expire(row)
+            return True
+        if not filling.wants(band.task):
+            return False
+        taking.take_gated(row, band, self._name, units)
+        filling.note()
+        taking.charge(self._gates.lanes.charge(self._queue, line.lane))
+        for use in flow.uses:
+            self._gates.valves.reserve(use)
+        for use in uses:
+            self._gates.valves.hold(use, row[1])
+        if units is not None:
+            self._room.take(row[1], units)
+        return True
+
+    def _visit_plain(self, stream: Plain, taking: Taking, filling: Filling) -> None:
+        row = stream.head()
+        if row is None:
+            return
+        if tuple(row[:2]) != tuple(stream.first):
+            pass
+        elif row[4] is not None and row[4] <= self._txn.now:
+            taking.expire(row)
+            stream.take()
+        elif not filling.wants(stream.task):
+            return
+        else:
+            taking.take(row, stream, self._name)
+            filling.note()
+            taking.charge(self._gates.lanes.charge(self._queue, self._plain_lane))
+            stream.take()
+        head = None if filling.is_done else stream.head()
+        if head is not None:
+            stream.first = head[:2]
+            self._push((self._clock_of(self._plain_lane), *stream.first), stream)
+
+    # --- what is shut ---------------------------------------------------------------------
+    def _is_blocked(self, line: _Line, flow: bytes | None) -> bool:
+        found = self._blocked.get(flow)
+        if found is None:
+            found = self._gates.valves.opening(flow)
+            if found is None:
+                return False
+            self._blocked[flow] = found
+        at, guard = found
+        now = self._txn.now
+        if guard.number in self._open:
+            self._open[guard.number].append(at)
+        self._shut[guard.number] = guard
+        again_at = looks_again_at(guard, at, now)
+        if holds_for_all(guard, at, now):
+            self._out.add(line.gate)
+            if line.gate_park != guard.number or guard.number not in self._open:
+                self._gates.park_gate(line.gate, self._queue, guard, again_at)
+        elif line.park != guard.number or guard.number not in self._open:
+            self._gates.park_stream(line.number, self._queue, guard, again_at)
+        return True
+
+    def _show(self, line: _Line) -> None:
+        """Note that the valves at which a job was parked let it pass."""
+        self._passed.update((line.gate_park, line.park))
+
+    def _close_parks(self) -> None:
+        """Note when valves that may have been open are to be looked at again, and forget those that are."""
+        now = self._txn.now
+        for valve, openings in self._open.items():
+            if openings:
+                guard = self._shut[valve]
+                if holds_for_all(guard, openings[-1], now) or self._are_all(valve, openings):
+                    self._gates.reopen(valve, self._queue, looks_again_at(guard, min(openings), now))
+            elif valve in self._passed:
+                where = {"valve": valve, "queue": self._queue}
+                for statement in ("unpark_gates", "unpark_streams", "forget_park"):
+                    self._txn.execute(_SQL[statement], where)
+        self._open = {}
+
+    def _are_all(self, valve: int, openings: Sequence[float]) -> bool:
+        """Return whether all who are parked at a valve were looked at, and none passes now."""
+        [(parked,)] = self._txn.rows(_SQL["count_parked"], {"valve": valve, "queue": self._queue})
+        return bool(parked == len(openings))
+
+    # --- reading --------------------------------------------------------------------------
+    def _read_page(self, filling: Filling) -> None:
+        """Read the next streams, the best first."""
+        size = min(max(filling.wanted, _SMALLEST_PAGE) << self._pages, _LARGEST_PAGE)
+        self._pages += 1
+        clock, order, n = self._read_to
+        bounds = {
+            "bands": [band.number for band in self._bands.values() if not band.is_out],
+            "open": [0, *self._open],
+            "out": sorted(self._out),
+            "clock": clock,
+            "rank": order,
+            "n": n,
+            "limit": size,
+        }
+        page = self._txn.rows(_SQL["shared" if self._is_shared else "unshared"], bounds)
+        self._gates.valves.read({use.key for row in page for use in read_flow(row[6])[1]})
+        for row in page:
+            if self._is_shared:
+                self._gates.lanes.know(row[2], row[3], row[10], row[11])
+            line = _Line(row, self._bands[row[7]])
+            self._lines.append(line)
+            self._push((row[3], row[4], row[5]), line)
+            self._read_to = row[3:6]
+        self._is_all_read = len(page) < size
+
+    def _read_lines(self, line: _Line, filling: Filling) -> None:
+        """Read the first jobs of a stream, and of those that come next."""
+        lines = [line]
+        for other in self._lines:
+            if len(lines) >= filling.wanted:
+                break
+            if other is not line and not other.is_read and other.gate not in self._out:
+                lines.append(other)
+        most = 1 + 2 * filling.wanted // len(lines) if len(lines) < filling.wanted else 1
+        if len(lines) == 1:
+            most = int(min(most, max(1.0, self._gates.valves.room(read_flow(line.flow)[1]))))
+        self._fetch(lines, min(most, _MOST_OF_ONE))
+        self._lines = [one for one in self._lines if not one.is_read]
+
+    def _read_on(self, line: _Line) -> bool:
+        """Read on in a stream; return whether there was more."""
+        self._moved.add(line.number)
+        if not line.rows:
+            return False
+        self._fetch([line], min(2 * len(line.rows), _MOST_OF_ONE))
+        return bool(line.rows)
+
+    def _fetch(self, lines: Sequence[_Line], most: int) -> None:
+        after = [line.rows[-1][:2] if line.rows else _FIRST[1:] for line in lines]
+        wanted = {
+            "queue": self._queue,
+            "streams": [line.number for line in lines],
+            "classes": [line.band.job_class for line in lines],
+            "ranks": [order for order, _ in after],
+            "ns": [n for _, n in after],
+            "limit": most,
+        }
+        by_number = {line.number: line for line in lines}
+        for line in lines:
+            line.rows, line.at, line.is_read = [], 0, True
+        for row in self._txn.rows(_SQL["heads"], wanted):
+            by_number[row[17]].rows.append(row)

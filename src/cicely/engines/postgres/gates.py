@@ -1,0 +1,224 @@
+"""Flow control of one call: what claims take beside their job, and what comes back when they end.
+
+One lock for all makes limits exact. It is taken last, when a call waits for nobody else any more, and held
+until the commit. What ends before is noted here and given back then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple, cast
+
+import msgspec
+
+from cicely.core.flow import Use
+from cicely.core.outcome import Deferred, Failed, HandedBack, Outcome, Succeeded, Suspended
+from cicely.engines.postgres.lanes import Lanes
+from cicely.engines.postgres.limiting import Guard, Valves, read_flow
+from cicely.engines.postgres.statements import statements
+from cicely.engines.postgres.transaction import Transaction, Values
+
+_SQL: Final = statements("valve")
+_STREAM: Final = statements("stream")
+
+#: So many streams to which jobs came are looked at by one claim, and by a sweep for each step of its others.
+CAME_PER_CLAIM: Final = 512
+
+#: The park of a gate where no job stands.
+IDLE: Final = -1
+
+_decode_uses = msgspec.msgpack.Decoder(tuple[Use, ...]).decode
+
+
+class Hold(NamedTuple):
+    """A claim that ends, with what it took, in the order of the statement `held`."""
+
+    n: int
+    lane: int | None
+    flow: bytes | None
+    charged: float | None
+    claimed_at: float
+
+
+class Gates:
+    """Valves, lanes and streams, as one transaction sees and moves them."""
+
+    def __init__(self, txn: Transaction) -> None:
+        self._txn = txn
+        self._is_locked = False
+        self._ended: list[tuple[Hold, Outcome | None]] = []
+        #: Streams to which jobs came, or from which they went, in this call.
+        self.came: set[int] = set()
+        self._parked: dict[tuple[int, int], float] = {}
+        self._reopened: dict[tuple[int, int], float] = {}
+        self._gates: dict[int, int] = {}
+        self._streams: dict[int, int] = {}
+        #: Gates that were looked at in this call: what they may wait for is noted.
+        self.seen: set[int] = set()
+        self.valves = Valves(txn)
+        self.lanes = Lanes(txn)
+
+    @property
+    def now(self) -> float:
+        """The instant of the call."""
+        return self._txn.now
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether this call has the lock."""
+        return self._is_locked
+
+    def lock(self) -> None:
+        """Take the lock, unless this call has it, and give back what was noted."""
+        if not self._is_locked:
+            self._txn.rows(_STREAM["lock"])
+            self._is_locked = True
+        if self._ended:
+            self._give_all_back()
+
+    # --- what comes back ------------------------------------------------------------------
+    def note_ends(self, ns: Sequence[int], outcomes: Mapping[int, Outcome] | None = None) -> None:
+        """Note claims that end now, while they still stand in `run`."""
+        by_number = outcomes or {}
+        held = {row[0]: Hold(*row) for row in self._txn.rows(_SQL["held"], {"ns": list(ns)})}
+        self._ended += [(held[n], by_number.get(n)) for n in ns if n in held]
+
+    def _give_all_back(self) -> None:
+        """Give back what ended, in its order: a refusal counts who holds its key then."""
+        ended, self._ended = self._ended, []
+        ns = [hold.n for hold, _ in ended]
+        keys = {use.key for hold, _ in ended for use in read_flow(hold.flow)[1]}
+        self.valves.read(keys.union(*(o.slows for _, o in ended if isinstance(o, Deferred))))
+        self.lanes.read({hold.lane for hold, _ in ended if hold.lane is not None})
+        gone: dict[int, list[Values]] = {}
+        has_requests = False
+        for n, valve, at, request in self._txn.rows(_SQL["let_go"], {"ns": ns}):
+            gone.setdefault(n, []).append((valve, at))
+            has_requests = has_requests or bool(request)
+        for hold, outcome in ended:
+            if outcome is not None:
+                self._heed(hold, outcome)
+            self._give_back(hold, _spent_in(outcome), unused=_is_unused(outcome))
+            self.valves.let_go(gone.get(hold.n, ()))
+        if has_requests:
+            self._txn.execute(_SQL["release_all"], {"ns": ns})
+        if any(read_flow(hold.flow)[0].resources for hold, _ in ended):
+            self._txn.execute(_SQL["free_units"], {"ns": ns})
+        self.write()
+
+    def _heed(self, hold: Hold, outcome: Outcome) -> None:
+        """Let an outcome tell the valves that its claim passed what it met."""
+        if isinstance(outcome, Deferred):
+            for key in outcome.slows:
+                self.valves.refuse(key, outcome.delay_s)
+        if isinstance(outcome, Succeeded | Failed | Suspended):
+            blames = outcome.blames if isinstance(outcome, Failed) else ()
+            for name in read_flow(hold.flow)[0].breakers:
+                self.valves.tell(name, claimed_at=hold.claimed_at, is_to_blame=name in blames)
+
+    def _give_back(self, hold: Hold, spent: Mapping[str, float], *, unused: bool) -> None:
+        """Give back what a claim took: rates and its lane's charge only where it came back unused."""
+        if hold.charged and hold.lane is not None:
+            if unused:
+                self.lanes.give_back(hold.lane, was_charged=hold.charged)
+            else:
+                ran_s = self.now - hold.claimed_at
+                self.lanes.correct(hold.lane, was_charged=hold.charged, ran_s=ran_s)
+        for use in read_flow(hold.flow)[0].uses:
+            if unused:
+                self.valves.give_back(use)
+            else:
+                self.valves.correct(use, spent)
+
+    # --- where jobs stand -----------------------------------------------------------------
+    def fold(self, limit: int = CAME_PER_CLAIM) -> bool:
+        """Find the heads of streams to which jobs came; return whether there may be more."""
+        came = self._txn.rows(_STREAM["came"], {"limit": limit})
+        self.came.update(stream for stream, _ in came)
+        self.find_heads()
+        return bool(sum(count for _, count in came) == limit)
+
+    def find_heads(self) -> None:
+        """Find the heads of what this call moved."""
+        came, self.came = self.came, set()
+        if came:
+            found = self._txn.rows(_STREAM["find_heads"], {"streams": sorted(came)})
+            idle = {gate for gate, park in found if park == IDLE}
+            if idle:
+                self._txn.execute(_STREAM["wake_gates"], {"gates": sorted(idle)})
+
+    def park_gate(self, gate: int, queue: int, guard: Guard, open_at: float) -> None:
+        """Put a gate out of sight until its valve may be open."""
+        self._gates[gate] = guard.number
+        self._park(queue, guard, open_at)
+
+    def park_stream(self, stream: int, queue: int, guard: Guard, open_at: float) -> None:
+        """Put a stream out of sight until a valve may be open."""
+        self._streams[stream] = guard.number
+        self._park(queue, guard, open_at)
+
+    def _park(self, queue: int, guard: Guard, open_at: float) -> None:
+        place = (guard.number, queue)
+        self._parked[place] = min(self._parked.get(place, open_at), open_at)
+
+    def reopen(self, valve: int, queue: int, open_at: float) -> None:
+        """Note when those who are parked at a valve are to be looked at again."""
+        self._reopened[valve, queue] = open_at
+
+    def unpark_gate(self, gate: int) -> None:
+        """Put a gate back in sight."""
+        self._gates[gate] = 0
+
+    def unpark_stream(self, stream: int) -> None:
+        """Put a stream back in sight."""
+        self._streams[stream] = 0
+
+    # --- writing --------------------------------------------------------------------------
+    def write(self) -> None:
+        """Store what changed, so that the tables say what is."""
+        txn = self._txn
+        self.valves.write()
+        self.lanes.write()
+        for statement, parks in (("park_gates", self._gates), ("park_streams", self._streams)):
+            if parks:
+                txn.execute(_STREAM[statement], {"ids": list(parks), "parks": list(parks.values())})
+                parks.clear()
+        parked, self._parked = self._parked, {}
+        reopened, self._reopened = self._reopened, {}
+        woken = self.valves.woken()
+        if woken:
+            txn.execute(_STREAM["wake"], {"valves": sorted(woken)})
+        txn.many(_STREAM["reopen"], [(open_at, *place) for place, open_at in sorted(reopened.items())])
+        txn.many(_STREAM["park"], [(*place, open_at) for place, open_at in sorted(parked.items())])
+
+    def close(self) -> None:
+        """Do what is left to do before the commit."""
+        if self._ended:
+            self.lock()
+        if self.came:
+            self._txn.execute(_STREAM["add_came"], {"streams": sorted(self.came)})
+            self.came = set()
+
+
+def _spent_in(outcome: Outcome | None) -> Mapping[str, float]:
+    """Return what an attempt spent, by cost meter."""
+    return outcome.spent if isinstance(outcome, Succeeded | Failed | Deferred | Suspended) else {}
+
+
+def _is_unused(outcome: Outcome | None) -> bool:
+    """Return whether a claim came back without having begun."""
+    return isinstance(outcome, HandedBack) and not (outcome.alone or outcome.has_started)
+
+
+def gates_of(txn: Transaction) -> Gates:
+    """Return the flow control of a transaction."""
+    if txn.gates is None:
+        txn.gates = Gates(txn)
+    return cast(Gates, txn.gates)
+
+
+def stood(txn: Transaction, streams: Iterable[int]) -> None:
+    """Note streams to which jobs came, or whose head may have gone; 0 is none."""
+    came = {stream for stream in streams if stream}
+    if came:
+        gates_of(txn).came.update(came)

@@ -1,0 +1,91 @@
+"""The verb `surroundings`: what stands between a job and its start."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cicely.engines.contract import (
+    SEEN_AHEAD,
+    SEEN_HOLDERS,
+    SEEN_PARENTS,
+    Holder,
+    SettingRecord,
+    Surroundings,
+)
+from cicely.engines.postgres.controls import record_of
+from cicely.engines.postgres.limiting import Valves
+from cicely.engines.postgres.reading import get
+from cicely.engines.postgres.room import units_in
+from cicely.engines.postgres.sessions import sessions
+from cicely.engines.postgres.statements import statements
+from cicely.engines.postgres.transaction import Transaction
+
+_SQL: Final = statements("surroundings")
+_VALVE: Final = statements("valve")
+_SESSIONS: Final = statements("sessions")
+
+
+def surroundings(txn: Transaction, job_id: str) -> Surroundings | None:
+    """Return what stands between a job and its start; None for an unknown one."""
+    [job] = get(txn, (job_id,))
+    row = txn.row(_SQL["job"], {"id": job_id})
+    if job is None or row is None:
+        return None
+    n, queue, lane, order, is_paused, is_held = row
+    clocks = _clocks(txn, queue)
+    own = clocks.get(lane, 0.0)
+    valves, holders = _valves(txn, job.flow.keys if job.flow else ())
+    open_sessions = sessions(txn.rows(_SESSIONS["open_sessions"]))
+    parents = txn.rows(_SQL["parents"], {"n": n, "limit": SEEN_PARENTS})
+    return Surroundings(
+        job=job,
+        now=txn.now,
+        is_paused=is_paused,
+        is_held=is_held,
+        ahead=_ahead(txn, queue, lane, (order, n)),
+        lanes=min(SEEN_AHEAD, len(clocks)),
+        lane_behind=min(SEEN_AHEAD, sum(clock < own for clock in clocks.values())),
+        valves=valves,
+        holders=holders,
+        parents=tuple(parent for (parent,) in parents),
+        sessions=tuple(open_sessions),
+        taken=_taken(txn, [record.session.id for record in open_sessions]),
+    )
+
+
+def _clocks(txn: Transaction, queue: int) -> dict[str, float]:
+    """Return the clocks of the lanes that have ready jobs."""
+    clocks: dict[str, float] = dict(txn.rows(_SQL["lanes"], {"queue": queue, "limit": SEEN_AHEAD}))
+    if "" not in clocks and txn.row(_SQL["has_plain"], {"queue": queue}) is not None:
+        clocks[""] = (txn.row(_SQL["clock"], {"queue": queue, "lane": ""}) or (0.0,))[0]
+    return clocks
+
+
+def _ahead(txn: Transaction, queue: int, lane: str, place: tuple[int, int]) -> int:
+    order, n = place
+    where = {"queue": queue, "lane": lane, "rank": order, "n": n, "limit": SEEN_AHEAD}
+    [(ahead,)] = txn.rows(_SQL["ahead"], where)
+    if not lane:
+        ahead += txn.rows(_SQL["ahead_plain"], where)[0][0]
+    return min(SEEN_AHEAD, int(ahead))
+
+
+def _valves(
+    txn: Transaction, keys: tuple[str, ...]
+) -> tuple[tuple[SettingRecord, ...], dict[str, tuple[Holder, ...]]]:
+    valves = Valves(txn)
+    valves.read(keys)
+    holders = {}
+    for key in keys:
+        where = {"valve": valves.guard(key).number, "limit": SEEN_HOLDERS}
+        holders[key] = tuple(Holder(*row) for row in txn.rows(_VALVE["holders"], where))
+    return tuple(record_of(valves, key) for key in keys), holders
+
+
+def _taken(txn: Transaction, open_sessions: list[str]) -> dict[str, tuple[Holder, ...]]:
+    """Return, by session, what its jobs use of its worker's resources."""
+    users: dict[str, list[Holder]] = {session: [] for session in open_sessions}
+    for session, job_id, since, units in txn.rows(_SQL["taken"]):
+        if session in users:
+            users[session].append(Holder(job_id, session, since, units_in(units)))
+    return {session: tuple(held) for session, held in users.items()}
