@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Protocol
 
 from cicely.engines.contract import Engine
 
@@ -19,10 +19,6 @@ class Capability(StrEnum):
     FLOW = "flow control"
     ROLLUPS = "rollups"
     THREADS = "threads"
-
-
-#: What an engine may still have to learn.
-LEARNING: Final = frozenset({Capability.EVENTS, Capability.FLOW, Capability.ROLLUPS})
 
 
 class Harness(Protocol):
