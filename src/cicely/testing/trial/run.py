@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Final
@@ -50,7 +49,6 @@ def run(plan: Plan, folder: Path) -> Result:
     provider = Provider(tokens=plan.tokens, period_s=plan.period_s, latency_s=plan.latency_s)
     rate = f"{plan.tokens}/{plan.period_s:g}s"
     environment = {"CICELY_URL": plan.url, "CICELY_TRIAL_PORT": str(provider.port), "CICELY_TRIAL_RATE": rate}
-    os.environ.update(environment)
     from cicely.testing.trial.app import app, complete
 
     engine = connect(plan.url, role="producer")
