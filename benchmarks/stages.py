@@ -68,7 +68,7 @@ _REDIS: Final = {
 _POSTGRES: Final = {
     "_Settling._read": "settle: read what is to end",
     "_Settling.write": "settle: write the ends",
-    "_Stream._read": "claim: read the heads of the queues",
+    "Stream._read": "claim: read the heads of the queues",
     "_Taking._streams": "claim: which queues and lanes are open",
     "_Taking.write": "claim: hold what was found",
     "promote": "claim: promote what is due",
