@@ -288,7 +288,7 @@ class ComposedTask(_Registered[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call the function, here and now; it returns the canvas, a coroutine function awaits it."""
-        raise NotImplementedError
+        return self._task.function(*_owner_of(self._task), *args, **kwargs)
 
 
 def _owner_of(task: core.Task) -> Iterator[object]:

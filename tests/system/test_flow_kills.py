@@ -14,8 +14,6 @@ from cicely.core.job import Kind
 from cicely.core.outcome import Succeeded
 from cicely.core.states import State
 from cicely.engines.contract import Ask, Demand, Engine, Session
-from cicely.testing.conformance import Capability
-from cicely.testing.conformance.embedded import SqliteHarness
 
 SEED = int(os.environ.get("CICELY_SEED", "0")) or random.SystemRandom().randrange(1 << 31)
 MEMBERS = 8
@@ -23,12 +21,7 @@ KILLS = 500 if IS_FULL else 60
 #: The kills end here, however many there were: a busy machine has fewer.
 WITHIN_S = 200.0 if IS_FULL else 10.0
 
-controls_flow = pytest.mark.skipif(
-    Capability.FLOW not in SqliteHarness.capabilities, reason="flow control is not promised"
-)
 
-
-@controls_flow
 @pytest.mark.timeout(280 if IS_FULL else 90)
 def test_i11_no_limit_is_exceeded_or_leaked_whoever_is_killed(tmp_path):
     crew = Crew(f"sqlite:///{tmp_path}/jobs.db?durability=process", tmp_path, random.Random(SEED))

@@ -14,7 +14,7 @@ import msgspec
 
 from cicely.cli.exits import NOTHING
 from cicely.cli.screen import Column, console, json_option, note, write_json, write_json_lines, write_table
-from cicely.cli.target import Where, located
+from cicely.cli.target import Where, located, pass_on
 from cicely.cli.text import safe
 from cicely.errors import ConfigError
 
@@ -49,8 +49,7 @@ def schedules(ctx: click.Context, *, where: Where, as_json: bool) -> None:
     if ctx.invoked_subcommand is None:
         _list(where, as_json=as_json)
         return
-    given = {"app": where.app, "url": where.url, "as_json": as_json}
-    ctx.default_map = {ctx.invoked_subcommand: {name: value for name, value in given.items() if value}}
+    pass_on(ctx, where, as_json=as_json)
 
 
 class Shown(msgspec.Struct, frozen=True):

@@ -159,3 +159,9 @@ def _only_file() -> Path:
         raise ConfigError(f"no engine is named, and there is no .cicely/*.db here: {_HOW_TO}")
     names = ", ".join(file.name for file in files)
     raise ConfigError(f"no engine is named, and .cicely has several files ({names}): {_HOW_TO}")
+
+
+def pass_on(ctx: click.Context, where: Where, *, as_json: bool) -> None:
+    """Let what was written before a subcommand hold for the subcommand, too."""
+    given = {"app": where.app, "url": where.url, "as_json": as_json}
+    ctx.default_map = {str(ctx.invoked_subcommand): {name: value for name, value in given.items() if value}}

@@ -47,6 +47,11 @@ class Flow(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         )
 
     @property
+    def passes(self) -> tuple[Use, ...]:
+        """What a claim of it takes of all its valves, breakers among them."""
+        return (*self.uses, *(Use(BREAKER_PREFIX + name) for name in self.breakers))
+
+    @property
     def needs(self) -> Needs:
         """What jobs of one stream have in common."""
         return Needs(self.keys, self.resources, self.traits)

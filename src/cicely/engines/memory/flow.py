@@ -113,7 +113,7 @@ class FlowControl:
     def _opens_at(self, row: Row) -> float:
         """Return when the valves of a job let it pass, NEVER where only a release can tell."""
         flow = row.new.flow
-        uses = [] if flow is None else [*flow.uses, *(Use(BREAKER_PREFIX + name) for name in flow.breakers)]
+        uses = flow.passes if flow else ()
         return max((self._valve_opens_at(use) for use in uses), default=self._now())
 
     def _valve_opens_at(self, use: Use) -> float:

@@ -47,8 +47,7 @@ def read_flow(stored: bytes | None) -> tuple[Flow, tuple[Use, ...]]:
             flow = NO_FLOW
         if len(_flows) >= _MOST_FLOWS:
             _flows.clear()
-        uses = (*flow.uses, *(Use(BREAKER_PREFIX + name) for name in flow.breakers))
-        found = _flows[stored] = (flow, uses)
+        found = _flows[stored] = (flow, flow.passes)
     return found
 
 

@@ -47,13 +47,8 @@ def read_flow(stored: bytes | None) -> tuple[Flow, tuple[Use, ...]]:
             flow = NO_FLOW
         if len(_flows) >= _MOST_FLOWS:
             _flows.clear()
-        found = _flows[stored] = (flow, uses_of(flow))
+        found = _flows[stored] = (flow, flow.passes)
     return found
-
-
-def uses_of(flow: Flow) -> tuple[Use, ...]:
-    """Return what a job takes of all its valves."""
-    return (*flow.uses, *(Use(BREAKER_PREFIX + name) for name in flow.breakers))
 
 
 def _read_gauge(stored: bytes | None) -> Gauge:
