@@ -16,8 +16,8 @@ class Tail(msgspec.Struct, frozen=True, array_like=True, gc=False):
     body: bytes | None
 
 
-class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A job's record; see scripts/parts/rows.lua."""
+class Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What every record of a job begins with; see scripts/parts/rows.lua."""
 
     fence: int
     flags: int
@@ -43,36 +43,17 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     attempt: int
     started_at: float | None
     reason: str
+
+
+class Record(Head, frozen=True, array_like=True, gc=False):
+    """A job's record."""
+
     tail: Tail
 
 
-class GatedRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class GatedRecord(Head, frozen=True, array_like=True, gc=False):
     """The record of a job that is not plain; see scripts/parts/gates.lua."""
 
-    fence: int
-    flags: int
-    errors: int
-    crashes: int
-    lost: int
-    id: str
-    queue: str
-    keep_s: float
-    keep_failed_s: float
-    unique: str
-    remember_s: float
-    max_receives: int
-    task: str
-    lane: str
-    base: float
-    tags: tuple[str, ...] | None
-    kind: str
-    rank: float
-    expires_at: float | None
-    due_at: float | None
-    created_at: float
-    attempt: int
-    started_at: float | None
-    reason: str
     flow: KeptFlow | None
     shuns: str
     tail: Tail
