@@ -19,6 +19,8 @@ from benchmarks.grounds import ENGINES, ground_of
 from benchmarks.machine import Machine
 from benchmarks.measures.drain import Backlog, drain
 from benchmarks.measures.enqueue import enqueue
+from benchmarks.measures.flow import flow
+from benchmarks.measures.held import Held
 from benchmarks.measures.idle import idle
 from benchmarks.measures.kill import kill
 from benchmarks.measures.latency import latency
@@ -67,6 +69,8 @@ def _table(engine: str, folder: Path, *, sizes: Sizes, options: argparse.Namespa
         "backlog": Backlog(),
         "workflows": workflows,
         "large_chord": large_chord,
+        "flow": flow,
+        "held": Held(),
     }
     chosen = {name: measures[name] for name in options.only or measures}
     own = folder / engine
@@ -108,6 +112,8 @@ def _parser() -> argparse.ArgumentParser:
             "backlog",
             "workflows",
             "large_chord",
+            "flow",
+            "held",
         ),
         help="measure these alone",
     )

@@ -11,6 +11,10 @@ from cicely import Cicely, current
 
 app = Cicely("bench")
 
+#: One that holds nobody back, so that what is measured is the counting; and one that lets one job a day pass.
+app.limit("open", concurrency=100_000)
+app.limit("shut", rate="1/d")
+
 # Children get the app from here; their supervisor installs the counter itself.
 counting.install_if_asked()
 
@@ -18,6 +22,16 @@ counting.install_if_asked()
 @app.task
 def noop() -> None:
     """Do nothing."""
+
+
+@app.task(lane=str, limits="open")
+def limited(user: int) -> None:
+    """Do nothing, under a limit, in the lane of a user."""
+
+
+@app.task(limits="shut")
+def shut() -> None:
+    """Do nothing, once a day."""
 
 
 @app.task
@@ -44,9 +58,7 @@ def stamps(starts: list[float]) -> list[float]:
 def hold(fifo: str) -> None:
     """Say where and when it started; the first attempt then waits for its end."""
     started_at = boottime()
-    context = current()
-    assert context is not None
     with open(fifo, "w") as meter:
         meter.write(f"{os.getpid()} {started_at}\n")
-    if context.attempt == 1:
+    if current().attempt == 1:
         time.sleep(60)

@@ -25,11 +25,24 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     kills: int = 7
     backlog: int = 1_000_000
     workflow: int = 10_000
+    blocked: int = 100_000
     steps: int = 300
+    held_s: float = 60.0
+    snapshot_s: float = 600.0
     limit_s: float = 40.0
 
 
-QUICK = Sizes(backlog=100_000, singles=1_500, latencies=150, idle_s=8.0, kills=4, raw_drain=100_000)
+QUICK = Sizes(
+    backlog=100_000,
+    blocked=10_000,
+    singles=1_500,
+    latencies=150,
+    idle_s=8.0,
+    kills=4,
+    raw_drain=100_000,
+    held_s=15.0,
+    snapshot_s=60.0,
+)
 
 
 class Figure(msgspec.Struct, frozen=True):

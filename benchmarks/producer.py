@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.apps import app, burn, noop, stamp, stamps
+from benchmarks.apps import app, burn, limited, noop, shut, stamp, stamps
 from benchmarks.clock import boottime
 from benchmarks.runs import Moved, answer, timed, wait_for_go
 from cicely import State, chain, chord
@@ -22,6 +22,7 @@ from cicely import State, chain, chord
 PAGE = 10_000
 LOOK_S = 0.01
 QUEUE = "default"
+LANES = 1_000
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -61,6 +62,32 @@ def bulk(count: int, until: float) -> Moved:
             if boottime() >= until:
                 return moved
             noop.delay_many(() for _ in range(min(PAGE, count - moved)))
+        return count
+
+    return timed(work)
+
+
+def in_lanes(count: int, until: float) -> Moved:
+    """Enqueue jobs under a limit, each in one of a thousand lanes."""
+
+    def work() -> int:
+        for moved in range(0, count, PAGE):
+            if boottime() >= until:
+                return moved
+            limited.delay_many((user % LANES,) for user in range(moved, min(count, moved + PAGE)))
+        return count
+
+    return timed(work)
+
+
+def blocked(count: int, until: float) -> Moved:
+    """Enqueue jobs of which a limit lets one pass."""
+
+    def work() -> int:
+        for moved in range(0, count, PAGE):
+            if boottime() >= until:
+                return moved
+            shut.delay_many(() for _ in range(min(PAGE, count - moved)))
         return count
 
     return timed(work)
@@ -178,8 +205,8 @@ def warm(count: int, until: float) -> int:
 WORKS: dict[str, Callable[[int, float], Any]] = {
     work.__name__: work
     for work in (
-        single, bulk, burns, schedule, watch, waiting, pause, resume, latency, warm, chord_of, chains_of_ten,
-        steps,
+        single, bulk, in_lanes, blocked, burns, schedule, watch, waiting, pause, resume, latency, warm,
+        chord_of, chains_of_ten, steps,
     )
 }  # fmt: skip
 

@@ -129,4 +129,28 @@ LINES = (
     ),
     _less("chain_step", "one step of a chain, p50", "ms", Bars(2.0)),
     _less("large_chord", "chord of 100,000, with its enqueue", "s", Bars(60.0)),
+    Line(
+        key="lanes_run",
+        text="under a limit, in 1,000 lanes, beside plain jobs",
+        unit="jobs/s",
+        bars=Bars(done=0.50),
+        judged=Judged.RATIO,
+    ),
+    Line(
+        key="blocked_run",
+        text="plain jobs beside 100,000 blocked by a limit",
+        unit="jobs/s",
+        bars=Bars(done=0.80),
+        judged=Judged.RATIO,
+    ),
+    Line(key="held_run", text="run beside an enqueue held open", unit="share", bars=Bars(0.90)),
+    _less("held_start", "… from its commit to its last job's start", "s", Bars(2.0)),
+    Line(
+        key="snapshot_run",
+        text="run under a held snapshot, last third to first",
+        unit="share",
+        bars=Bars(0.90),
+    ),
+    _less("snapshot_dead", "… dead rows that came with 1,000 jobs", "rows"),
+    _less("snapshot_size", "… growth of ready, run and delta", "MB", Bars(1.0)),
 )

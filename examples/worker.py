@@ -48,7 +48,8 @@ class Worker:
         """Return when it has imported the app. Ends the program with the worker's words where it cannot."""
         while _STARTED not in self._log.read_bytes()[before_bytes:]:
             if self._process.poll() is not None:
-                sys.exit(f"the worker did not start: {self._log.read_text()}")
+                said = self._log.read_bytes()[before_bytes:].decode(errors="replace")
+                sys.exit(f"the worker did not start: {said}")
             time.sleep(_LOOK_S)
 
     def kill(self) -> None:

@@ -14,7 +14,7 @@ COMMANDS = {
     "serve": "start everything and stay",
     "migrate": "move from the old queue to Cicely under load",
     "kills": "kill gateways, workers and executors at random under load",
-    "burst": "from 100 to 10,000 evaluations in a minute",
+    "burst": "a queue that grows from 100 to 10,000 in a minute",
     "exercises.traffic": "change the share of the new side live",
     "exercises.executor": "stop the executors",
     "exercises.slowest": "find what is slow",
@@ -41,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0, help="of the gateway (serve); 0: any that is free")
     parser.add_argument("--rate", type=float, help="evaluations per second (migrate, kills)")
     parser.add_argument("--seconds", type=float, help="of each chapter (migrate), of all (kills, burst)")
-    parser.add_argument("--peak", type=int, default=10_000, help="evaluations (burst)")
-    parser.add_argument("--processes", type=int, default=2, help="of the worker (burst)")
+    parser.add_argument("--peak", type=int, default=10_000, help="evaluations that wait (burst)")
+    parser.add_argument("--processes", default="2:8", help="of the worker, as it takes them (burst)")
     parser.add_argument("--seed", type=int, default=1, help="of the kills")
     parser.add_argument(
         "--lenient", type=float, default=1.0, metavar="N", help="a busy machine may take N times"

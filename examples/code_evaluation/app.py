@@ -64,7 +64,6 @@ def evaluate(self: Any, eval_id: str, code: str, language: str = "python") -> di
     with CodeTimeout, LimitPassed, or a ConnectionError after some attempts.
     """
     context = current()
-    assert context is not None
     results.check()
     _fail_if_told_to()
     place = places.chosen(places.executors(), eval_id, context.attempt)

@@ -94,7 +94,7 @@ class Service:
         *,
         executors: int = 2,
         workers: int = 1,
-        processes: int = 2,
+        processes: int | str = 2,
         threads: int = 4,
         gateways: int = 1,
         port: int = 0,

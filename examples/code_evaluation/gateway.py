@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
@@ -17,22 +17,22 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import ValidationError
 
 from cicely import CicelyError, EngineUnavailable, Filter, Job, JobNotFound, State, UsageError
-from cicely.migration import Migration
+from cicely.migration import Migration, Which
 from cicely.observe.metrics import CONTENT_TYPE
 from examples.code_evaluation import moving
 from examples.code_evaluation.app import app, evaluate
-from examples.code_evaluation.submissions import BULK, MAX_BATCH, Submission, queue_of
+from examples.code_evaluation.submissions import BULK, MARK, MAX_BATCH, SINGLE, Submission, queue_of
 
 gateway = FastAPI(title="Code evaluation", version="1")
 #: While the service is moved, submissions are split between the queue that it had and Cicely.
-moves = moving.migration() if moving.OLD_VARIABLE in os.environ else None
+moves = moving.migrations() if moving.OLD_VARIABLE in os.environ else {}
 _LOOK_S = 0.1
 _PAGE = 500
 
 
 @gateway.exception_handler(EngineUnavailable)
 def away(_request: Request, error: Exception) -> Response:
-    """Nothing was accepted; the caller may repeat the request as it is."""
+    """Have the caller repeat the request as it is: what was accepted of it is not accepted again."""
     return PlainTextResponse(f"try again: {error}\n", 503, headers={"Retry-After": "5"})
 
 
@@ -45,8 +45,8 @@ def refused(_request: Request, error: Exception) -> Response:
 @gateway.post("/evaluations", status_code=202)
 def submit(submission: Submission, response: Response) -> dict[str, Any]:
     """Accept an evaluation; answers 200 where it was accepted before, 409 where that was another program."""
-    if moves is not None:
-        return _split(moves, submission, response)
+    if moves:
+        return _split(moves[queue_of(submission.tier)], submission, response)
     before = _found(submission.eval_id)
     if before is not None:
         response.status_code = 200
@@ -58,12 +58,17 @@ def submit(submission: Submission, response: Response) -> dict[str, Any]:
 
 def _split(migration: Migration, submission: Submission, response: Response) -> dict[str, Any]:
     """Accept an evaluation on one of the two sides, where it is not on one already."""
-    before = migration.status(submission.eval_id)
-    if before.is_known:
+    side = migration.holder(submission.eval_id)
+    if side is not None:
         response.status_code = 200
-        return {"eval_id": submission.eval_id, "state": before.state}
-    side = migration.submit(submission.eval_id, moving.payload_of(submission), key=submission.eval_id)
-    return {"eval_id": submission.eval_id, "state": "live", "side": side}
+        standing = migration.status(submission.eval_id)
+        return {"eval_id": submission.eval_id, "state": standing.state, "side": side}
+    return {"eval_id": submission.eval_id, "state": "live", "side": _given(migration, submission)}
+
+
+def _given(migration: Migration, submission: Submission) -> Which:
+    """Give an evaluation to one of the two sides, for good: its id is the key."""
+    return migration.submit(submission.eval_id, moving.payload_of(submission), key=submission.eval_id)
 
 
 @gateway.post("/batches", status_code=202)
@@ -75,11 +80,30 @@ async def submit_batch(request: Request) -> dict[str, Any]:
 
 def _submit_all(lines: list[bytes]) -> dict[str, Any]:
     submissions = _parsed(lines)
-    for start in range(0, len(submissions), _PAGE):
+    if moves:
+        for one in submissions:
+            if moves[BULK].holder(one.eval_id) is None:
+                _given(moves[BULK], one)
+        return {"accepted": len(submissions)}
+    pages = [submissions[start : start + _PAGE] for start in range(0, len(submissions), _PAGE)]
+    _refuse_other_programs(pages)
+    for page in pages:
         with app.batch():
-            for submission in submissions[start : start + _PAGE]:
+            for submission in page:
                 _enqueue(submission, queue=BULK)
     return {"accepted": len(submissions), "queue": BULK}
+
+
+def _refuse_other_programs(pages: list[list[Submission]]) -> None:
+    """Raise 409 where an id of the batch was given to another program, earlier or in the batch itself."""
+    marks: dict[str, str] = {}
+    taken = []
+    for page in pages:
+        records = app.engine.get([one.eval_id for one in page])
+        marks |= {record.id: mark for record in records if record and (mark := _mark_of(record.tags))}
+        taken += [one.eval_id for one in page if marks.setdefault(one.eval_id, one.mark) != one.mark]
+    if taken:
+        raise HTTPException(409, f"{', '.join(taken[:20])}: ids of other programs, choose new ones")
 
 
 def _parsed(lines: list[bytes]) -> list[Submission]:
@@ -128,7 +152,7 @@ def listed(
 def shown(eval_id: str) -> dict[str, Any]:
     """Return how an evaluation stands, with its result or its error."""
     job = _found(eval_id)
-    if job is None and moves is not None and (standing := moves.status(eval_id)).is_known:
+    if job is None and moves and (standing := moves[SINGLE].status(eval_id)).is_known:
         return {"eval_id": eval_id, "side": "old", "state": standing.state, "result": standing.output}
     return _shown(job or _known(eval_id))
 
@@ -192,10 +216,13 @@ def _known(eval_id: str) -> Job[Any]:
 
 def _checked(job: Job[Any], submission: Submission) -> dict[str, Any]:
     info = job.info()
-    marks = [tag for tag in info["tags"] if tag.startswith("code:")]
-    if marks and marks != [submission.mark]:
+    if _mark_of(info["tags"]) not in ("", submission.mark):
         raise HTTPException(409, f"{submission.eval_id} is the id of another program: choose a new one")
     return {"eval_id": job.id, "state": info["state"], "queue": info["queue"]}
+
+
+def _mark_of(tags: Iterable[str]) -> str:
+    return next((tag for tag in tags if tag.startswith(MARK)), "")
 
 
 def _shown(job: Job[Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from cicely.migration import Migration, Standing
 from examples.code_evaluation.app import evaluate
-from examples.code_evaluation.submissions import Submission
+from examples.code_evaluation.submissions import BULK, PREMIUM, SINGLE, Submission
 
 #: Where the old queue answers; "" where there is none, and nothing to move.
 OLD_VARIABLE = "EVALUATION_OLD"
@@ -21,12 +21,20 @@ BOOK_VARIABLE = "EVALUATION_BOOK"
 NAME_VARIABLE = "EVALUATION_MIGRATION"
 
 
-def migration(mode: str = "fallback") -> Migration:
+def migrations() -> dict[str, Migration]:
+    """Return the migration by the queue that the new side is to use; the old one has a single queue.
+
+    They are one: share and book are the same.
+    """
+    return {queue: migration(queue=queue) for queue in (PREMIUM, SINGLE, BULK)}
+
+
+def migration(mode: str = "fallback", queue: str = SINGLE) -> Migration:
     """Return the migration between the old queue and `evaluate`."""
     old = Old(os.environ[OLD_VARIABLE])
     return Migration(
         old=(old.submit, old.status),
-        new=evaluate,
+        new=evaluate.options(queue=queue),
         name=os.environ.get(NAME_VARIABLE, "evaluations"),
         mode=mode,
         accounts=os.environ[BOOK_VARIABLE],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import os
+import select
+import time
 import zlib
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -11,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from examples.code_evaluation import sandbox
-from examples.code_evaluation.sandbox import Program, Ran
+from examples.code_evaluation.sandbox import WAIT_S, Program, Ran
 
 #: `http://127.0.0.1:8101,http://127.0.0.1:8102`; empty: in the worker itself.
 EXECUTORS_VARIABLE = "EVALUATION_EXECUTORS"
@@ -71,15 +73,30 @@ def _run_by(place: str, program: Program) -> Ran:
 
 
 def _asked(connection: http.client.HTTPConnection, place: str, program: Program) -> Ran:
-    connection.sock.settimeout(program.timeout_s + PATIENCE_S)
+    patience_s = program.timeout_s + PATIENCE_S
+    connection.sock.settimeout(patience_s)
     try:
         connection.request("POST", "/run", msgspec.json.encode(program))
+        _await_answer(connection, within_s=patience_s)
         answer = connection.getresponse()
         body = answer.read()
-    except (OSError, http.client.HTTPException) as error:
+    except (ConnectionError, http.client.HTTPException) as error:
+        # One sentence, however the system calls it: alike failures are one group of dead letters.
+        raise NetworkTrouble(f"{place} broke the connection off") from error
+    except OSError as error:
         raise NetworkTrouble(f"{place}: {error or type(error).__name__}") from error
     if answer.status == http.client.SERVICE_UNAVAILABLE:
         raise ExecutorDown(f"{place}: all slots are taken")
     if answer.status != http.client.OK:
         raise NetworkTrouble(f"{place} answered {answer.status}: {body[:200].decode(errors='replace')}")
     return msgspec.json.decode(body, type=Ran)
+
+
+def _await_answer(connection: http.client.HTTPConnection, *, within_s: float) -> None:
+    """Return when there is something to read. Raises TimeoutError."""
+    poller = select.poll()
+    poller.register(connection.sock, select.POLLIN)
+    give_up_at = time.monotonic() + within_s
+    while not poller.poll(WAIT_S * 1_000):
+        if time.monotonic() > give_up_at:
+            raise TimeoutError(f"no answer within {within_s:g} s")

@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ MAX_PROCESSES = 32
 _NURSERY = Path(__file__).with_name("nursery.py")
 #: How long an answer may take beyond the program's own time.
 _PATIENCE_S = 20.0
+#: A cancellation reaches a thread between two waits, none of which is longer.
+WAIT_S = 0.2
 
 
 class Program(msgspec.Struct, frozen=True):
@@ -70,10 +74,7 @@ class Sandbox:
             except OSError as error:
                 del self._asked[number]
                 raise SandboxGone(f"the nursery takes no programs: {error}") from error
-        try:
-            return answer.result(program.timeout_s + _PATIENCE_S)
-        except TimeoutError:
-            raise SandboxGone(f"no answer within {program.timeout_s + _PATIENCE_S:g} s") from None
+        return _awaited(answer, within_s=program.timeout_s + _PATIENCE_S)
 
     def _started(self) -> subprocess.Popen[bytes]:
         nursery = self._nursery
@@ -105,6 +106,15 @@ class Sandbox:
         if nursery is not None and nursery.stdin is not None:
             nursery.stdin.close()
             nursery.wait()
+
+
+def _awaited(answer: Future[Ran], *, within_s: float) -> Ran:
+    """Return the answer. Raises SandboxGone."""
+    give_up_at = time.monotonic() + within_s
+    while time.monotonic() < give_up_at:
+        with suppress(TimeoutError):
+            return answer.result(WAIT_S)
+    raise SandboxGone(f"no answer within {within_s:g} s")
 
 
 _sandboxes: dict[int, Sandbox] = {}

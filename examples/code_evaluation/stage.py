@@ -16,7 +16,7 @@ from cicely.migration.shares import PREFIX
 from examples.code_evaluation.app import app
 
 T = TypeVar("T")
-_LOOK_S = 0.05
+LOOK_S = 0.05
 PATIENCE_S = 180.0
 
 
@@ -92,11 +92,13 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def wait_for(condition: Callable[[], T], *, what: str, within_s: float = PATIENCE_S) -> T:
+def wait_for(
+    condition: Callable[[], T], *, what: str, within_s: float = PATIENCE_S, look_s: float = LOOK_S
+) -> T:
     """Return the first true answer. Raises TimeoutError."""
     give_up_at = time.monotonic() + within_s
     while not (answer := condition()):
         if time.monotonic() > give_up_at:
             raise TimeoutError(f"{what}: not within {within_s:g} s")
-        time.sleep(_LOOK_S)
+        time.sleep(look_s)
     return answer

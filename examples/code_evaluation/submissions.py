@@ -14,6 +14,8 @@ MAX_CODE_CHARS = 65_536
 MAX_BATCH = 10_000
 Tier = Literal["standard", "premium"]
 
+#: What the tag begins with that says which program an evaluation is of.
+MARK = "code:"
 PREMIUM, SINGLE, BULK = "high_priority", "evaluation", "batch"
 
 
@@ -39,7 +41,7 @@ class Submission(BaseModel):
     @property
     def mark(self) -> str:
         """A word that follows from the program: two submissions of one id must agree in it."""
-        return "code:" + hashlib.sha256(f"{self.language}\n{self.code}".encode()).hexdigest()[:16]
+        return MARK + hashlib.sha256(f"{self.language}\n{self.code}".encode()).hexdigest()[:16]
 
 
 def queue_of(tier: Tier) -> str:

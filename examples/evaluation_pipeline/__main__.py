@@ -16,15 +16,18 @@ from typing import Any
 from urllib.parse import quote
 
 from cicely import CicelyError, FlowRun, JobCancelled, State
-from examples.evaluation_pipeline.app import BROKEN, app, evaluation, journal, pool, samples_file
+from examples.evaluation_pipeline.app import BROKEN, app, evaluation, inventory, journal, samples_file
 from examples.worker import Worker
 
 APP = "examples.evaluation_pipeline.app:app"
 RUN = "run-1"
-#: Two processes of two threads: as many samples may be cut off by a kill, and no more.
-PROCESSES, THREADS = 2, 2
+#: As many samples may be cut off by a kill, and no more.
+PROCESSES = 4
+#: What a worker has to offer.
+MACHINES = "machine=machine-1,machine-2"
 #: A worker that fell silent is given up after this, by the next one.
 LEASE = "5s"
+_ALL_MACHINES = "machine-1, machine-2"
 _LOOK_S = 0.05
 _PATIENCE_S = 120.0
 
@@ -43,7 +46,7 @@ class Show:
 
     def worker(self) -> Worker:
         """Start a worker."""
-        options = (f"--processes={PROCESSES}", f"--threads={THREADS}", f"--lease={LEASE}")
+        options = (f"--processes={PROCESSES}", "--threads=1", f"--resource={MACHINES}", f"--lease={LEASE}")
         return Worker(APP, *options, log=self.place / "worker.log")
 
 
@@ -90,6 +93,7 @@ def _killed_half_way(show: Show, run: FlowRun) -> None:
 
     with show.worker():
         _await(lambda: run["release"].state == State.SUCCEEDED, "the finaliser")
+        show.promise("machines free after release", _free_machines(), wanted=_ALL_MACHINES)
     again = notes.counts("start", since=line)
     show.promise("done before the kill, run again", len(again.keys() & done), wanted=0)
     show.promise("cut off by the kill, run again", len(again.keys() & cut_off), wanted=len(cut_off))
@@ -102,7 +106,6 @@ def _ended_with_a_failure(show: Show, run: FlowRun) -> None:
     show.promise("samples that succeeded", run["samples"].completed_count(), wanted=show.size - 1)
     show.promise("samples that failed for good", _samples_in(run, State.FAILED), wanted={f"sample-{BROKEN}"})
     show.promise("aggregate and notify", _states(run, "aggregate", "notify"), wanted="cancelled, cancelled")
-    show.promise("machines held after release", len(pool().holders()), wanted=0)
 
 
 def _repaired_and_revived(show: Show, run: FlowRun) -> None:
@@ -118,7 +121,7 @@ def _repaired_and_revived(show: Show, run: FlowRun) -> None:
     show.promise(
         "the run", run.progress, wanted=f"{show.size + 5} of {show.size + 5}: {show.size + 5} succeeded"
     )
-    show.promise("machines held at the end", len(pool().holders()), wanted=0)
+    show.promise("machines free at the end", _free_machines(), wanted=_ALL_MACHINES)
 
 
 def _repair() -> None:
@@ -134,6 +137,11 @@ def _repair() -> None:
 def _samples_in(run: FlowRun, state: State) -> set[str]:
     jobs = run["samples"].children
     return {f"sample-{number}" for number, job in enumerate(jobs) if job.state == state}
+
+
+def _free_machines() -> str:
+    """Return the machines, once no run has one any more."""
+    return ", ".join(inventory.delay().get(_PATIENCE_S))
 
 
 def _states(run: FlowRun, *names: str) -> str:

@@ -11,15 +11,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cicely import Cicely, Flow, Retry, group
+from cicely import Cicely, Flow, current, group
 from examples.evaluation_pipeline import samples
 from examples.evaluation_pipeline.journal import Journal
-from examples.evaluation_pipeline.pool import NoneFree, Pool
 
 #: The number of the sample that fails until somebody repairs it.
 BROKEN = 7
-#: Other errors are final: a broken sample is not mended by trying again.
-TILL_ONE_IS_FREE = Retry(on=NoneFree, attempts=100, backoff=5)
+#: So many samples share a machine.
+AT_ONCE = 4
 
 app = Cicely("evaluation_pipeline")
 
@@ -48,11 +47,13 @@ def evaluation(run: str, *, size: int) -> Flow:
     return flow
 
 
-@app.task(retry=TILL_ONE_IS_FREE)
+@app.task(resources={"machine": 1})
 def reserve(run: str) -> str:
-    """Take a machine for the run. Where none is free, try again later; no slot is held meanwhile."""
+    """Keep a machine for the run. Where none is free, the job waits; no slot is held meanwhile."""
     with journal(run).step("reserve"):
-        return pool().hold(run)
+        current().reserve("machine")
+        [machine] = current().resources["machine"]
+        return machine
 
 
 @app.task
@@ -64,14 +65,15 @@ def fetch(run: str, size: int) -> str:
         return str(file)
 
 
-@app.task(retry=TILL_ONE_IS_FREE)
+@app.task(resources={"machine": 1 / AT_ONCE})
 def evaluate(run: str, number: int) -> bool:
-    """Put one sample to the model.
+    """Put one sample to the model, on the machine of the run.
 
-    After a revival this runs when the machine was given back already: `hold` takes one again then.
+    Where the run has none any more, because its worker was killed or the run was revived, the sample is
+    given a part of a free one and keeps that for the run.
     """
     with journal(run).step(f"sample-{number}"):
-        pool().hold(run)
+        current().reserve("machine")
         return samples.is_right(json.loads(samples_file(run).read_text())[number])
 
 
@@ -91,13 +93,19 @@ def notify(run: str, report: dict[str, Any]) -> dict[str, Any]:
 
 
 @app.task(priority=9)
-def release(run: str) -> list[str]:
+def release(run: str) -> None:
     """Give the machine back, before anything else is begun: others may wait for it.
 
     It may run more often than once: after each revival again.
     """
     with journal(run).step("release"):
-        return pool().free(run)
+        current().release("machine")
+
+
+@app.task(resources={"machine": 2})
+def inventory() -> list[str]:
+    """Return the machines. It needs both, so it runs when no run has one."""
+    return current().resources["machine"]
 
 
 # --- where things are -----------------------------------------------------------------------------
@@ -118,8 +126,3 @@ def samples_file(run: str) -> Path:
 def journal(run: str) -> Journal:
     """Return the journal of a run."""
     return Journal(folder(run))
-
-
-def pool() -> Pool:
-    """Return the machines, which all runs share."""
-    return Pool(folder() / "machines.json")

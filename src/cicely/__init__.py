@@ -34,7 +34,7 @@ from cicely.flows import Flow, FlowNode, FlowRun
 from cicely.groups import GroupJob
 from cicely.handles import Job
 from cicely.messages import Message, Queue, QueueBackend
-from cicely.observe.explain import Explanation
+from cicely.observe.reasons import Explanation
 from cicely.schedules import Schedule
 from cicely.tasks import Task
 from cicely.worker.context import Context, current

@@ -22,6 +22,7 @@ from cicely.core.task import Registry, Task
 from cicely.engines.contract import Engine
 from cicely.engines.within import Enclosed, Transactional
 from cicely.errors import ConfigError, EngineUnavailable, Unsupported, UsageError
+from cicely.outages import Outages
 from cicely.patience import PATIENCE_S, patiently
 from cicely.receiver import Receiver
 from cicely.values import Store, Values
@@ -119,6 +120,7 @@ class Connection:
         self._engine: Engine | None = None
         self._values: Values | None = None
         self._receiver: Receiver | None = None
+        self._outages = Outages(lambda: self.engine)
         self._inherited: list[object] = []
         self._lock = threading.RLock()
         self._batch: ContextVar[Batch | None] = ContextVar("cicely_batch", default=None)
@@ -163,6 +165,7 @@ class Connection:
         before = self._chosen
         self.close()
         self._chosen = engine
+        self._outages = Outages(lambda: self.engine)
         return before
 
     @property
@@ -184,12 +187,12 @@ class Connection:
         """This process's session for plain queues."""
         with self._lock:
             if self._receiver is None:
-                self._receiver = Receiver(self.engine)
+                self._receiver = Receiver(self.engine, self._outages)
             return self._receiver
 
     def call(self, verb: Callable[[Engine], T]) -> T:
         """Call a verb of the engine, again for 5 s while it is away."""
-        return patiently(lambda: verb(self.engine), for_s=PATIENCE_S)
+        return self._outages.patiently(lambda: verb(self.engine), for_s=PATIENCE_S)
 
     @property
     def name(self) -> str:
@@ -220,6 +223,7 @@ class Connection:
         self._inherited.append((self._engine, self._values, self._receiver))
         self._engine = self._values = self._receiver = None
         self._lock = threading.RLock()
+        self._outages = Outages(lambda: self.engine)
 
     # --- sending ------------------------------------------------------------------------------
     def send(self, new: NewJob, handle: Handle) -> None:
@@ -232,11 +236,14 @@ class Connection:
         try:
             [answer] = self.engine.enqueue((new,))
         except EngineUnavailable:
+            self._outages.note()
             left_s = PATIENCE_S - (time.monotonic() - began_at)
             if left_s <= 0:
                 raise
-            [answer] = patiently(lambda: self.engine.enqueue((new,)), for_s=left_s)
+            [answer] = self._outages.patiently(lambda: self.engine.enqueue((new,)), for_s=left_s)
         handle.id = answer.id
+        if self._outages.troubles:
+            self._outages.report()
 
     def send_all(self, entries: Sequence[Entry], edges: Sequence[Edge] = ()) -> None:
         """Enqueue all of `entries` with their edges or none, or add them to the open batch."""

@@ -26,7 +26,7 @@ from cicely.orders import Order
 from cicely.place import importable_name
 from cicely.settings import JobOptions, TaskSettings, instant_of, task_options
 from cicely.upkeep.alarms import Alarms
-from cicely.worker.context import current
+from cicely.worker.context import context_or_none
 
 Errors = str | type[BaseException] | Sequence["str | type[BaseException]"]
 Handler = Callable[[DeadLetter], Any]
@@ -288,7 +288,7 @@ class DeadLetters(Jobs, History):
 
 
 def _own_id() -> str:
-    context = current()
+    context = context_or_none()
     return context.job_id if context is not None else ""
 
 

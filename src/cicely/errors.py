@@ -138,6 +138,10 @@ class Malformed(JobFailed):
     def __init__(self, reason: str, *, job_id: str = "") -> None:
         super().__init__(job_id, type_name="Malformed", message=reason)
 
+    def __str__(self) -> str:
+        # Where bytes are read, nobody knows yet whose they are.
+        return super().__str__() if self.job_id else self.message
+
 
 class JobCancelled(JobEnded):
     """The job was cancelled; the message names the cause."""
@@ -160,6 +164,8 @@ class RateLimited(CicelyError):
     """
 
     def __init__(self, message: str = "", *, retry_after: float | str | None = None, key: str = "") -> None:
+        if not isinstance(key, str):
+            raise ConfigError(f"RateLimited(key={key!r}): the key of a limit, as a text")
         self.retry_after = _seconds(retry_after)
         super().__init__(message or f"refused; again in {self.retry_after:g} s")
         self.key = key

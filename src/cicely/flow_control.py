@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from difflib import get_close_matches
 from typing import Final
 
 from cicely.connection import Connection
@@ -17,10 +18,10 @@ from cicely.core.limits import Limit, parse_rate
 from cicely.core.needs import costs_of, key_of, meter_of
 from cicely.core.units import Duration, duration_s
 from cicely.engines.contract import Grant, Setting, SettingRecord, kind_of, name_of
-from cicely.errors import ConfigError, UsageError
+from cicely.errors import ConfigError, UnknownQueue, UsageError
 from cicely.queues import Queues
 from cicely.settings import MAX_ID_CHARS, queue_name
-from cicely.worker.context import Context, current
+from cicely.worker.context import Context, context_or_none
 
 #: A job that waits for a limit asks so often, at most and at least.
 ASK_AGAIN_S: Final = 0.25
@@ -96,7 +97,7 @@ class LimitHandle:
     def _asked(
         self, cost: Mapping[str, float] | None, timeout: Duration | None
     ) -> tuple[Context, list[Use], _Wait]:
-        context = current()
+        context = context_or_none()
         if context is None:
             raise UsageError(
                 f"limit {self.key}: acquire() is for calls inside a job, whose claim gives it back should "
@@ -147,25 +148,49 @@ class _Wait:
 class BreakerHandle:
     """A breaker by its name, shared by all workers."""
 
-    def __init__(self, connection: Connection, name: str) -> None:
+    def __init__(
+        self, connection: Connection, name: str, *, declared: Callable[[], Mapping[str, breakers.BreakerRule]]
+    ) -> None:
         self._connection = connection
+        self._declared = declared
         self.name = name
 
     @property
     def phase(self) -> str:
         """How it stands: closed, open or half-open."""
-        for record in self._connection.call(lambda engine: engine.settings("breaker")):
-            if isinstance(record.setting, breakers.BreakerRule) and record.setting.name == self.name:
-                return str(breakers.phase(record.gauge, now=record.now))
-        return str(breakers.Phase.CLOSED)
+        record = self._kept().get(self.name)
+        return str(breakers.phase(record.gauge, now=record.now) if record else breakers.Phase.CLOSED)
 
     def trip(self) -> None:
-        """Open it, until it is reset."""
-        self._connection.call(lambda engine: engine.turn(self.name, "trip"))
+        """Open it, until it is reset. Raises ConfigError for a name that no task has."""
+        self._turn("trip")
 
     def reset(self) -> None:
-        """Close it, and forget the failures so far."""
-        self._connection.call(lambda engine: engine.turn(self.name, "reset"))
+        """Close it, and forget the failures so far. Raises ConfigError for a name that no task has."""
+        self._turn("reset")
+
+    def _turn(self, move: str) -> None:
+        kept = self._kept()
+        if self.name not in kept:
+            # No worker has put it there yet, and it is to be known by its own rule.
+            rule = self._rule(kept)
+            self._connection.call(lambda engine: engine.configure([rule]))
+        self._connection.call(lambda engine: engine.turn(self.name, move))
+
+    def _rule(self, kept: Collection[str]) -> breakers.BreakerRule:
+        """Return the breaker as the code declares it, or raise ConfigError."""
+        declared = self._declared()
+        if self.name in declared:
+            return declared[self.name]
+        names = sorted({*kept, *declared})
+        near = get_close_matches(self.name, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none yet'}"
+        raise ConfigError(f"there is no breaker {self.name}; {hint}")
+
+    def _kept(self) -> dict[str, SettingRecord]:
+        """Return the breakers that the engine knows, by name."""
+        records = self._connection.call(lambda engine: engine.settings("breaker"))
+        return {name_of(record.setting): record for record in records}
 
 
 class FlowControl(Queues):
@@ -197,7 +222,7 @@ class FlowControl(Queues):
 
     def breaker(self, name: str) -> BreakerHandle:
         """Return the handle of a breaker, to look at, trip and reset it."""
-        return BreakerHandle(self._connection, key_of(name, "breaker"))
+        return BreakerHandle(self._connection, key_of(name, "breaker"), declared=self._declared_breakers)
 
     def lane(self, queue: str, lane: str, *, weight: float) -> None:
         """Give a lane more or less of its queue than the usual share of 1."""
@@ -235,8 +260,24 @@ class FlowControl(Queues):
     def declared_settings(self) -> list[Setting]:
         """Return the limits, breakers and weights that the code declares.
 
-        Raises ConfigError where two tasks mean different breakers by one name.
+        Raises ConfigError where two tasks mean different breakers by one name, and for a weight or cap of a
+        queue that is not declared: no job of this app could be in it.
         """
+        for (kind, name), setting in self._declared_settings.items():
+            if isinstance(setting, LaneWeight):
+                self._refuse_undeclared(setting.queue, f"app.lane({setting.queue!r}, {setting.lane!r}, ...)")
+            elif kind == "limit" and name.startswith(QUEUE_PREFIX):
+                queue = name.removeprefix(QUEUE_PREFIX)
+                self._refuse_undeclared(queue, f"app.cap(queue={queue!r}, ...)")
+        return [*self._declared_settings.values(), *self._declared_breakers().values()]
+
+    def _refuse_undeclared(self, queue: str, where: str) -> None:
+        try:
+            self.registry.queue(queue)
+        except UnknownQueue as error:
+            raise UnknownQueue(f"{where}: {error}") from None
+
+    def _declared_breakers(self) -> dict[str, breakers.BreakerRule]:
         rules: dict[str, breakers.BreakerRule] = {}
         for task in self.registry.tasks.values():
             for rule in (breaker.rule for breaker in task.options.needs.breakers):
@@ -245,7 +286,7 @@ class FlowControl(Queues):
                         f"{task.name} has a Breaker({rule.name!r}) with other failures=, within= or "
                         "cooldown= than another task: keep one in a variable for both, or rename one"
                     )
-        return [*self._declared_settings.values(), *rules.values()]
+        return rules
 
 
 def limit_of(

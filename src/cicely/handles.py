@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 import msgspec
@@ -15,7 +16,8 @@ from cicely.core.text import storable
 from cicely.core.units import Duration, duration_s
 from cicely.engines.contract import Surroundings
 from cicely.errors import JobCancelled, JobEnded, JobExpired, JobFailed, Malformed, ResultGone
-from cicely.observe.explain import Explanation, explain
+from cicely.observe.explain import explain
+from cicely.observe.reasons import Explanation
 from cicely.upkeep.steering import steer
 from cicely.values import ValueGone
 from cicely.waiting import await_end, await_end_async, look, refuse_inside_a_job
@@ -162,7 +164,7 @@ class Job(Generic[R]):
             if (raised.__module__, raised.__qualname__) != (error.module, error.type_name):
                 continue
             try:
-                return raised(error.message)
+                return raised(_argument_of(raised, error.message))
             except Exception:  # noqa: BLE001  (its constructor wants something else: the text must do)
                 return None
         return None
@@ -281,6 +283,16 @@ def _error_info(data: bytes) -> dict[str, Any] | None:
 
 def _attempt_info(attempt: AttemptRecord) -> dict[str, Any]:
     return msgspec.structs.asdict(attempt) | {"error": _error_info(attempt.error)}
+
+
+def _argument_of(raised: type[BaseException], message: str) -> object:
+    """Return what an exception with this text was made with: a KeyError shows the `repr` of its key."""
+    if not issubclass(raised, KeyError):
+        return message
+    try:
+        return ast.literal_eval(message)
+    except (ValueError, SyntaxError):
+        return message
 
 
 def _progress_of(record: Record) -> Progress | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Final
 
 from cicely.connection import Connection
@@ -15,7 +17,9 @@ from cicely.observe.events import FOLLOW_S, page_behind
 from cicely.observe.metrics import Metrics
 from cicely.settings import instant_of
 
-_NOUNS: Final = tuple(dict.fromkeys(kind.partition(".")[0] for kind in KINDS))
+#: What an event may be asked for by: its noun, or its whole name.
+_KNOWN: Final = (*dict.fromkeys(kind.partition(".")[0] for kind in KINDS), *KINDS)
+_CURSOR: Final = re.compile(r"[0-9]{0,18}")
 
 
 class Events:
@@ -107,16 +111,26 @@ class History:
             workflow=storable(workflow),
             since=None if since is None else instant_of(since, name="since"),
         )
+        cursor = None if cursor is None else cursor_of(cursor)
         if follow and cursor is None and since is None:
             # Now, not with the first step of the iteration: what happens in between is not to be missed.
             cursor = self._connection.call(lambda engine: engine.history(where, cursor=NEWEST)).cursor
         return Events(self._connection, where, cursor=cursor, follow=follow)
 
 
+def cursor_of(cursor: str) -> str:
+    """Return a cursor as engines read it, "" from the oldest event on. Raises ConfigError."""
+    if cursor == NEWEST or (isinstance(cursor, str) and _CURSOR.fullmatch(cursor)):
+        return cursor
+    raise ConfigError(f"cursor={cursor!r}: the cursor of an event, as it was given out with it")
+
+
 def kinds_of(kind: str | Sequence[str]) -> tuple[str, ...]:
-    """Return kinds of events as a filter takes them. Raises ConfigError for a noun that there is not."""
-    kinds = (kind,) if isinstance(kind, str) else tuple(kind)
+    """Return kinds of events as a filter takes them. Raises ConfigError for one that is never told."""
+    kinds = tuple(kind) if isinstance(kind, Sequence) and not isinstance(kind, str) else (kind,)
     for one in kinds:
-        if not isinstance(one, str) or one.partition(".")[0] not in _NOUNS:
-            raise ConfigError(f"kind={one!r}: one of {', '.join((*_NOUNS, *KINDS))}, or several in a list")
+        if one not in _KNOWN:
+            near = get_close_matches(one, _KNOWN, n=1) if isinstance(one, str) else []
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_KNOWN)}"
+            raise ConfigError(f"there is no event {one!r}; {hint}")
     return kinds

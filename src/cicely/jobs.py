@@ -14,7 +14,7 @@ from cicely.core.text import storable
 from cicely.errors import ConfigError, JobNotFound
 from cicely.groups import GroupJob
 from cicely.handles import Job
-from cicely.observe.explain import Explanation
+from cicely.observe.reasons import Explanation
 from cicely.orders import fresh_id
 from cicely.settings import States, instant_of, states_of
 from cicely.upkeep.steering import steer
@@ -37,7 +37,7 @@ class Jobs:
 
     def explain(self, job: str | Job[Any]) -> Explanation:
         """Return the one thing that holds a job back now, with its numbers. Raises JobNotFound."""
-        return self.job(job if isinstance(job, str) else job.id).explain()
+        return self.job(job.id if isinstance(job, Job) else job).explain()
 
     def group(self, group_id: str) -> GroupJob[Any]:
         """Return the handle of a group by its id. Raises JobNotFound where no job is in it."""

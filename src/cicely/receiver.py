@@ -11,7 +11,8 @@ from cicely.core.identity import RANDOM_BYTES, new_id
 from cicely.core.outcome import Outcome
 from cicely.engines.contract import Bell, Demand, Engine, Intake, Save, Session, Verdict
 from cicely.errors import EngineError, SessionClosed
-from cicely.patience import PATIENCE_S, patiently
+from cicely.outages import Outages
+from cicely.patience import PATIENCE_S
 
 LEASE_S: Final = 30.0
 #: The name under which a session says that it takes plain messages.
@@ -24,8 +25,9 @@ _SWEEPS_PER_BEAT: Final = 20
 class Receiver:
     """Claims messages for one process; several threads may use it at once."""
 
-    def __init__(self, engine: Engine, *, lease_s: float = LEASE_S) -> None:
+    def __init__(self, engine: Engine, outages: Outages, *, lease_s: float = LEASE_S) -> None:
         self._engine = engine
+        self._outages = outages
         self._pid = os.getpid()
         self._lease_s = lease_s
         self._lock = threading.Lock()
@@ -48,7 +50,7 @@ class Receiver:
 
     def _claim(self, demand: Demand) -> Intake:
         session_id = self.session_id()
-        return patiently(lambda: self._engine.claim(session_id, demand), for_s=PATIENCE_S)
+        return self._outages.patiently(lambda: self._engine.claim(session_id, demand), for_s=PATIENCE_S)
 
     def session_id(self) -> str:
         """Return the id of the session, joined."""
@@ -76,7 +78,7 @@ class Receiver:
             start_time=start_time(pid) or 0,
             name=f"receiver {pid} on {os.uname().nodename}",
         )
-        patiently(lambda: self._engine.join(session), for_s=PATIENCE_S)
+        self._outages.patiently(lambda: self._engine.join(session), for_s=PATIENCE_S)
         return session_id
 
     def bell(self) -> Bell:
@@ -86,14 +88,16 @@ class Receiver:
     def settle(self, outcome: Outcome) -> Verdict:
         """Record what became of a message."""
         session_id = self._session_id
-        settled = patiently(lambda: self._engine.settle(session_id, [outcome]), for_s=PATIENCE_S)
+        settled = self._outages.patiently(
+            lambda: self._engine.settle(session_id, [outcome]), for_s=PATIENCE_S
+        )
         self._held.discard(outcome.token)
         return settled.verdicts[0]
 
     def save(self, save: Save) -> bool:
         """Move a message's deadline; False where it is held no longer."""
         session_id = self._session_id
-        return patiently(lambda: self._engine.save(session_id, [save]), for_s=PATIENCE_S)[0]
+        return self._outages.patiently(lambda: self._engine.save(session_id, [save]), for_s=PATIENCE_S)[0]
 
     def close(self) -> None:
         """Hand back what is held, at no cost to it, and end the session."""

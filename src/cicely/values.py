@@ -189,7 +189,10 @@ class Values:
 
     def pack_result(self, job_id: str, value: object, *, where: str) -> bytes:
         """Encode a result; it goes to `results=` where that is set. Raises NotStorable."""
-        return self.stow_result(job_id, self.codec.encode(value, where=where), where=where)
+        data = self.codec.encode(value, where=where)
+        if self._results is None and len(data) <= INLINE_BYTES:
+            return data
+        return self.stow_result(job_id, data, where=where)
 
     def pack_event(self, value: object, *, where: str) -> bytes:
         """Encode the value of an event, which belongs to no job yet. Raises NotStorable."""
@@ -218,7 +221,7 @@ class Values:
 
     def unpack_call(self, job_id: str, data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Decode the arguments of a call. Raises Malformed, or ValueGone."""
-        return self.codec.decode_call(self.at_hand(job_id, data))
+        return self.codec.decode_call(self.at_hand(job_id, data) if data.startswith(_MARK) else data)
 
     def stow(self, job_id: str, data: bytes, *, where: str) -> bytes:
         """Return what goes into the row for encoded `data`, which is kept elsewhere if it is large."""

@@ -305,9 +305,9 @@ def rung(bell: Bell, wait_s: float) -> None:
 
 def refuse_inside_a_job(job_id: str) -> None:
     """Raise WouldDeadlock where a job's own code asks."""
-    from cicely.worker.context import current
+    from cicely.worker.context import context_or_none
 
-    context = current()
+    context = context_or_none()
     if context is None:
         return
     if context.job_id == job_id:

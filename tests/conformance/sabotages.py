@@ -11,7 +11,7 @@ from cicely.core.edge import Fate
 from cicely.core.event import EventFilter, EventPage
 from cicely.core.flow import Needs, Use
 from cicely.core.job import Claim, NewJob, Tallies
-from cicely.core.outcome import Again, Await, Finish, Outcome, Step, Succeeded
+from cicely.core.outcome import Again, Await, Failed, Finish, Outcome, Step, Succeeded
 from cicely.core.resources import Amounts
 from cicely.core.rollup import Count, Word
 from cicely.core.states import State
@@ -25,6 +25,7 @@ from cicely.engines.contract import (
     Intake,
     Save,
     Schedule,
+    Session,
     Setting,
     Silent,
     Verdict,
@@ -374,6 +375,40 @@ class SlowsNobody(MemoryEngine):
 class GivesUnitsTwice(MemoryEngine):
     def _taken_of(self, worker: str) -> list[Amounts]:
         return super()._taken_of(worker)[1:]
+
+
+class GivesWhatIsReserved(MemoryEngine):
+    def _taken_of(self, worker: str) -> list[Amounts]:
+        return [row.units for row in self._held.values() if row.worker == worker]
+
+
+class RunsWhatDrawsAnywhere(MemoryEngine):
+    def _has_room(self, row: Row, session: Session) -> bool:
+        row.draws = row.draws and session.worker in self._reservations.drawn_by(row)
+        return super()._has_room(row, session)
+
+
+class BindsOnlyWhatComesLater(MemoryEngine):
+    def _bind_ready(self, workflow: str) -> None:
+        """Leave those that are ready where they stand."""
+
+
+class KeepsWhatFails(MemoryEngine):
+    def _heed_reservations(self, row: Row, outcome: Outcome) -> None:
+        super()._heed_reservations(row, outcome)
+        if isinstance(outcome, Failed):
+            super()._heed_reservations(row, Succeeded(outcome.token, keeps=tuple(row.units)))
+
+
+class ReservesForEver(MemoryEngine):
+    def _end_reservations(self, batch: int) -> int:
+        return 0
+
+
+class ReservesOfWorkersThatAreGone(MemoryEngine):
+    def _close_session(self, session_id: str) -> None:
+        del self._members[session_id]
+        self._closed.add(session_id)
 
 
 class NeverLosesPatience(MemoryEngine):

@@ -71,6 +71,12 @@ NOTICED_BY = {
     s.SlowsNobody: "refusals",
     s.GivesUnitsTwice: "resources",
     s.NeverLosesPatience: "patience",
+    s.GivesWhatIsReserved: "reservations",
+    s.RunsWhatDrawsAnywhere: "reservations",
+    s.BindsOnlyWhatComesLater: "reservations",
+    s.KeepsWhatFails: "reservations",
+    s.ReservesForEver: "unreserving",
+    s.ReservesOfWorkersThatAreGone: "unreserving",
     s.RetriesWhereItFailed: "accepting",
     s.StoresBeyondTheBacklog: "backlogs",
     s.ForgetsWhenValvesOpen: "rates",
@@ -99,6 +105,10 @@ RARE = {
     s.LetsTheIdleSaveUp,
     s.NeverLosesPatience,
     s.RetriesWhereItFailed,
+    s.BindsOnlyWhatComesLater,
+    s.RunsWhatDrawsAnywhere,
+    s.ReservesForEver,
+    s.ReservesOfWorkersThatAreGone,
     s.ShowsNoHolders,
     s.StoresBeyondTheBacklog,
     s.SkipsEvents,
@@ -155,7 +165,7 @@ def test_random_verbs_notice(bug: type[MemoryEngine]) -> None:
 def _harness(bug: type[MemoryEngine]) -> type[Harness]:
     """Return a harness with the bug, which promises no more than it takes to notice it."""
     needed = {p.requires for p in promises() if p.behaviour == NOTICED_BY[bug]}
-    flow = {Capability.FLOW} - frozenset().union(*needed)
+    flow = {Capability.FLOW, Capability.RESERVATIONS} - frozenset().union(*needed)
 
     class Sabotaged(MemoryHarness):
         name = bug.__name__

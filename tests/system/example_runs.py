@@ -43,7 +43,7 @@ def run_example(name: str, *arguments: str, url: str = "", within_s: float = 90.
     )
     try:
         written, told = process.communicate(timeout=within_s)
-    except subprocess.TimeoutExpired:
+    except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise

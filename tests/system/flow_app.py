@@ -23,7 +23,6 @@ def note(*words: object) -> None:
 @app.task(resources={"gpu": 1})
 def on_gpu(name: str, seconds: float) -> list[str]:
     context = current()
-    assert context is not None
     note("gpu-start", name, time.monotonic(), os.environ.get("CUDA_VISIBLE_DEVICES"))
     time.sleep(seconds)
     note("gpu-end", name, time.monotonic())

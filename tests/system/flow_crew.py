@@ -23,6 +23,7 @@ from cicely.core.flow import Flow, Use
 from cicely.core.job import Claim, Kind, NewJob
 from cicely.core.limits import Limit
 from cicely.core.outcome import Deferred, Failed, HandedBack, Outcome, Succeeded
+from cicely.core.reservations import EVERYTHING
 from cicely.engines.connect import connect
 from cicely.engines.contract import Ask, Demand, Engine, Session, Silent
 from cicely.errors import SessionClosed
@@ -116,6 +117,7 @@ def job(number: int) -> NewJob:
         queue="main",
         lane=f"lane {number % 5}",
         flow=FLOWS[number % len(FLOWS)],
+        workflow=f"w{number % 7}" if number % 3 else "",
     )
 
 
@@ -169,8 +171,8 @@ def _use_disk(engine: Engine, folder: Path, name: str, claim: Claim) -> None:
 
 def _outcome(claim: Claim, draw: random.Random) -> Outcome:
     kinds = (
-        Succeeded(claim.token),
-        Succeeded(claim.token),
+        Succeeded(claim.token, frees=(EVERYTHING,) * draw.randint(0, 1)),
+        Succeeded(claim.token, keeps=tuple(claim.units) * draw.randint(0, 1)),
         Failed(claim.token, "error", retry_in_s=0.01),
         HandedBack(claim.token),
         Deferred(claim.token, 0.01, slows=("api",) * draw.randint(0, 1)),

@@ -43,7 +43,6 @@ def build(url: str) -> SimpleNamespace:
 @contextlib.contextmanager
 def noted() -> Iterator[cicely.Context]:
     context = cicely.current()
-    assert context is not None
     with Ledger(os.environ["CICELY_LEDGER"]).attempt(context.job_id, context.fence):
         yield context
 

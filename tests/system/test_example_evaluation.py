@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 from backends import NAMES, empty_place, server
 from example_runs import run_example
-from examples.evaluation_pipeline.app import BROKEN, app, evaluation, journal, pool, samples_file
-from examples.evaluation_pipeline.pool import MACHINES
+from examples.evaluation_pipeline.app import BROKEN, app, evaluation, journal, release, reserve, samples_file
 
+from cicely import UsageError, chain
 from cicely.testing import inline
 
 
@@ -40,30 +41,39 @@ def test_the_machine_is_given_back_when_all_samples_have_ended_and_one_failed(wo
     lines = journal("run").lines()
     assert lines[-2:] == [("start", "release"), ("end", "release")]
     assert journal("run").counts("end").total() == 19 + len(["reserve", "fetch", "release"])
-    assert pool().holders() == {}
     assert run["aggregate"].state == run["notify"].state == "cancelled"
+    assert kept_by_runs(world, run) == {}
+
+
+def test_the_machine_is_the_runs_from_its_first_job_on(world):
+    run = evaluation("run", size=8).delay()
+
+    for step in (run["reserve"], run["fetch"], run["samples"].children[0]):
+        assert run["release"].state == "waiting"
+        while step.state != "succeeded":
+            with suppress(UsageError):
+                world.run(limit=1)
+        assert kept_by_runs(world, run) == {run.id: {"machine": {"0": 1.0}}}
 
 
 def test_a_run_waits_for_a_machine_without_a_slot(world):
-    for machine in MACHINES:
-        pool().hold(f"other-{machine}")
+    others(world, "one", "two")
     run = evaluation("run", size=8).delay()
     world.run()
-    waiting = run["reserve"].state
+    waiting, why = run["reserve"].state, run["reserve"].explain()
 
-    pool().free(f"other-{MACHINES[1]}")
     world.advance("1m")
 
-    assert waiting == "scheduled"
-    assert run["reserve"].get() == MACHINES[1]
-    assert pool().holders() == {MACHINES[0]: f"other-{MACHINES[0]}"}
+    assert waiting == "ready"
+    assert why.text.startswith("resource machine: 0 of 2 free, and it wants 1; reserved by workflow ")
+    assert run["reserve"].get() == "0"
+    assert kept_by_runs(world, run) == {}
 
 
 def test_a_revived_sample_takes_a_machine_again_and_waits_for_one(world):
     run = evaluation("run", size=10).delay()
     world.run()
-    for machine in MACHINES:
-        pool().hold(f"other-{machine}")
+    others(world, "one", "two")
     samples = json.loads(samples_file("run").read_text())
     samples[BROKEN] = {"question": "1 + 1 + 1", "answer": "3"}
     samples_file("run").write_text(json.dumps(samples))
@@ -71,12 +81,11 @@ def test_a_revived_sample_takes_a_machine_again_and_waits_for_one(world):
     run.revive()
     world.run()
     waiting = run["samples"].children[BROKEN].state
-    pool().free(f"other-{MACHINES[0]}")
     world.advance("1m")
 
-    assert waiting == "scheduled"
+    assert waiting == "ready"
     assert run["notify"].get()["samples"] == 10
-    assert pool().holders() == {MACHINES[1]: f"other-{MACHINES[1]}"}
+    assert kept_by_runs(world, run) == {}
 
 
 def test_nothing_is_released_that_was_never_had(world):
@@ -84,8 +93,21 @@ def test_nothing_is_released_that_was_never_had(world):
     run["reserve"].cancel()
     world.run()
 
-    assert run["release"].get() == []
+    assert run["release"].state == "succeeded"
     assert journal("run").counts("start") == {"release": 1}
+
+
+def others(world, *names):
+    """Have other runs keep a machine each for half a minute."""
+    for name in names:
+        chain(reserve.si(name), release.si(name).set(countdown=30)).delay()
+    world.run()
+
+
+def kept_by_runs(world, run):
+    """Return what is kept of machines now, by run."""
+    around = world.engine.surroundings(run["release"].id)
+    return {one.workflow: one.units for one in around.reserved}
 
 
 @pytest.mark.parametrize("name", ["embedding_index", "evaluation_pipeline"])

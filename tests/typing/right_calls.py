@@ -21,6 +21,7 @@ from cicely import (
     Task,
     chain,
     chord,
+    current,
     group,
     stable,
 )
@@ -158,3 +159,8 @@ async def followed() -> None:
 assert_type(told(app.dead_letters()[0].letters[0]), str)
 assert_type(app.process_dead_letters(revive=[Revive()], alert=[Alert(to=print)]), DeadLetterReport)
 assert_type(app.metrics(), str)
+
+
+def inside_a_job() -> float:
+    current().progress(1, 2)
+    return current().attempt

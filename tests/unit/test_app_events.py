@@ -109,10 +109,30 @@ def test_a_loop_follows_and_goes_on_meanwhile(app, monkeypatch):
         assert asyncio.run(first_to_come(world)).task == "told.watched"
 
 
-@pytest.mark.parametrize("kind", ["jobs", ["job.failed", "failures"], [None]])
+@pytest.mark.parametrize("kind", ["tasks", ["job.failed", "xyz"], [None], 3, ""])
 def test_a_kind_that_there_is_not_is_refused_with_those_that_there_are(app, kind):
-    with inline(app), pytest.raises(ConfigError, match=r"job\.failed"):
+    with inline(app), pytest.raises(ConfigError, match=r"there is no event .*; there are job, .*job\.failed"):
         app.events(kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "near"),
+    [
+        ("job.fail", "job.failed"),
+        (["job", "worker.join"], "worker.joined"),
+        ("failed", "job.failed"),
+        ("jobs", "job"),
+    ],
+)
+def test_a_kind_that_is_misspelt_is_refused_with_the_nearest(app, kind, near):
+    with inline(app), pytest.raises(ConfigError, match=f"did you mean {near}\\?"):
+        app.events(kind, follow=True)
+
+
+@pytest.mark.parametrize("cursor", ["rubbish", "-1", "1" * 19, 5, "१"])
+def test_a_cursor_that_nobody_gave_out_is_refused(app, cursor):
+    with inline(app), pytest.raises(ConfigError, match="the cursor of an event"):
+        app.events(cursor=cursor)
 
 
 @pytest.mark.parametrize("fields", ["eval_id", ["eval id"], [3]])

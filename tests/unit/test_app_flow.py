@@ -66,7 +66,6 @@ def test_a_refused_job_that_acquired_a_limit_slows_it_by_its_key(app: Cicely, wo
     @app.task
     def call(key: str) -> None:
         context = current()
-        assert context is not None
         with limit.acquire():
             if context.fence == 1:
                 raise RateLimited(retry_after=5, key=key)
@@ -108,7 +107,6 @@ def test_a_refused_job_runs_again_and_costs_no_attempt(app: Cicely, world: Inlin
     @app.task(limits="api")
     def call() -> int:
         context = current()
-        assert context is not None
         if context.fence == 1:
             raise RateLimited(retry_after=12)
         return context.attempt
@@ -143,7 +141,6 @@ def test_what_was_really_spent_takes_the_place_of_the_estimate(app: Cicely, worl
     @app.task(limits="api", cost={"tokens": 900})
     def call(used: int) -> None:
         context = current()
-        assert context is not None
         context.spend(tokens=used)
 
     call.delay(97)
@@ -294,7 +291,6 @@ def test_a_job_is_told_which_units_it_was_given(
         import os
 
         context = current()
-        assert context is not None
         seen.extend([context.resources, os.environ.get("CUDA_VISIBLE_DEVICES")])
 
     train.delay().get()
@@ -347,6 +343,7 @@ def test_a_limit_that_makes_no_sense_is_refused(app: Cicely, options: dict[str, 
     ("options", "says"),
     [
         ({"limits": 5}, "limits=5"),
+        ({"limits": {"api": 1}}, "limits={'api': 1}: one, or a list of them"),
         ({"limits": "breaker:x"}, "begins the keys of breakers"),
         ({"limits": ""}, "limits=''"),
         ({"cost": {"tokens": -1}}, "a number from 0"),
@@ -390,6 +387,58 @@ def test_two_breakers_of_one_name_have_one_rule(app: Cicely, world: Inline) -> N
         app.declared_settings()
 
 
+def test_a_call_can_have_none_of_what_its_task_needs(app: Cicely, world: Inline) -> None:
+    needs = {"limits": "api", "resources": {"gpu": 1}, "breaker": Breaker("executor")}
+    work = app.task(name="t", **needs)(len)  # type: ignore[call-overload]
+
+    free = flow_of(world, work.options(limits=(), resources={}, breaker=()).delay([]).id)
+    unlimited = flow_of(world, work.options(limits=()).delay([]).id)
+    as_declared = flow_of(world, work.options(limits=None).delay([]).id)
+
+    assert free is None
+    assert (unlimited.keys, unlimited.resources) == (("breaker:executor",), (("gpu", 1.0),))
+    assert as_declared.keys == ("api", "breaker:executor")
+
+
+@pytest.mark.parametrize("move", ["trip", "reset"])
+def test_an_unknown_breaker_is_refused_with_the_nearest_one(app: Cicely, world: Inline, move: str) -> None:
+    with pytest.raises(ConfigError, match="there is no breaker executor; there are none yet"):
+        getattr(app.breaker("executor"), move)()
+
+    app.task(name="t", breaker=Breaker("executor"))(len)
+
+    with pytest.raises(ConfigError, match=r"there is no breaker exector; did you mean executor\?"):
+        getattr(app.breaker("exector"), move)()
+    assert world.engine.settings("breaker") == []
+
+
+def test_a_breaker_is_tripped_before_any_worker_has_started_and_keeps_its_rule(
+    app: Cicely, world: Inline
+) -> None:
+    app.task(name="t", breaker=Breaker("executor", failures=3))(len)
+
+    app.breaker("executor").trip()
+
+    assert app.breaker("executor").phase == "open"
+    assert [one.setting.failures for one in world.engine.settings("breaker")] == [3]  # type: ignore[union-attr]
+
+
+def test_weights_and_caps_of_a_queue_that_is_not_declared_are_refused() -> None:
+    weighed, capped = Cicely("weighed", "memory://"), Cicely("capped", "memory://")
+    weighed.queue("evaluation")
+    weighed.lane("evalaution", "user", weight=2)
+    capped.cap(queue="batch", backlog=5)
+
+    with pytest.raises(
+        ConfigError, match=r"app.lane\('evalaution', 'user', ...\): .*did you mean evaluation"
+    ):
+        weighed.declared_settings()
+    with pytest.raises(ConfigError, match=r"app.cap\(queue='batch', ...\): no queue is called batch"):
+        capped.declared_settings()
+    capped.queue("batch")
+    assert len(capped.declared_settings()) == 1
+
+
 def test_weights_and_caps_are_checked_where_they_are_written(app: Cicely) -> None:
     with pytest.raises(ConfigError, match="'/' in its name"):
         app.lane("a/b", "c", weight=2)
@@ -418,6 +467,11 @@ def test_a_refusal_without_an_end_is_no_wait(given: object) -> None:
         RateLimited(retry_after=given)  # type: ignore[arg-type]
 
 
+def test_a_refusal_names_its_limit_by_a_text() -> None:
+    with pytest.raises(ConfigError, match=r"RateLimited\(key=5\)"):
+        RateLimited(key=5)  # type: ignore[arg-type]
+
+
 def test_a_job_that_waits_says_for_what(app: Cicely, world: Inline) -> None:
     app.limit("api", rate="1/m")
 
@@ -440,7 +494,6 @@ def test_a_librarys_refusal_without_a_sensible_wait_is_tried_again_soon(app: Cic
     @app.task(failures={TooMany: "rate limited"})
     def call() -> str:
         context = current()
-        assert context is not None
         if context.fence == 1:
             raise TooMany
         return "answered"

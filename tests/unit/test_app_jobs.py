@@ -169,14 +169,19 @@ def test_get_raises_what_the_last_attempt_said(app):
     assert job.result is None
 
 
-def test_the_original_class_is_the_cause_where_the_task_lists_it(app):
+@pytest.mark.parametrize(
+    "original", [OSError("no route"), KeyError("x"), KeyError(7, "y"), KeyError(("a", 1))], ids=repr
+)
+def test_the_original_exception_is_the_cause_where_the_task_lists_its_class(app, original):
     job = app.task(name="t", raises=(OSError, KeyError))(lambda: None).delay()
-    fail(app, ErrorRecord("KeyError", "x", "", "builtins"))
+    fail(app, ErrorRecord(type(original).__name__, str(original), "", "builtins"))
 
     with pytest.raises(JobFailed) as failure:
         job.get()
 
-    assert isinstance(failure.value.__cause__, KeyError)
+    cause = failure.value.__cause__
+    assert type(cause) is type(original)
+    assert str(cause) == str(original)
 
 
 def test_any_text_may_be_the_reason_of_a_cancellation(app):
@@ -338,6 +343,22 @@ def test_a_paused_queue_hands_out_nothing(app):
     app.resume_queue("default")
 
     assert claim(app).task == "t"
+
+
+def test_explaining_what_is_no_job_says_that_there_is_none(app):
+    with pytest.raises(JobNotFound, match="no job has the id 5"):
+        app.explain(5)
+
+
+def test_queues_that_the_app_declares_are_paused_before_their_first_job(app):
+    app.queue("declared")
+    app.route({"gpu_*": "routed"})
+    app.task(name="t", queue="named")(lambda: None)
+
+    for queue in ("declared", "named", "routed"):
+        app.pause_queue(queue)
+
+    assert [record.name for record in app.engine.queues() if record.paused] == ["declared", "named", "routed"]
 
 
 def test_pausing_an_unknown_queue_names_the_nearest(app):

@@ -10,7 +10,7 @@ from cicely.core.job import Claim, Kind, Tallies
 from cicely.core.outcome import Deferred, ErrorRecord, Failed, Stopped, Succeeded
 from cicely.core.retry import Retry
 from cicely.core.task import Task, TaskOptions
-from cicely.errors import Cancelled, SoftTimeout
+from cicely.errors import Cancelled, SoftTimeout, UsageError
 from cicely.values import Values
 from cicely.worker.attempt import run_attempt, unknown
 from cicely.worker.context import Context, current
@@ -166,6 +166,7 @@ def test_bytes_that_no_codec_wrote_are_malformed_and_nothing_is_called(body):
     outcome = run(never, body=body)
 
     assert (outcome.cause, outcome.retry_in_s) == ("malformed", None)
+    assert error_of(outcome).message.startswith("it ")
 
 
 def test_a_result_that_cannot_be_stored_fails_the_job():
@@ -201,7 +202,8 @@ def test_the_running_job_knows_itself():
     outcome = run(look, tallies=Tallies(errors=1))
 
     assert VALUES.unpack("job", outcome.result) == ["job", 2, 3, None]
-    assert current() is None
+    with pytest.raises(UsageError, match="no job runs here"):
+        current()
 
 
 def test_a_function_that_cannot_be_found_is_tried_again_later_at_no_cost():

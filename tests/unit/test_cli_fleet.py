@@ -49,6 +49,7 @@ resources = {gpu = 2}
 def _in_a_folder_with_a_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "fleet.toml").write_text(FLEET)
+    (tmp_path / "singular.toml").write_text("[worker.gpu]\n")
 
 
 def given_by(*words: str, app: str = "evals:app") -> dict[str, Any]:
@@ -74,7 +75,9 @@ def test_resources_are_amounts_units_or_units_that_hold_an_amount() -> None:
     assert offers_of(["gpu=1"]) == {"gpu": {"1": 1.0}}
 
 
-@pytest.mark.parametrize("written", ["gpu", "=4", "memory_gb=lots", "memory_gb=-1", "gpu=0,0", "vram_gb=0:x"])
+@pytest.mark.parametrize(
+    "written", ["gpu", "=4", "memory_gb=lots", "memory_gb=-1", "gpu=0,0", "gpu=-1", "vram_gb=0:x"]
+)
 def test_a_resource_that_makes_no_sense_is_refused(written: str) -> None:
     with pytest.raises(click.UsageError, match="--resource"):
         offers_of([written])
@@ -125,6 +128,8 @@ def test_a_kind_may_stand_in_another_file(tmp_path: Path) -> None:
         ("nested", "no option kind"),
         ("counted", 'name its units, as gpu = "0,1"'),
         ("missing.toml:x", "needs the fleet file"),
+        ("zzz", "it has high, batch, "),
+        ("singular.toml:gpu", r"it has \[worker\], and kinds are read from \[workers.KIND\]"),
     ],
 )
 def test_a_kind_that_is_not_there_is_named(kind: str, says: str) -> None:

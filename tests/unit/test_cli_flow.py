@@ -190,7 +190,46 @@ def test_a_new_limit_that_looks_like_a_typo_is_told(shop: Flow) -> None:
     assert "Did you mean anthropic/opus? `cicely limits remove antropic/opus` undoes it." in result.stderr
 
 
+def test_a_typo_of_a_key_that_only_the_code_has_is_told(shop: Flow) -> None:
+    shop.module.app.limit("anthropic/opus", concurrency=20)
+    shop.module.app.task(name="shop.ask", limits="openai/o9")(len)
+
+    declared = shop.ask("limits", "set", "antropic/opus", "--concurrency", "5")
+    named = shop.ask("limits", "set", "openay/o9", "--concurrency", "5")
+    right = shop.ask("limits", "set", "openai/o9", "--concurrency", "5")
+
+    assert "Did you mean anthropic/opus?" in declared.stderr
+    assert "Did you mean openai/o9?" in named.stderr
+    assert right.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "options", "says"),
+    [
+        ("queue:slow", ["--concurrency", "5"], "declare app.cap(queue='slow', ...)"),
+        ("tag:user", ["--concurrency", "5"], "declare app.cap(tag='user', ...), or quota_by="),
+        ("tag:team=a", ["--backlog", "5"], "declare app.cap(tag='team=a', ...), or quota_by="),
+        ("queue:slow", ["--backlog", "5"], ""),
+        ("tag:user=7", ["--concurrency", "5"], ""),
+        ("tag:capped", ["--concurrency", "5"], ""),
+        ("any", ["--concurrency", "5"], ""),
+    ],
+)
+def test_a_limit_that_the_jobs_of_the_app_do_not_pass_is_told(
+    shop: Flow, key: str, options: list[str], says: str
+) -> None:
+    shop.module.app.registry.quota_by = ("user",)
+    shop.module.app.cap(tag="capped", running=20)
+
+    result = shop.ask("limits", "set", key, *options)
+
+    assert result.exit_code == 0
+    assert says in result.stderr
+    assert ("holds none" in result.stderr) is bool(says)
+
+
 def test_a_quota_of_another_value_is_no_typo_and_one_of_another_name_may_be(shop: Flow) -> None:
+    shop.module.app.registry.quota_by = ("team", "user")
     shop.ask("limits", "set", "tag:team=a", "--concurrency", "20")
 
     first = shop.ask("limits", "set", "tag:user=7", "--concurrency", "5")
@@ -322,6 +361,7 @@ def test_scale_says_how_many_processes_and_workers_the_backlog_wants(shop: Flow)
 
     assert said == {
         "waiting": 94,
+        "held_back": 0,
         "mean_s": None,
         "processes": 1,
         "wanted_processes": 10,
@@ -342,7 +382,8 @@ def test_scale_counts_the_jobs_and_the_processes_of_a_queue_only(shop: Flow) -> 
     shop.pack.delay_many([(number,) for number in range(300)])
     shop.ship.delay(1)
     for number, queue in enumerate(("default", "default", "slow")):
-        shop.engine.join(Session(id=f"c{number}", worker="w", tasks=frozenset({"x"}), queues=(queue,)))
+        tasks = frozenset({"shop.pack", "shop.ship"})
+        shop.engine.join(Session(id=f"c{number}", worker="w", tasks=tasks, queues=(queue,)))
 
     said = shop.document("scale", "-Q", "slow")
 

@@ -120,6 +120,20 @@ def test_an_event_that_there_is_not_is_refused(shop):
     assert "job.failed" in result.stderr
 
 
+def test_a_misspelt_event_is_refused_with_the_nearest(shop):
+    result = shop.run("events", "--follow", "--kind", "job.fail")
+
+    assert result.exit_code == 2
+    assert "there is no event 'job.fail'; did you mean job.failed?" in result.stderr
+
+
+def test_a_cursor_that_nobody_gave_out_is_refused(shop):
+    result = shop.run("events", "--cursor", "rubbish")
+
+    assert result.exit_code == 2
+    assert "cursor='rubbish': the cursor of an event" in result.stderr
+
+
 def test_nothing_to_tell_is_said(shop):
     assert "Nothing to tell" in shop.run("events").stderr
 

@@ -8,6 +8,7 @@ import pytest
 from cli_shop import Shop
 
 from cicely.core.states import State
+from cicely.engines.contract import Session
 
 
 @pytest.fixture
@@ -159,6 +160,28 @@ def test_a_paused_queue_hands_out_nothing_until_it_is_resumed(shop):
 
     assert while_paused == []
     assert len(shop.claim()) == 1
+
+
+@pytest.mark.parametrize("queue", ["declared", "routed", "named"])
+def test_a_declared_queue_is_paused_before_its_first_job(shop, queue):
+    shop.module.app.queue("declared")
+    shop.module.app.route({"gpu_*": "routed"})
+    shop.module.app.task(name="shop.late", queue="named")(len)
+
+    paused = shop.run("pause", queue)
+    resumed = shop.run("resume", queue)
+
+    assert (paused.exit_code, resumed.exit_code) == (0, 0)
+    assert paused.stdout == f"Paused {queue}; `cicely resume {queue}` goes on.\n"
+
+
+def test_a_queue_that_only_a_worker_serves_is_paused_before_its_first_job(shop):
+    shop.join(Session(id="c", worker="w", tasks=frozenset({"x"}), queues=("elsewhere",)))
+
+    shop.run("pause", "elsewhere")
+
+    assert [(one.name, one.paused) for one in shop.engine.queues()] == [("elsewhere", True)]
+    assert shop.run("resume", "elsewhere").exit_code == 0
 
 
 @pytest.mark.parametrize("command", ["pause", "resume", "purge"])

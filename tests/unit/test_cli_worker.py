@@ -52,6 +52,8 @@ def test_a_queue_that_nothing_declares_is_refused_with_the_nearest():
         (["--lease", "100ms"], "at least 1s"),
         (["--max-rss", "much"], "512M"),
         (["--processes", "0"], "--processes"),
+        (["--processes", "8:2"], "--processes"),
+        (["--processes", "2:"], "--processes"),
         (["-Q", "a=1,b"], "mixes order and weights"),
     ],
 )

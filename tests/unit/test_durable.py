@@ -9,16 +9,9 @@ import pytest
 
 from cicely import Cicely, JobFailed, NotStorable, Retry, current
 from cicely.testing import Inline, inline
-from cicely.worker.context import Context
 
 app = Cicely("durable", url="memory://")
 calls: list[str] = []
-
-
-def context() -> Context:
-    found = current()
-    assert found is not None
-    return found
 
 
 def note(name: str) -> str:
@@ -28,7 +21,7 @@ def note(name: str) -> str:
 
 @app.task(retry=Retry(on=RuntimeError, attempts=3, backoff=10))
 def fails_between_steps() -> list[str]:
-    ctx = context()
+    ctx = current()
     values = [ctx.step("first", note, "first")]
     if ctx.attempt == 1:
         raise RuntimeError("between")
@@ -38,7 +31,7 @@ def fails_between_steps() -> list[str]:
 
 @app.task
 def sleeps() -> str:
-    ctx = context()
+    ctx = current()
     first = ctx.step("before", note, "before")
     ctx.sleep("1h")
     ctx.step("after", note, "after")
@@ -47,12 +40,12 @@ def sleeps() -> str:
 
 @app.task
 def waits(timeout: float | None) -> object:
-    return context().wait_for("approval", timeout=timeout)
+    return current().wait_for("approval", timeout=timeout)
 
 
 @app.task
 async def walks() -> list[str]:
-    ctx = context()
+    ctx = current()
 
     async def slow() -> str:
         await asyncio.sleep(0)
@@ -68,11 +61,11 @@ async def walks() -> list[str]:
 
 @app.task
 def keeps_its_keys() -> list[str]:
-    ctx = context()
+    ctx = current()
     keys = [
         ctx.step_key,
-        ctx.step("a", lambda: context().step_key),
-        ctx.step("a", lambda: context().step_key),
+        ctx.step("a", lambda: current().step_key),
+        ctx.step("a", lambda: current().step_key),
     ]
     if ctx.fence == 1:
         ctx.sleep(1)
@@ -81,14 +74,14 @@ def keeps_its_keys() -> list[str]:
 
 @app.task
 def nests() -> None:
-    ctx = context()
+    ctx = current()
     ctx.step("outer", lambda: ctx.step("inner", note, "inner"))
 
 
 @app.task
 def swallows() -> str:
     try:
-        context().sleep(60)
+        current().sleep(60)
     except BaseException:  # noqa: BLE001  (what a tired programmer writes)
         return "too early"
     return "slept"
@@ -96,7 +89,7 @@ def swallows() -> str:
 
 @app.task
 def records_a_socket() -> None:
-    context().step("socket", object)
+    current().step("socket", object)
 
 
 mode = {"code": "old"}
@@ -104,7 +97,7 @@ mode = {"code": "old"}
 
 @app.task
 def changes() -> str:
-    ctx = context()
+    ctx = current()
     ctx.step("download" if mode["code"] == "old" else "fetch", note, "download")
     ctx.sleep(60)
     return "done"

@@ -8,17 +8,10 @@ import pytest
 
 from cicely import Cicely, JobCancelled, JobFailed, Retry, chain, chord, current, group
 from cicely.testing import Inline, inline
-from cicely.worker.context import Context
 
 app = Cicely("durable_calls", url="memory://")
 calls: list[str] = []
 broken: set[str] = set()
-
-
-def context() -> Context:
-    found = current()
-    assert found is not None
-    return found
 
 
 @app.task
@@ -37,7 +30,7 @@ def total(numbers: list[int]) -> int:
 
 @app.task
 def calls_one(n: int) -> list[int]:
-    ctx = context()
+    ctx = current()
     first = ctx.call(double.s(n))
     second = ctx.call(double.s(first))
     return [first, second]
@@ -45,14 +38,14 @@ def calls_one(n: int) -> list[int]:
 
 @app.task
 def calls_a_group(count: int) -> int:
-    values: list[int] = context().call(group(double.s(n) for n in range(count)))
+    values: list[int] = current().call(group(double.s(n) for n in range(count)))
     return sum(values)
 
 
 @app.task
 def catches(n: int) -> str:
     try:
-        context().call(double.s(n))
+        current().call(double.s(n))
     except JobFailed as failure:
         return f"{failure.type_name}: {failure.message}"
     return "fine"
@@ -76,7 +69,7 @@ async def becomes_later(n: int) -> object:
 
 @app.task
 def adds(n: int) -> int:
-    ctx = context()
+    ctx = current()
     if n < 3:
         ctx.add_to_group(adds.s(n + 1))
     if n == 2 and ctx.fence == 1:
@@ -86,7 +79,7 @@ def adds(n: int) -> int:
 
 @app.task
 def calls_nobody() -> None:
-    context().call(app.signature({"task": "nobody.knows"}))
+    current().call(app.signature({"task": "nobody.knows"}))
 
 
 @pytest.fixture

@@ -10,10 +10,12 @@ from cicely.core.breaker import BreakerRule
 from cicely.core.flow import Flow, Use
 from cicely.core.job import Job, Kind
 from cicely.core.limits import NEVER, Gauge, Limit, Rate
+from cicely.core.reservations import Reservation
 from cicely.core.resources import Amounts
 from cicely.core.states import State
 from cicely.engines.contract import Holder, Session, SessionRecord, SettingRecord, Surroundings
-from cicely.observe.explain import Explanation, Reason, explain
+from cicely.observe.explain import explain
+from cicely.observe.reasons import Explanation, Reason
 
 NOW = 1_900_000_000.0
 FLOW = Flow(uses=(Use("api", {"tokens": 500.0}),), breakers=("db",), resources=(("gpu", 1.0),))
@@ -307,6 +309,85 @@ def test_resources_that_are_free_but_not_together_are_the_reason() -> None:
     found = explain(scarce(one, two, wants=(("gpu", 1.0), ("memory_gb", 16.0)), taken=taken))
 
     assert found.text == "no worker has gpu 1 and memory_gb 16 free together"
+
+
+# --- what workflows reserved --------------------------------------------------------------
+def kept(workflow: str = "w", *, used: Amounts | None = None, on: str = "boss of s") -> Reservation:
+    one_gpu = {"gpu": {"0": 1.0}}
+    return Reservation(workflow, on, "first", NOW - 60, one_gpu, used or {}, {"gpu": {"0": 1.0}})
+
+
+def of_workflow(*sessions: SessionRecord, workflow: str = "w", **options: Any) -> Surroundings:
+    return around(job(flow=Flow(resources=(("gpu", 1.0),)), workflow=workflow), *sessions, **options)
+
+
+ONE_GPU: Amounts = {"gpu": {"0": 1.0}}
+
+
+def test_what_a_workflow_reserved_is_taken_for_others_and_says_by_whom() -> None:
+    found = explain(scarce(worker(offers=ONE_GPU), reserved=(kept(),)))
+
+    assert found.reason is Reason.RESOURCE
+    assert found.text == "resource gpu: 0 of 1 free, and it wants 1; reserved by workflow w for 60 s"
+    assert found.details["reserved"] == [
+        {"workflow": "w", "worker": "boss of s", "job": "first", "since": NOW - 60, "units": ONE_GPU}
+    ]
+
+
+def test_what_is_drawn_of_a_reservation_is_taken_once() -> None:
+    users = (Holder("h", "s", NOW - 60, ONE_GPU),)
+    offers: Amounts = {"gpu": {"0": 1.0, "1": 1.0}}
+
+    found = explain(scarce(worker(offers=offers), reserved=(kept(used=ONE_GPU),), taken={"s": users}))
+
+    assert found.reason is Reason.BUSY
+
+
+def test_a_job_that_may_draw_is_not_held_back_by_its_own_reservation() -> None:
+    found = explain(of_workflow(worker(offers=ONE_GPU, held=0), reserved=(kept(),)))
+
+    assert found.reason is Reason.STARTING
+
+
+def test_a_job_that_waits_for_what_its_workflow_reserved_says_who_uses_it() -> None:
+    users = (Holder("h", "s", NOW - 30, ONE_GPU),)
+    here, free_one = worker(offers=ONE_GPU), worker("t", offers=ONE_GPU, held=0)
+
+    found = explain(of_workflow(here, free_one, reserved=(kept(used=ONE_GPU),), taken={"s": users}))
+
+    assert (
+        found.text == "its workflow w has reserved gpu on boss of s, and it is used there by h on s for 30 s"
+    )
+    assert found.details["wanted"] == {"gpu": 1.0}
+
+
+def test_a_job_says_where_nobody_runs_it_beside_its_reservation() -> None:
+    here, other = worker(tasks=frozenset({"other"}), offers=ONE_GPU), worker("t", offers=ONE_GPU)
+
+    found = explain(of_workflow(here, other, reserved=(kept(),)))
+
+    assert found.text == "its workflow w has reserved gpu on boss of s, and no session there could run it"
+
+
+def test_a_job_says_that_the_rest_is_not_free_beside_its_reservation() -> None:
+    both: Amounts = {"gpu": {"0": 1.0}, "memory_gb": {"": 8.0}}
+    reserved = Reservation("w", "boss of s", "first", NOW, {"gpu": {"0": 1.0}}, {}, both)
+    wants = Flow(resources=(("gpu", 1.0), ("memory_gb", 8.0)))
+    users = (Holder("h", "s", NOW, {"memory_gb": {"": 8.0}}),)
+
+    found = explain(
+        around(job(flow=wants, workflow="w"), worker(offers=both), reserved=(reserved,), taken={"s": users})
+    )
+
+    assert found.text == (
+        "its workflow w has reserved gpu on boss of s, and the rest that it wants is not free there"
+    )
+
+
+def test_another_workflow_does_not_draw() -> None:
+    found = explain(of_workflow(worker(offers=ONE_GPU), workflow="v", reserved=(kept(),)))
+
+    assert found.text.endswith("; reserved by workflow w for 60 s")
 
 
 # --- in line ------------------------------------------------------------------------------

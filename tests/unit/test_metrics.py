@@ -135,7 +135,7 @@ def test_the_wanted_processes_are_those_of_all_queues_and_of_each(app):
             app.work.options(queue=queue).delay_many([(number,) for number in range(45)])
         for name in ("main", "main", "paused"):
             child = f"c{len(world.engine.sessions())}"
-            world.engine.join(Session(id=child, worker="w", tasks=frozenset({"x"}), queues=(name,)))
+            world.engine.join(Session(id=child, worker="w", tasks=frozenset({app.work.name}), queues=(name,)))
         app.work.options(queue="paused").delay_many([(number,) for number in range(500)])
         world.engine.pause("paused")
         found = values(app.metrics())

@@ -6,7 +6,7 @@ import pytest
 
 from cicely import Cicely, EngineUnavailable, UsageError
 from cicely.errors import ConfigError
-from cicely.migration import FileShares, MemoryShares, Migration, Phase, Standing, Which
+from cicely.migration import FileShares, MemoryAccounts, MemoryShares, Migration, Phase, Standing, Which
 from cicely.testing import inline
 
 OLD, NEW = Which.OLD, Which.NEW
@@ -240,6 +240,35 @@ def test_a_status_is_asked_of_the_side_that_knows_the_job(world):
 
 
 # --- sides of Cicely's ----------------------------------------------------------------------------
+
+
+class Forgetful(MemoryAccounts):
+    """The book of a process that dies before it writes its first entry."""
+
+    def add(self, entries):
+        raise SystemExit
+
+
+def test_a_job_that_was_given_to_a_side_and_not_written_down_is_when_it_is_sent_again(world):
+    with pytest.raises(SystemExit):
+        world.process(percent=0, accounts=Forgetful()).submit("a", "payload")
+    process = world.process(percent=100)
+
+    assert process.verify().accepted == 0
+    assert process.holder("a") is OLD
+    assert process.holder("b") is None
+    assert (process.verify().accepted, process.verify().pending_old) == (1, ("a",))
+
+
+def test_a_copy_is_not_taken_for_a_job_that_was_not_written_down(world):
+    process = world.process(percent=0, mode="shadow")
+    process.submit("a", "payload")
+    world.old.end()
+    world.new.end()
+
+    process.holder("a")
+
+    assert (process.verify().old, process.verify().both) == (1, ())
 
 
 def test_a_task_an_app_with_one_task_and_a_queue_are_sides():

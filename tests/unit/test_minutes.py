@@ -56,9 +56,20 @@ def test_what_was_reported_is_not_reported_again():
     minutes = Minutes(30)
     minutes.beaten(1000)
     minutes.failed(1000)
+    minutes.counts(1000)
     minutes.reported()
 
     assert signs(minutes, 1001) == []
+
+
+def test_what_another_thread_noted_during_the_report_is_kept():
+    minutes = Minutes(30)
+    minutes.failed(1000)
+    minutes.counts(1000)
+    minutes.failed(1030)
+    minutes.reported()
+
+    assert signs(minutes, 1040) == [(Word.ENGINE_ERRORS, 1030, 1)]
 
 
 def test_an_outage_of_days_takes_no_room():

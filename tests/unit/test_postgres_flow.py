@@ -12,7 +12,7 @@ from cicely.core.limits import Limit
 from cicely.core.outcome import Succeeded
 from cicely.engines.postgres.engine import PostgresEngine
 from cicely.errors import BacklogFull
-from cicely.testing.conformance.bench import fail, ids, job, session, settle, take, take_one, using
+from cicely.testing.conformance.bench import demand, fail, ids, job, session, settle, take, take_one, using
 from cicely.testing.postgres_server import PostgresServer
 
 ANY = EventFilter()
@@ -88,3 +88,15 @@ def test_an_event_whose_writer_commits_late_is_not_passed_over(
 
     assert [event.job_id for event in page.events] == ["new"]
     assert [event.job_id for event in late.events] == ["old"]
+
+
+def test_a_call_hands_out_no_more_gated_jobs_than_it_can_in_a_short_time_and_says_that_there_are_more(
+    engine: PostgresEngine,
+) -> None:
+    engine.enqueue([job(id=f"{n}", lane=f"l{n % 7}", flow=using("api")) for n in range(300)])
+
+    first = engine.claim("s", demand(400))
+    second = engine.claim("s", demand(400))
+
+    assert (len(first.claims), first.next_due_in_s) == (256, 0.0)
+    assert (len(second.claims), second.next_due_in_s) == (44, None)

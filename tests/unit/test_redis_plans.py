@@ -92,3 +92,18 @@ def _as_seen(decided: Again | Finish) -> tuple[Step, bytes, Tallies]:
         return step, decided.result or decided.error, decided.tallies
     step = ("", decided.reason, decided.delay_s, decided.alone, decided.has_started)
     return step, decided.error, decided.tallies
+
+
+def test_what_an_outcome_keeps_and_frees_is_told_behind_what_it_tells_valves() -> None:
+    kept = planned(Succeeded(b"", keeps=("gpu 1",), frees=("tpu",))).plan[7]
+    stopped = planned(Stopped(b"", frees=("",))).plan[7]
+    silent = planned(Succeeded(b"", spent={"tokens": 3.0})).plan[7]
+
+    assert kept is not None
+    assert kept[0] is True
+    assert kept[7:] == (["gpu%201"], ["tpu"])
+    assert stopped is not None
+    assert not any(stopped[:7])
+    assert stopped[7:] == (None, [""])
+    assert silent is not None
+    assert len(silent) < 8

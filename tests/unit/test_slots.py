@@ -23,7 +23,7 @@ from cicely.engines.memory import MemoryEngine
 from cicely.errors import Cancelled
 from cicely.testing.fleet import wait_for
 from cicely.values import Values
-from cicely.worker import slots
+from cicely.worker import exchange, slots
 from cicely.worker.board import Board
 from cicely.worker.context import current, encoded_progress
 from cicely.worker.exchange import Exchange
@@ -104,6 +104,19 @@ class Bench:
                 thread.join(5)
 
 
+class Clock:
+    """A clock that stands still unless it is advanced."""
+
+    def __init__(self) -> None:
+        self.now = boottime()
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
 def _handover() -> Handover:
     return Handover(*os.pipe2(os.O_NONBLOCK))
 
@@ -176,6 +189,20 @@ def test_a_place_is_taken_from_the_moment_a_claim_begins(bench):
         assert bench.exchange.begin(bench.waiting, token, place) is not None
 
     assert bench.waiting.active == COROUTINES
+
+
+def test_the_wait_for_outcomes_to_leave_does_not_make_a_short_task_a_long_one(bench, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(exchange, "boottime", clock)
+    monkeypatch.setattr(slots, "boottime", clock)
+    monkeypatch.setattr(bench.exchange, "must_flush_before", lambda task: True)
+    monkeypatch.setattr(bench.exchange, "flush", lambda: clock.advance(1.0))
+    bench.board.deadline_at = clock() + 60
+    bench.start(lambda: None)
+
+    bench.ended(bench.put())
+
+    wait_for(lambda: bench.exchange.paces.is_short("t"), within_s=5)
 
 
 def test_what_a_lost_attempt_returns_is_not_settled(bench):

@@ -8,7 +8,7 @@ import pytest
 
 from cicely.core.job import Kind, NewJob
 from cicely.engines.sqlite.engine import SqliteEngine
-from cicely.engines.sqlite.place import Place
+from cicely.engines.sqlite.place import SCHEMA_VERSION, Place
 from cicely.errors import (
     ConfigError,
     EngineCorrupt,
@@ -73,7 +73,7 @@ def test_a_newer_schema_is_refused(path):
     connection.execute("PRAGMA user_version=99")
     connection.close()
 
-    with pytest.raises(SchemaTooNew, match="schema 99; this one knows 4"):
+    with pytest.raises(SchemaTooNew, match=f"schema 99; this one knows {SCHEMA_VERSION}"):
         SqliteEngine(path).open()
 
 

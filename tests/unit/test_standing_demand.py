@@ -20,11 +20,12 @@ from cicely.testing.fleet import wait_for
 from cicely.worker.board import Board
 from cicely.worker.clerk import Clerk
 from cicely.worker.desk import Desk
-from cicely.worker.errands import Brought
+from cicely.worker.errands import Brought, Join, Joined, decode_answer, receive_frame
 from cicely.worker.exchange import Exchange
 from cicely.worker.handover import Handover
 from cicely.worker.pool import Pool
 from cicely.worker.processes import boottime
+from cicely.worker.standing import Standing
 
 SESSION = Session(id="a", worker="a", tasks=frozenset({"t"}))
 DEMAND = Demand(b"unmet567", ("default",), (Ask((Kind.SYNC,), 1),))
@@ -183,27 +184,36 @@ def test_a_claim_whose_answer_was_lost_is_repeated_as_it_was(desk, engine):
 
 # --- the child ----------------------------------------------------------------------------------
 @pytest.fixture
-def exchange(desk) -> Iterator[Exchange]:
+def board() -> Iterator[Board]:
     board = Board.create(threads=1, coroutines=0)
     board.deadline_at = boottime() + 60
-    exchange = Exchange(
+    yield board
+    board.close()
+
+
+def exchange_over(desk: Desk, board: Board, pool: Pool) -> Exchange:
+    return Exchange(
         desk,
         "a",
         board=board,
-        pools=(Pool((Kind.SYNC,), 1, Handover(*os.pipe2(os.O_NONBLOCK))),),
+        pools=(pool,),
         turns=Turns([[("default", 1.0)]]),
         start_s=10.0,
         max_jobs=0,
         on_lost=print,
         desk=desk,
     )
+
+
+@pytest.fixture
+def exchange(desk, board) -> Iterator[Exchange]:
+    exchange = exchange_over(desk, board, Pool((Kind.SYNC,), 1, Handover(*os.pipe2(os.O_NONBLOCK))))
     thread = threading.Thread(target=exchange.run, daemon=True)
     thread.start()
     yield exchange
     exchange.drain()
     exchange.give_back("the test is over")
     thread.join(5)
-    board.close()
     assert not thread.is_alive()
 
 
@@ -234,3 +244,116 @@ def test_a_child_that_is_drained_takes_its_demand_back(exchange, desk, engine):
 
     assert len(engine.requests) == asked
     assert engine.get(["j1"])[0].state == "ready"
+
+
+# --- a thread that runs jobs listens for itself ---------------------------------------------------
+class Listener:
+    """Waits for an answer as the one thread that runs jobs does, and notes what was brought."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.brought: list[Brought] = []
+        self.passes = 0
+        self.standing = Standing(desk, self.brought.append)
+        self.handover = Handover(*os.pipe2(os.O_NONBLOCK))
+        self.wait = self.standing.ear(self.handover.read_fd, then=self._pass)
+
+    def _pass(self) -> None:
+        self.passes += 1
+
+
+@pytest.fixture
+def listener(desk) -> Iterator[Listener]:
+    listener = Listener(desk)
+    yield listener
+    listener.handover.close()
+
+
+def leave_to(listener: Listener, desk: Desk) -> None:
+    desk.doorbell("a").arm()
+    listener.standing.leave(DEMAND)
+
+
+def test_the_thread_that_runs_jobs_takes_what_the_clerk_has_claimed(listener, desk, engine):
+    leave_to(listener, desk)
+    assert listener.standing.fileno() == -1
+
+    engine.put("j1")
+    listener.wait()
+
+    assert [claim.job_id for claim in listener.brought[0].intake.claims] == ["j1"]
+    assert listener.passes == 1
+
+
+def test_what_a_listener_took_is_taken_by_nobody_else(listener, desk, engine):
+    leave_to(listener, desk)
+    engine.put("j1")
+    listener.wait()
+
+    listener.standing.collect()
+
+    assert listener.brought[1:] == [Brought(has_rung=False)]
+
+
+def test_a_listener_leaves_alone_what_is_no_demand_that_stands(listener, desk, engine):
+    leave_to(listener, desk)
+    listener.standing.collect()
+    listener.handover.put([b"a" * 16])
+    desk._send(Join(SESSION))
+    await_answer(desk)
+
+    listener.wait()
+
+    assert listener.brought == [Brought(has_rung=False)]
+    assert isinstance(decode_answer(receive_frame(desk._end)), Joined)
+
+
+def test_a_listener_that_was_woken_by_an_earlier_answer_goes_on_listening(
+    listener, desk, engine, monkeypatch
+):
+    looks = [False]
+    monkeypatch.setattr(
+        Desk, "is_answered", property(lambda self: looks.pop() if looks else is_readable(self))
+    )
+    leave_to(listener, desk)
+    engine.put("j1")
+
+    listener.wait()
+    assert listener.brought == []
+    listener.wait()
+
+    assert [claim.job_id for claim in listener.brought[0].intake.claims] == ["j1"]
+
+
+def test_a_line_that_is_cut_while_somebody_listens_ends_the_thread_that_talks_to_the_engine():
+    ours, theirs = socket.socketpair()
+    desk = Desk(ours, os.eventfd(0))
+    listener = Listener(desk)
+    listener.standing.leave(DEMAND)
+    theirs.close()
+
+    listener.wait()
+
+    with pytest.raises(SessionClosed):
+        listener.standing.collect()
+    ours.close()
+    listener.handover.close()
+
+
+def test_a_child_of_one_thread_starts_a_job_although_its_other_thread_sleeps(board, desk, engine):
+    pool = Pool((Kind.SYNC,), 1, Handover(*os.pipe2(os.O_NONBLOCK)))
+    exchange = exchange_over(desk, board, pool)
+    wait = exchange.ear(pool)
+    thread = threading.Thread(target=exchange.run, daemon=True)
+    thread.start()
+    wait_for(lambda: is_standing(desk), within_s=5)
+
+    engine.put("j1")
+    wait()
+    token = pool.handover.take()
+
+    assert token is not None
+    assert exchange.begin(pool, token, 0).job_id == "j1"
+    exchange.finish(pool, 0, Succeeded(token))
+    exchange.drain()
+    thread.join(5)
+    assert engine.get(["j1"])[0].state == "succeeded"

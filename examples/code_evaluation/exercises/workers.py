@@ -11,9 +11,9 @@ from examples.code_evaluation.crew import Service
 from examples.code_evaluation.stage import Promises, run_name, stage
 
 WORKERS = (1, 2, 4)
-PROGRAM_S = 0.15
+PROGRAM_S = 0.5
 _PROGRAM = f"import time; time.sleep({PROGRAM_S})"
-_PER_WORKER = 6
+_PER_WORKER = 4
 #: What twice the workers must bring at least, on a machine that has other things to do as well.
 GAIN = 1.4
 

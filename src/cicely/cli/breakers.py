@@ -100,7 +100,7 @@ def _refuse_unknown(target: Target, name: str) -> None:
     names = sorted({*known, *declared})
     near = get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none yet'}"
-    raise ConfigError(f"there is no breaker {name}; {hint}")
+    raise ConfigError(f"there is no breaker {name or repr(name)}; {hint}")
 
 
 def _declared(target: Target) -> list[BreakerRule]:

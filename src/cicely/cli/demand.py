@@ -57,9 +57,9 @@ class Processes(click.ParamType[tuple[int, int]]):
         """Return the least and the most, or fail with a sentence."""
         if isinstance(value, tuple):
             return value
-        least, _, most = str(value).partition(":")
+        least, colon, most = str(value).partition(":")
         try:
-            numbers = int(least), int(most or least)
+            numbers = int(least), int(most if colon else least)
         except ValueError:
             numbers = 0, 0
         if not 1 <= numbers[0] <= numbers[1] <= _MOST_PROCESSES:

@@ -60,10 +60,11 @@ def events(
     --follow and neither --since nor --cursor, only what is to come is shown.
     """
     from cicely.core.event import NEWEST, EventFilter
+    from cicely.history import cursor_of, kinds_of
 
     is_bounded = bool(since or cursor)
     wanted = EventFilter(
-        kinds=_known(kinds),
+        kinds=kinds_of(kinds),
         task=task,
         queue=queue,
         job_id=job_id,
@@ -72,18 +73,8 @@ def events(
     )
     write = _write_json if as_json else _write_lines
     with where.open() as target:
-        begin = NEWEST if follow and not is_bounded else cursor or None
+        begin = NEWEST if follow and not is_bounded else cursor_of(cursor) or None
         _show(target.engine, wanted, begin, write=write, follow=follow)
-
-
-def _known(kinds: tuple[str, ...]) -> tuple[str, ...]:
-    from cicely.core.event import KINDS
-
-    nouns = sorted({kind.partition(".")[0] for kind in KINDS})
-    for kind in kinds:
-        if kind.partition(".")[0] not in nouns:
-            raise click.UsageError(f"There is no event {kind!r}; there are {', '.join((*nouns, *KINDS))}.")
-    return kinds
 
 
 def _show(

@@ -297,7 +297,8 @@ def _taken_by_nobody(target: Target, sessions: Sequence[SessionRecord]) -> Itera
 def _fit_for_nobody(target: Target, sessions: Sequence[SessionRecord]) -> Iterator[tuple[str, str]]:
     """Return a job of each kind that workers know, and that none of them could ever hold."""
     from cicely.engines.contract import Surroundings
-    from cicely.observe.explain import Reason, explain
+    from cicely.observe.explain import explain
+    from cicely.observe.reasons import Reason
 
     ready = target.engine.find(Filter(states=(State.READY,)), limit=_LOOKED_AT).jobs
     paused = {record.name for record in target.engine.queues() if record.paused}

@@ -51,17 +51,29 @@ def take_kind(ctx: click.Context, param: click.Parameter, kind: str) -> None:
 
 def _kind_of(path: Path, kind: str) -> dict[str, Any]:
     try:
-        workers = tomllib.loads(path.read_text(encoding="utf-8")).get("workers", {})
+        fleet = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise click.UsageError(
             f"--kind {safe(kind)} needs the fleet file {safe(str(path))}: {error.strerror}."
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.UsageError(f"{safe(str(path))} is no TOML: {safe(str(error))}.") from None
+    workers = fleet.get("workers", {})
     if not isinstance(workers, dict) or not isinstance(workers.get(kind), dict):
         known = workers if isinstance(workers, dict) else {}
-        raise click.UsageError(f"{safe(str(path))} has no [workers.{safe(kind)}]{_nearest(kind, known)}.")
+        raise click.UsageError(
+            f"{safe(str(path))} has no [workers.{safe(kind)}]{_nearest(kind, known) or _tables(fleet)}."
+        )
     return dict(_option(name, value) for name, value in workers[kind].items())
+
+
+def _tables(fleet: dict[str, Any]) -> str:
+    """Return which kinds a fleet file has; where it has none, which other tables."""
+    workers = fleet.get("workers")
+    if isinstance(workers, dict) and workers:
+        return f"; it has {', '.join(safe(kind) for kind in workers)}"
+    others = [f"[{safe(name)}]" for name in fleet if name != "workers"]
+    return f"; it has {', '.join(others)}, and kinds are read from [workers.KIND]" if others else ""
 
 
 def _option(written: str, value: Any) -> tuple[str, Any]:
@@ -116,6 +128,9 @@ def _units_of(one: str, amounts: str) -> dict[str, float]:
         unit, _, holds = part.partition(":")
         if not unit or unit in units:
             raise click.UsageError(f"--resource {safe(one)!r}: name each unit once.")
+        if unit.startswith("-"):
+            # A library would read CUDA_VISIBLE_DEVICES=-1 as "none".
+            raise click.UsageError(f"--resource {safe(one)!r}: {safe(unit)!r} names no unit.")
         units[unit] = _amount(one, holds) if holds else 1.0
     return units
 

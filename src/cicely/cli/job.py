@@ -121,7 +121,8 @@ def _if_any(name: str, value: str) -> Iterator[tuple[str, str]]:
 def _why_it_waits(found: Job, target: Target) -> Iterator[tuple[str, str]]:
     if found.state.is_final or found.state is State.RUNNING or found.swept:
         return
-    from cicely.observe.explain import Reason, explain
+    from cicely.observe.explain import explain
+    from cicely.observe.reasons import Reason
 
     around = target.engine.surroundings(found.id)
     if around is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +13,7 @@ from cicely.cli.exits import NOTHING
 from cicely.cli.screen import Column, json_option, note, write_json, write_json_lines, write_table
 from cicely.cli.target import Where, located, pass_on
 from cicely.cli.text import safe, span
-from cicely.core.flow import TAG_PREFIX
+from cicely.core.flow import QUEUE_PREFIX, TAG_PREFIX
 
 if TYPE_CHECKING:
     from cicely.cli.target import Target
@@ -105,7 +105,8 @@ def set_(
     else:
         click.echo(f"Set {safe(key)}: {_said(limit) or 'no bounds'}.")
     if key not in known:
-        _warn_of_a_typo(key, known)
+        _warn_of_a_typo(key, {*known, *_declared(target)})
+    _note_what_is_not_bound(limit, target)
 
 
 class _Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,7 +170,37 @@ def _limits(target: Target) -> list[Limit]:
     return [one for one in settings if isinstance(one, Limit)]
 
 
-def _warn_of_a_typo(key: str, known: Iterable[str]) -> None:
+def _declared(target: Target) -> Iterator[str]:
+    """Yield the keys that the app declares or its tasks name; those made from arguments nobody can list."""
+    from cicely.core.limits import Limit
+
+    if target.app is None:
+        return
+    yield from (one.key for one in target.app.declared_settings() if isinstance(one, Limit))
+    yield from (f"{TAG_PREFIX}{name}=..." for name in target.app.registry.quota_by)
+    yield from (QUEUE_PREFIX + queue for queue in target.app.registry.queues)
+    for task in target.app.registry.tasks.values():
+        yield from (key for key in task.options.needs.limits if isinstance(key, str))
+
+
+def _note_what_is_not_bound(limit: Limit, target: Target) -> None:
+    """Tell where the app's jobs do not pass the limit of their queue or tag: it holds none of them back."""
+    if target.app is None or limit.key in target.app.registry.capped:
+        return
+    kind, _, name = limit.key.partition(":")
+    is_quota = "=" in name and name.partition("=")[0] in target.app.registry.quota_by
+    if limit.key.startswith(TAG_PREFIX) and not is_quota:
+        remedy = f"declare app.cap(tag={name!r}, ...), or quota_by= with the tag's name"
+    elif limit.key.startswith(QUEUE_PREFIX) and (limit.concurrency or limit.rate or limit.costs):
+        remedy = f"declare app.cap(queue={name!r}, ...)"
+    else:
+        return
+    note(f"It holds none of the app's jobs back, which do not ask for the limit of their {kind}: {remedy}.")
+
+
+def _warn_of_a_typo(key: str, known: Collection[str]) -> None:
+    if key in known:
+        return
     # Each value of a tag has a quota of its own: only another tag's name may be a typo.
     name, is_quota, _ = key.partition("=") if key.startswith(TAG_PREFIX) else (key, "", "")
     names = {one.partition("=")[0] if is_quota else one: one for one in known}

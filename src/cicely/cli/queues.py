@@ -47,13 +47,19 @@ def known_queues(target: Target) -> list[QueueRecord]:
 
 
 def one_queue(target: Target, name: str) -> QueueRecord:
-    """Return the queue of this name. Raises UnknownQueue with the nearest one."""
-    records = {record.name: record for record in known_queues(target)}
+    """Return the queue of this name, one that only workers know as well. Raises UnknownQueue."""
+    from cicely.engines.contract import QueueRecord
+
+    served = {queue for record in target.engine.sessions() for queue in record.session.queues}
+    records = {queue: QueueRecord(queue, paused=False, counts={}) for queue in sorted(served)}
+    records |= {record.name: record for record in known_queues(target)}
     if name in records:
         return records[name]
     near = get_close_matches(name, records, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(records) or 'none yet'}"
-    raise UnknownQueue(f"there is no queue {name} in {target.source}; {hint}")
+    if target.app is None:
+        hint += " (with --app, those that the app declares as well)"
+    raise UnknownQueue(f"there is no queue {name or repr(name)} in {target.source}; {hint}")
 
 
 def counts(record: QueueRecord) -> dict[str, int]:

@@ -44,6 +44,8 @@ def scale(
     from cicely.core.scaling import ScaleRule
     from cicely.observe.backlog import backlog_of, processes_of, wanted_processes
 
+    if not all(queues):
+        raise click.UsageError("--queue '': a queue's name is missing.")
     with where.open() as target:
         _note_unknown(target, queues)
         backlog = backlog_of(target.engine, queues)
@@ -55,6 +57,7 @@ def scale(
         write_json(
             {
                 "waiting": backlog.waiting,
+                "held_back": backlog.held_back,
                 "mean_s": backlog.mean_s,
                 "processes": children,
                 "wanted_processes": number,
@@ -65,6 +68,7 @@ def scale(
     write_pairs(
         [
             ("waiting", counted(backlog.waiting, "job")),
+            ("held back", f"{counted(backlog.held_back, 'job')}, for what no further process brings"),
             ("a job takes", "nobody knows yet" if backlog.mean_s is None else span(backlog.mean_s)),
             ("processes", f"{children} now, {number} wanted"),
             ("workers", f"{workers} wanted, of {per_worker} processes each"),

@@ -43,9 +43,12 @@ def _refuse_extension(code: int, _data: memoryview) -> object:
 _NOT_SO_PLAIN: Final = (UnicodeEncodeError, OverflowError)
 
 _Call = tuple[tuple[Any, ...], dict[str, Any]]
+_read_call: Final[Callable[[bytes], _Call]] = msgspec.msgpack.Decoder(
+    _Call, ext_hook=_refuse_extension
+).decode
 _READ: Final[dict[bytes, Callable[[Any], Any]]] = {
     _PLAIN_HEADER: msgspec.msgpack.Decoder(ext_hook=_refuse_extension).decode,
-    _CALL_HEADER: msgspec.msgpack.Decoder(_Call, ext_hook=_refuse_extension).decode,
+    _CALL_HEADER: _read_call,
 }
 
 
@@ -102,6 +105,14 @@ class Codec:
 
     def decode_call(self, data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments that `encode_call` took."""
+        if len(data) <= MAX_DEPTH and self._ring is None and data.startswith(_CALL_HEADER):
+            # Most calls are so short that nothing in them can be nested too deeply.
+            try:
+                return _read_call(data[2:])
+            except (Malformed, MemoryError):
+                raise
+            except Exception as error:
+                raise _unreadable(error) from error
         call = self.decode(data)
         if _is_call(call):
             return call
@@ -134,7 +145,7 @@ class Codec:
             raise
         except Exception as error:
             # Hostile bytes reach the constructors of a dozen types; what they raise is all one here.
-            raise Malformed(f"its bytes cannot be read: {type(error).__name__}: {error}") from error
+            raise _unreadable(error) from error
         return value
 
     def unsigned(self, data: bytes) -> bytes:
@@ -199,6 +210,10 @@ class Codec:
         value = msgspec.msgpack.decode(body, type=_Call if flags & CALL else Any, ext_hook=hook)
         check_depth(value, body)
         return value
+
+
+def _unreadable(error: Exception) -> Malformed:
+    return Malformed(f"its bytes cannot be read: {type(error).__name__}: {error}")
 
 
 def _is_call(value: object) -> TypeGuard[tuple[tuple[Any, ...], dict[str, Any]]]:

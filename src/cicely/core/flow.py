@@ -61,13 +61,15 @@ class Needs(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What the jobs of one stream have in common beside their task, kind, queue and lane.
 
     `shuns` is the worker that failed it, for no fault of the job: it takes the job only where no other
-    worker serves its queue and runs its task.
+    worker serves its queue and runs its task. `draws` is the workflow whose reservations they may draw
+    from ("" for none); such a job shuns nobody.
     """
 
     keys: tuple[str, ...] = ()
     resources: tuple[tuple[str, float], ...] = ()
     traits: tuple[str, ...] = ()
     shuns: str = ""
+    draws: str = ""
 
 
 NO_NEEDS: Final = Needs()

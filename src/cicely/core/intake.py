@@ -24,6 +24,8 @@ class Paces:
 
     def __init__(self) -> None:
         self._runs: dict[str, deque[float]] = {}
+        #: Per task that has run, after how many short runs all recent ones are short.
+        self._until_short: dict[str, int] = {}
 
     def ran(self, task: str, seconds: float) -> None:
         """Note one run."""
@@ -31,11 +33,16 @@ class Paces:
             self._runs[task].append(seconds)
         except KeyError:
             self._runs[task] = deque((seconds,), _RUNS)
+            self._until_short[task] = 0
+        if seconds > BUFFER_S:
+            self._until_short[task] = _RUNS
+        elif self._until_short[task]:
+            self._until_short[task] -= 1
 
     def is_short(self, task: str) -> bool:
         """Return whether all recent runs of `task` were short, and there was one."""
-        runs = self._runs.get(task)
-        return runs is not None and max(runs) <= BUFFER_S
+        # Asked before every job: a look at all recent runs would cost as much as the rest of it.
+        return self._until_short.get(task) == 0
 
     def short(self) -> dict[str, float]:
         """Return the tasks that may be claimed ahead, each with the expected seconds of a run."""

@@ -89,8 +89,8 @@ class Tallies(msgspec.Struct, frozen=True, gc=False):
         return 1 + self.errors + self.crashes + self.lost
 
 
-class Claim(msgspec.Struct, frozen=True, gc=False):
-    """A job held by a session, and the token that proves it.
+class Claim(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A job held by a session, and the token that proves it. Encoded only between processes of one worker.
 
     `fence` counts the job's claims and never decreases: user code hands it to outside systems.
     `joins` is the number of jobs that it came after; where they are few, `parents` holds how they

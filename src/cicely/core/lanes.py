@@ -39,7 +39,7 @@ def start(lane: Lane, queue_clock: float) -> float:
 
 def charged(lane: Lane, queue_clock: float, *, weight: float) -> Lane:
     """Return the lane after one of its jobs was claimed."""
-    return msgspec.structs.replace(lane, clock=start(lane, queue_clock) + charge(lane) / weight)
+    return Lane(start(lane, queue_clock) + charge(lane) / weight, lane.mean_s)
 
 
 def charge(lane: Lane) -> float:

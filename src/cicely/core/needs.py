@@ -19,6 +19,8 @@ Cost = Mapping[str, float] | Callable[..., Mapping[str, float]]
 Errors = type[BaseException] | tuple[type[BaseException], ...]
 
 MAX_KEY_CHARS: Final = 200
+#: Under which options people write them.
+_OPTIONS: Final = {"limits": "limits", "cost": "cost", "resources": "resources", "breakers": "breaker"}
 _METER: Final = '{"tokens": ...}'
 
 
@@ -60,17 +62,20 @@ class Breaker(msgspec.Struct, frozen=True):
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
-    """What a task or a call asks for, after parsing; functions are of the job's arguments."""
+    """What a task or a call asks for, after parsing; functions are of the job's arguments.
+
+    `given` are the names of those that were written, so that a call can have none of what its task has.
+    """
 
     limits: tuple[Key, ...] = ()
     cost: Cost = {}
     resources: tuple[tuple[str, float], ...] = ()
     breakers: tuple[Breaker, ...] = ()
+    given: tuple[str, ...] = ()
 
     def over(self, task: Needs) -> Needs:
         """Return these needs where they are given, else the task's."""
-        given = {name: value for name, value in msgspec.structs.asdict(self).items() if value}
-        return msgspec.structs.replace(task, **given) if given else task
+        return msgspec.structs.replace(task, **{name: getattr(self, name) for name in self.given})
 
     def flow(
         self,
@@ -103,6 +108,7 @@ def needs_of(given: Mapping[str, Any]) -> Needs:
         cost=cost if callable(cost) else costs_of(cost),
         resources=_resources_of(given.get("resources") or {}),
         breakers=tuple(_breaker(one) for one in _several(given.get("breaker"), "breaker")),
+        given=tuple(name for name, option in _OPTIONS.items() if given.get(option) is not None),
     )
 
 
@@ -150,7 +156,7 @@ def _several(given: object, option: str) -> Iterable[Any]:
         return ()
     if isinstance(given, str | Breaker) or callable(given):
         return (given,)
-    if not isinstance(given, Iterable):
+    if not isinstance(given, Iterable) or isinstance(given, Mapping):
         raise ConfigError(f"{option}={given!r}: one, or a list of them")
     return given
 

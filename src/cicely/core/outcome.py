@@ -52,19 +52,25 @@ class ErrorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
             return cls("Malformed", "the stored error record cannot be read")
 
 
-class Succeeded(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """The attempt returned; `result` is its encoded value, `spent` what it used, by cost meter."""
+class Succeeded(msgspec.Struct, frozen=True, gc=False, tag=True, omit_defaults=True):
+    """The attempt returned; `result` is its encoded value, `spent` what it used, by cost meter.
+
+    `keeps` are the resources of which it leaves what it holds to its workflow, `frees` those of which
+    its workflow's reservations end first (core/reservations.py). A job that is cancelled keeps nothing.
+    """
 
     token: bytes
     result: bytes = b""
     spent: Mapping[str, float] = {}
+    keeps: tuple[str, ...] = ()
+    frees: tuple[str, ...] = ()
 
 
-class Failed(msgspec.Struct, frozen=True, gc=False, tag=True):
+class Failed(msgspec.Struct, frozen=True, gc=False, tag=True, omit_defaults=True):
     """The attempt ended in an error or over a limit.
 
     `retry_in_s` is the wait before the next attempt; None gives the job up. `blames` are the breakers
-    that count this failure; `elsewhere` asks for another worker next.
+    that count this failure; `elsewhere` asks for another worker next. `frees`: as of `Succeeded`.
     """
 
     token: bytes
@@ -74,6 +80,7 @@ class Failed(msgspec.Struct, frozen=True, gc=False, tag=True):
     spent: Mapping[str, float] = {}
     blames: tuple[str, ...] = ()
     elsewhere: bool = False
+    frees: tuple[str, ...] = ()
 
 
 class Crashed(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -96,11 +103,11 @@ class HandedBack(msgspec.Struct, frozen=True, gc=False, tag=True):
     has_started: bool = False
 
 
-class Deferred(msgspec.Struct, frozen=True, gc=False, tag=True):
+class Deferred(msgspec.Struct, frozen=True, gc=False, tag=True, omit_defaults=True):
     """The attempt asks to run again after `delay_s`, at no cost.
 
     `slows` are the limits on behalf of which it was refused: nobody passes them for as long, and
-    then fewer at once.
+    then fewer at once. `frees`: as of `Succeeded`.
     """
 
     token: bytes
@@ -108,13 +115,15 @@ class Deferred(msgspec.Struct, frozen=True, gc=False, tag=True):
     reason: str = ""
     spent: Mapping[str, float] = {}
     slows: tuple[str, ...] = ()
+    frees: tuple[str, ...] = ()
 
 
-class Stopped(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """The attempt ended because the job was asked to cancel."""
+class Stopped(msgspec.Struct, frozen=True, gc=False, tag=True, omit_defaults=True):
+    """The attempt ended because the job was asked to cancel. `frees`: as of `Succeeded`."""
 
     token: bytes
     reason: str = ""
+    frees: tuple[str, ...] = ()
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
@@ -135,12 +144,12 @@ class Await(msgspec.Struct, frozen=True, gc=False):
     step: str
 
 
-class Suspended(msgspec.Struct, frozen=True, gc=False, tag=True):
+class Suspended(msgspec.Struct, frozen=True, gc=False, tag=True, omit_defaults=True):
     """The attempt let go of its slot and goes on from the top, at no cost, when its wait is over.
 
     It waits for the parents of `edges` (whose child it is) and for `event`; else for `delay_s` to
     pass, at once when that is None. Beside an event, `delay_s` is how long it waits at most.
-    `publishes` names a workflow that begins with this outcome ("" for none).
+    `publishes` names a workflow that begins with this outcome ("" for none). `frees`: as of `Succeeded`.
     """
 
     token: bytes
@@ -151,6 +160,7 @@ class Suspended(msgspec.Struct, frozen=True, gc=False, tag=True):
     publishes: str = ""
     reason: str = ""
     spent: Mapping[str, float] = {}
+    frees: tuple[str, ...] = ()
 
 
 Outcome = Succeeded | Failed | Crashed | HandedBack | Deferred | Stopped | Suspended
@@ -184,6 +194,16 @@ class Pause(msgspec.Struct, frozen=True):
     """The job waits as `suspended` says. It met its deadline to start by, and expires no more."""
 
     suspended: Suspended
+
+
+def keeps_of(outcome: Outcome, *, cancelling: bool) -> tuple[str, ...]:
+    """Return the resources that a job leaves to its workflow by ending so."""
+    return outcome.keeps if isinstance(outcome, Succeeded) and not cancelling else ()
+
+
+def frees_of(outcome: Outcome) -> tuple[str, ...]:
+    """Return the resources of which an outcome ends its workflow's reservations."""
+    return () if isinstance(outcome, Crashed | HandedBack) else outcome.frees
 
 
 def reason_of(outcome: Outcome) -> str:
@@ -249,9 +269,10 @@ def after_crash(tallies: Tallies, reason: str) -> Finish | Again:
     """Return what becomes of a job whose process died while only it could be the cause."""
     charged = msgspec.structs.replace(tallies, crashes=tallies.crashes + 1)
     if charged.crashes < MAX_CRASHES:
-        return Again(charged, f"crashed: {reason}", has_started=True)
-    error = ErrorRecord("Poison", f"its process died {charged.crashes} times; the last: {reason}")
-    return Finish(State.FAILED, charged, CAUSE_POISON, error=error.encoded())
+        crashed = ErrorRecord("Crashed", reason)
+        return Again(charged, f"crashed: {reason}", error=crashed.encoded(), has_started=True)
+    poison = ErrorRecord("Poison", f"its process died {charged.crashes} times; the last: {reason}")
+    return Finish(State.FAILED, charged, CAUSE_POISON, error=poison.encoded())
 
 
 def after_loss(tallies: Tallies, *, cancelling: bool, why: str = CANCELLED) -> Finish | Again:

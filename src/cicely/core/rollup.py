@@ -30,7 +30,7 @@ class Word(StrEnum):
     """What is counted. Each end of a job is counted once, each attempt after which it goes on, too.
 
     `enqueued` to `suspended` are counted by engines, `suspended` and those before it per task and
-    queue. `lost workers` as well, for the whole engine. The others are reported by workers: ticks per
+    queue. `lost workers` as well, for the whole engine. The others are reported: ticks per
     schedule (as the cell's task), minutes in which one beat, and calls that an engine failed.
     """
 

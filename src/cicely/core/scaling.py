@@ -29,10 +29,17 @@ class ScaleRule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Backlog(msgspec.Struct, frozen=True):
-    """What waits: how many jobs, and how long a job of late took (None: nobody knows)."""
+    """What waits: how many jobs, and how long a job of late took (None: nobody knows).
+
+    `held_back` wait as well, but for what no further process brings. At most `startable` of those that are
+    `waiting` could start at once, were there processes; `idle` ones have room for them and have nothing.
+    """
 
     waiting: int
     mean_s: float | None = None
+    held_back: int = 0
+    startable: float = math.inf
+    idle: int = 0
 
     @property
     def load(self) -> float:
@@ -44,12 +51,23 @@ class Backlog(msgspec.Struct, frozen=True):
 
 def wanted(rule: ScaleRule, backlog: Backlog, *, processes: int) -> int:
     """Return how many processes this backlog wants where there are so many, whatever was before."""
-    load = backlog.load
+    return min(max(_useful(rule, backlog, processes), rule.least), rule.most)
+
+
+def _useful(rule: ScaleRule, backlog: Backlog, processes: int) -> int:
+    """Return how many the load wants, no more than would have something to do."""
+    busy = max(0, processes - backlog.idle)
+    wished = _wished(rule, backlog.load, processes)
+    if backlog.held_back:
+        # What is held back is let through bit by bit: who is busy with it stays.
+        wished = max(wished, busy)
+    return wished if backlog.startable == math.inf else min(wished, busy + math.ceil(backlog.startable))
+
+
+def _wished(rule: ScaleRule, load: float, processes: int) -> int:
     if load > rule.up_above * processes:
-        processes = max(processes, math.ceil(load / rule.up_above))
-    elif load < rule.down_below * processes:
-        processes = math.ceil(load / rule.down_below)
-    return min(max(processes, rule.least), rule.most)
+        return max(processes, math.ceil(load / rule.up_above))
+    return math.ceil(load / rule.down_below) if load < rule.down_below * processes else processes
 
 
 class Governor:

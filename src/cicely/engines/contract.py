@@ -21,6 +21,7 @@ from cicely.core.job import Claim, Enqueued, Filter, Job, Kind, NewJob, Page
 from cicely.core.lanes import LaneWeight
 from cicely.core.limits import Gauge, Limit
 from cicely.core.outcome import Outcome, Step
+from cicely.core.reservations import Reservation
 from cicely.core.resources import Amounts
 from cicely.core.rollup import Count, RollupPage
 from cicely.core.states import State
@@ -289,7 +290,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     counts the lanes of its queue that have ready jobs, up to 1,000; `lane_behind` those of them that
     are served before its own. `valves`: of each of its keys, in order, with up to 20 `holders`.
     `parents`: up to 10 jobs that it still waits for. `sessions` are all open ones; `taken`: by
-    session, what of its worker's resources its jobs use.
+    session, what of its worker's resources its jobs use. `reserved`: all that workflows have reserved,
+    by worker, then by workflow; what is `used` of that is among the `taken` as well.
     """
 
     job: Job
@@ -304,6 +306,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     parents: tuple[str, ...] = ()
     sessions: tuple[SessionRecord, ...] = ()
     taken: Mapping[str, tuple[Holder, ...]] = {}
+    reserved: tuple[Reservation, ...] = ()
 
 
 class QueueRecord(msgspec.Struct, frozen=True):
@@ -371,7 +374,10 @@ class Engine(Protocol):
         """
 
     def retire(self, session_id: str, outcomes: Sequence[Outcome] = ()) -> None:
-        """Settle `outcomes`, hand back all else that it holds and close it for ever. Idempotent."""
+        """Settle `outcomes`, hand back all else that it holds and close it for ever. Idempotent.
+
+        What is reserved on a worker ends with its last open session, whether that is retired or rescued.
+        """
 
     def sessions(self) -> list[SessionRecord]:
         """Return the sessions that are neither retired nor rescued, oldest first."""
@@ -400,13 +406,20 @@ class Engine(Protocol):
         stream (`core/flow.py`) that may pass: whose valves are open, whose resources are free on
         the session's worker, whose traits it accepts. A claim takes what it passes in the
         same transaction, and whatever ends or takes back the claim gives it back.
+
+        A job whose workflow has reserved enough of what it wants (`core/reservations.py`) is given that,
+        on that worker only, and gives it back to the reservation; for others it is taken. Whether a job
+        draws so is decided when it becomes ready, and for ready ones when something is reserved: then
+        it stands in a stream of its workflow (`Needs.draws`), shuns no worker, is not waited for
+        where it finds no room, and does not wait for those that are.
         """
 
     def settle(self, session_id: str, outcomes: Sequence[Outcome], demand: Demand | None = None) -> Settled:
         """Record how attempts ended, then claim for `demand`, in one transaction.
 
         Outcomes are judged by their tokens, also for a retired session (then as stale, since its
-        claims were handed back); only a demand raises SessionClosed. A job that ends decides the
+        claims were handed back); only a demand raises SessionClosed. What an outcome frees and keeps of
+        its worker (`core/reservations.py`) is done before its job ends. A job that ends decides the
         edges out of it. Where more than 256 jobs are touched, the rest is written down in the same
         transaction and carried out in pages by sweeps.
         """
@@ -420,7 +433,8 @@ class Engine(Protocol):
         """Carry out at most `batch` steps of each duty; any worker may call it at any time.
 
         Duties: promote due jobs, expire, take back messages past their deadline, rescue `silent`
-        sessions (only those whose beat is still the one seen), carry on with what an end or a
+        sessions (only those whose beat is still the one seen), end the reservations of workflows of
+        which no job is live, carry on with what an end or a
         publication set in motion, delete what is past its retention: the jobs of a workflow all
         together, within an hour after the last of them is, and those of a workflow that was not
         published within a day.

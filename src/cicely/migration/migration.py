@@ -131,6 +131,21 @@ class Migration:
                 return standing
         return Standing()
 
+    def holder(self, job_id: str) -> Which | None:
+        """Return the side that has a job already, the new one first; None where neither has.
+
+        Ask before a submission that may be a repetition: the share may be another one than the first
+        time. The accounts have the job then, also where a process died between both.
+        """
+        holders = [which for which in (Which.NEW, Which.OLD) if self._knows(which, job_id)]
+        # What both have in shadow mode is written down: one of them got a copy.
+        if self.mode is not Mode.SHADOW or len(holders) == 1:
+            self._accounts.add(Entry(job_id, which, How.ACCEPTED) for which in holders)
+        return next(iter(holders), None)
+
+    def _knows(self, which: Which, job_id: str) -> bool:
+        return self._sides[which].standings([job_id])[job_id].is_known
+
     # --- the share ----------------------------------------------------------------------------
     def traffic(self) -> Traffic:
         """Return the split as it holds now, read from where it is stored at most half a second ago."""

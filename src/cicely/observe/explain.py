@@ -7,59 +7,18 @@ are served before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Collection, Sequence
 
-import msgspec
-
-from cicely.core import breaker, valves
-from cicely.core.breaker import Phase
 from cicely.core.flow import accepts
 from cicely.core.job import Job
-from cicely.core.limits import NEVER, Limit, Rate, ceiling, meters, opens_at
+from cicely.core.reservations import place_drawing
 from cicely.core.resources import Amounts, Wants, fits, free, place
 from cicely.core.states import State
-from cicely.engines.contract import Holder, SessionRecord, SettingRecord, Surroundings
-from cicely.observe.words import Detail, by, counted, limit_name, listed, listing, session_names, span
-
-Details = dict[str, Detail]
-
-
-class Reason(StrEnum):
-    """What holds a job back, or that nothing does."""
-
-    ENDED = "ended"
-    RUNNING = "running"
-    DUE = "due later"
-    UNPUBLISHED = "unpublished"
-    JOBS = "waits for jobs"
-    EVENT = "waits for an event"
-    PAUSED = "paused"
-    NO_WORKER = "no worker for its queue"
-    NO_TASK = "no worker for its task"
-    NOT_ACCEPTED = "not accepted"
-    TOO_LARGE = "too large"
-    REFUSED = "refused"
-    LIMIT = "limit"
-    RATE = "rate"
-    BREAKER = "breaker"
-    PROBE = "probe"
-    RESOURCE = "resource"
-    LANE = "lane"
-    BUSY = "busy"
-    STARTING = "starting"
-
-
-class Explanation(msgspec.Struct, frozen=True):
-    """Why a job does not run: a word, a sentence, its numbers as JSON has them, and when it may lift.
-
-    `until` is None where nobody can tell.
-    """
-
-    reason: Reason
-    text: str
-    details: Mapping[str, Detail] = {}
-    until: float | None = None
+from cicely.engines.contract import SessionRecord, Surroundings
+from cicely.observe.reasons import Details, Explanation, Reason
+from cicely.observe.reserved import drawable, keepers_of, listed_keeper, reserved_by, waits_for_its_own
+from cicely.observe.shut import shut
+from cicely.observe.words import by, counted, listed, listing, session_names, span
 
 
 def explain(around: Surroundings) -> Explanation:
@@ -72,7 +31,7 @@ def explain(around: Surroundings) -> Explanation:
         case State.WAITING:
             return _waiting(around)
         case State.READY:
-            found = (look(around) for look in (_paused, _unserved, _shut, _no_room))
+            found = (look(around) for look in (_paused, _unserved, shut, _no_room))
             return next((one for one in found if one is not None), None) or _in_line(around)
         case _:
             return _ended(around.job)
@@ -132,16 +91,14 @@ def _paused(around: Surroundings) -> Explanation | None:
 def _unserved(around: Surroundings) -> Explanation | None:
     """Return what no open session offers, whatever is busy or shut now."""
     job, wants = around.job, _wants(around.job)
-    serving = _serving(around)
-    if not serving:
+    there = serving(around)
+    if not there:
         text = f"no worker serves its queue {job.queue}"
         return Explanation(Reason.NO_WORKER, text, {"queue": job.queue})
-    running = [record for record in serving if record.session.runs(job.task)]
+    running = [record for record in there if record.session.runs(job.task)]
     if not running:
-        text = (
-            f"of {counted(len(serving), 'session')} on its queue {job.queue}, none runs its task {job.task}"
-        )
-        return Explanation(Reason.NO_TASK, text, {"task": job.task, "sessions": len(serving)})
+        text = f"of {counted(len(there), 'session')} on its queue {job.queue}, none runs its task {job.task}"
+        return Explanation(Reason.NO_TASK, text, {"task": job.task, "sessions": len(there)})
     accepting = [record for record in running if _accepts(record, job)]
     if not accepting:
         traits = job.flow.traits if job.flow else ()
@@ -152,8 +109,8 @@ def _unserved(around: Surroundings) -> Explanation | None:
     return _too_large(accepting, wants)
 
 
-def _too_large(able: Sequence[SessionRecord], wants: Wants) -> Explanation:
-    offers = [record.session.offers for record in able]
+def _too_large(accepting: Sequence[SessionRecord], wants: Wants) -> Explanation:
+    offers = [record.session.offers for record in accepting]
     scarce = _scarce(wants, offers, offers)
     if scarce is None:
         text = f"no worker that runs it has {listing(wants)} together"
@@ -173,7 +130,7 @@ def _scarce(wants: Wants, left: Sequence[Amounts], offers: Sequence[Amounts]) ->
     return None
 
 
-def _serving(around: Surroundings) -> list[SessionRecord]:
+def serving(around: Surroundings) -> list[SessionRecord]:
     """Return the sessions that claim from the job's queue, without those that fell silent."""
     return [
         record
@@ -184,14 +141,15 @@ def _serving(around: Surroundings) -> list[SessionRecord]:
     ]
 
 
-def _able(around: Surroundings) -> list[SessionRecord]:
-    """Return those of them that could run the job, if they had room."""
-    job = around.job
+def able(around: Surroundings) -> list[SessionRecord]:
+    """Return the sessions that could run the job, if they had room."""
+    job, mine = around.job, drawable(around)
     return [
         record
-        for record in _serving(around)
+        for record in serving(around)
         if record.session.runs(job.task)
         and _accepts(record, job)
+        and (not mine or record.session.worker in mine)
         and fits(_wants(job), record.session.offers)
     ]
 
@@ -204,113 +162,15 @@ def _wants(job: Job) -> Wants:
     return job.flow.resources if job.flow else ()
 
 
-# --- a valve is shut ----------------------------------------------------------------------
-def _shut(around: Surroundings) -> Explanation | None:
-    """Return the valve that opens last, of those that are shut."""
-    opening = [(_opens_at(around, record), record) for record in around.valves]
-    latest = max((at for at, _ in opening), default=around.now)
-    if latest <= around.now:
-        return None
-    record = next(record for at, record in opening if at == latest)
-    if isinstance(record.setting, Limit):
-        return _limited(around, record, record.setting)
-    return _broken(around, record)
-
-
-def _opens_at(around: Surroundings, record: SettingRecord) -> float:
-    if not isinstance(record.setting, valves.Valve):
-        return around.now
-    held = _held(around, record)
-    cost = _cost(around.job, valves.key_of(record.setting))
-    return valves.opens_at(record.setting, record.gauge, cost, now=around.now, held=held)
-
-
-def _held(around: Surroundings, record: SettingRecord) -> Callable[[float], int]:
-    holders = _holders(around, record)
-
-    def count(since: float) -> int:
-        # The holders that are not listed are the youngest.
-        return record.held - sum(holder.since < since for holder in holders)
-
-    return count
-
-
-def _holders(around: Surroundings, record: SettingRecord) -> tuple[Holder, ...]:
-    if not isinstance(record.setting, valves.Valve):
-        return ()
-    return around.holders.get(valves.key_of(record.setting), ())
-
-
-def _cost(job: Job, key: str) -> Mapping[str, float]:
-    uses = job.flow.uses if job.flow else ()
-    return next((use.cost for use in uses if use.key == key), {})
-
-
-def _limited(around: Surroundings, record: SettingRecord, limit: Limit) -> Explanation:
-    now, gauge = around.now, record.gauge
-    most = ceiling(limit, gauge, now=now)
-    details: Details = {"key": limit.key, "held": record.held, "concurrency": limit.concurrency}
-    details["ahead"] = around.ahead
-    if gauge.shut_until > now:
-        text = f"{limit_name(limit.key)} was refused: nobody passes for {span(gauge.shut_until - now)}"
-        return Explanation(
-            Reason.REFUSED, text, {**details, "shut_until": gauge.shut_until}, gauge.shut_until
-        )
-    if record.held >= most:
-        holders = _holders(around, record)
-        cut = "" if most == limit.concurrency else "; that is fewer than usual, after refusals"
-        text = (
-            f"{limit_name(limit.key)} is full: {record.held} of {most:g} are held{by(around, holders)}{cut}"
-        )
-        return Explanation(
-            Reason.LIMIT, text, {**details, "ceiling": most, "holders": [listed(one) for one in holders]}
-        )
-    return _rated(around, record, limit, details)
-
-
-def _rated(around: Surroundings, record: SettingRecord, limit: Limit, details: Details) -> Explanation:
-    """Return which meter of a limit lets the job pass last."""
-    now, cost = around.now, _cost(around.job, limit.key)
-    alone = {meter: _only(limit, meter, rate) for meter, rate in meters(limit).items()}
-    until = {
-        meter: opens_at(one, record.gauge, cost, now=now, held=lambda _: 0) for meter, one in alone.items()
-    }
-    meter = max(until, key=lambda name: until[name])
-    rate = meters(limit)[meter]
-    of = f"{rate.text} of {meter}" if meter else rate.text
-    wants = f", of which it wants {cost[meter]:g}" if meter in cost else ""
-    text = f"{limit_name(limit.key)} lets it pass in {span(until[meter] - now)} ({of}{wants})"
-    details |= {"meter": meter, "rate": rate.text, "cost": cost.get(meter)}
-    return Explanation(Reason.RATE, text, details, until[meter])
-
-
-def _only(limit: Limit, meter: str, rate: Rate) -> Limit:
-    return Limit(key=limit.key, costs={meter: rate}) if meter else Limit(key=limit.key, rate=rate)
-
-
-def _broken(around: Surroundings, record: SettingRecord) -> Explanation:
-    now, gauge = around.now, record.gauge
-    name = valves.key_of(record.setting) if isinstance(record.setting, valves.Valve) else ""
-    details: Details = {"key": name, "opened_at": gauge.opened_at}
-    words = name.replace(":", " ", 1)
-    if breaker.phase(gauge, now=now) is Phase.HALF_OPEN:
-        probes = [holder for holder in _holders(around, record) if holder.since >= gauge.shut_until]
-        text = f"{words} is half-open, and probed{by(around, probes)}"
-        return Explanation(Reason.PROBE, text, {**details, "probe": [listed(one) for one in probes]})
-    if gauge.shut_until == NEVER:
-        text = f"{words} was tripped by hand {span(now - gauge.opened_at)} ago, until it is reset"
-        return Explanation(Reason.BREAKER, text, details)
-    text = f"{words} is open for {span(gauge.shut_until - now)} more: then one job probes"
-    return Explanation(Reason.BREAKER, text, {**details, "shut_until": gauge.shut_until}, gauge.shut_until)
-
-
 # --- no room ------------------------------------------------------------------------------
 def _no_room(around: Surroundings) -> Explanation | None:
     """Return the first resource of which no worker that could run the job has enough left."""
     wants = _wants(around.job)
-    able = {record.session.worker: record for record in _able(around)}.values()
-    offers = [record.session.offers for record in able]
-    left = [_left(around, record) for record in able]
+    workers = {record.session.worker: record for record in able(around)}.values()
+    if drawable(around):
+        return _no_room_in_its_own(around, workers)
+    offers = [record.session.offers for record in workers]
+    left = [_left(around, record) for record in workers]
     if any(place(wants, has, of) is not None for has, of in zip(left, offers, strict=True)):
         return None
     scarce = _scarce(wants, left, offers)
@@ -321,9 +181,26 @@ def _no_room(around: Surroundings) -> Explanation | None:
     is_free, has_all = (sum(sum(one.get(name, {}).values()) for one in part) for part in (left, offers))
     users = [one for used in around.taken.values() for one in used if name in one.units]
     taken = f"; taken{by(around, users)}" if users else ""
-    text = f"resource {name}: {is_free:g} of {has_all:g} free, and it wants {amount:g}{taken}"
+    keepers = keepers_of(around, name)
+    kept = reserved_by(around, keepers)
+    text = f"resource {name}: {is_free:g} of {has_all:g} free, and it wants {amount:g}{taken}{kept}"
     details: Details = {"resource": name, "wanted": amount, "free": is_free, "offered": has_all}
+    details["reserved"] = [listed_keeper(one) for one in keepers]
     return Explanation(Reason.RESOURCE, text, {**details, "holders": [listed(one) for one in users]})
+
+
+def _no_room_in_its_own(around: Surroundings, workers: Collection[SessionRecord]) -> Explanation | None:
+    """Return why a job waits that is to run where its workflow has reserved what it wants."""
+    job, mine = around.job, drawable(around)
+    for record in workers:
+        session = record.session
+        own = mine[session.worker]
+        if place_drawing(_wants(job), _left(around, record), session.offers, own) is not None:
+            return None
+    text = waits_for_its_own(around, [record.session.worker for record in workers])
+    details: Details = {"workflow": job.workflow, "wanted": dict(_wants(job))}
+    reserved = [listed_keeper(one) for one in mine.values()]
+    return Explanation(Reason.RESOURCE, text, {**details, "reserved": reserved})
 
 
 def _left(around: Surroundings, record: SessionRecord) -> dict[str, dict[str, float]]:
@@ -331,27 +208,28 @@ def _left(around: Surroundings, record: SessionRecord) -> dict[str, dict[str, fl
     worker = record.session.worker
     sessions = [one.session.id for one in around.sessions if one.session.worker == worker]
     used = [holder.units for name in sessions for holder in around.taken.get(name, ())]
-    return free(record.session.offers, used)
+    kept = [one.left for one in around.reserved if one.worker == worker]
+    return free(record.session.offers, used + kept)
 
 
 # --- others before it ---------------------------------------------------------------------
 def _in_line(around: Surroundings) -> Explanation:
-    able = _able(around)
-    held = sum(record.held for record in able)
+    takers = able(around)
+    held = sum(record.held for record in takers)
     details: Details = {
         "ahead": around.ahead,
         "lane": around.job.lane,
         "lanes": around.lanes,
         "lanes_before": around.lane_behind,
-        "sessions": len(able),
+        "sessions": len(takers),
         "held": held,
     }
-    if any(record.held == 0 for record in able):
+    if any(record.held == 0 for record in takers):
         text = (
             f"it is about to start: {counted(around.ahead, 'job')} before it, and a worker has nothing to do"
         )
         return Explanation(Reason.STARTING, text, details)
-    busy = f"{counted(len(able), 'session')} that could run it hold {counted(held, 'job')}"
+    busy = f"{counted(len(takers), 'session')} that could run it hold {counted(held, 'job')}"
     if around.lane_behind:
         text = (
             f"{counted(around.lane_behind, 'lane')} of {around.lanes} are served before its own, "

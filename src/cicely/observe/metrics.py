@@ -120,7 +120,7 @@ def _counters(counted: Mapping[tuple[Word, str, str], Sum]) -> Iterator[str]:
             yield _line("cicely_jobs_total", {"task": task, "queue": queue, "outcome": word}, total.count)
     for name, word, about in (
         ("cicely_workers_lost_total", Word.LOST_WORKERS, "Workers that fell silent."),
-        ("cicely_engine_errors_total", Word.ENGINE_ERRORS, "Engine calls of workers that failed."),
+        ("cicely_engine_errors_total", Word.ENGINE_ERRORS, "Engine calls that failed."),
     ):
         yield from _head(name, "counter", about)
         yield _line(name, {}, sum(total.count for (one, _, _), total in counted.items() if one is word))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cicely.core.flow import Use
+from cicely.core.reservations import Reservation
 from cicely.engines.contract import Demand, Engine, Grant, Intake, Setting, SettingRecord
 from cicely.testing.conformance.harness import Capability, Harness
 from cicely.testing.pair import TICK_S, Held, Pair, Snapshot
-from cicely.testing.standing import alike, around_levelled, standings_of
+from cicely.testing.standing import alike, around_levelled, reserved_of, standings_of
 
 
 class FlowPair(Pair):
@@ -53,6 +54,12 @@ class FlowPair(Pair):
         """Compare what stands between a job and its start."""
         right, given = (around_levelled(engine.surroundings(job_id)) for engine in self._engines)
         assert alike(given, right), f"surroundings of {job_id}: {given} where {right} was right"
+
+    def reservations(self, job_id: str) -> tuple[Reservation, ...]:
+        """Return what is reserved, as a known job's surroundings show it, after comparing."""
+        right, given = (reserved_of(engine.surroundings(job_id)) for engine in self._engines)
+        assert alike(given, right), f"reserved: {given} where {right} was right"
+        return given
 
     # --- comparing ------------------------------------------------------------------------
     def standings(self) -> tuple[SettingRecord, ...]:

@@ -71,6 +71,7 @@ class Inline:
         self._now = time.time()
         self.engine = _InlineEngine(self)
         self._session_id = ""
+        self._worker = fresh_id()
         self._known: frozenset[str] = frozenset()
         self._declared: dict[str, bytes] = {}
         self._hooks = Hooks(self.engine)
@@ -138,6 +139,8 @@ class Inline:
         claims = self.engine.claim(self._session_id, demand).claims
         if not claims and self._has_hooks_to_run():
             return self._claim()
+        # A sweep was made meanwhile, which may have ended the reservations of a workflow.
+        claims = claims or self.engine.claim(self._session_id, demand).claims
         return claims[0] if claims else None
 
     def _has_hooks_to_run(self) -> bool:
@@ -159,7 +162,7 @@ class Inline:
         self._session_id = fresh_id()
         settings.declare(self.engine, self.app.declared_settings())
         self.engine.join(
-            Session(id=self._session_id, worker=self._session_id, tasks=known, offers=self._offers())
+            Session(id=self._session_id, worker=self._worker, tasks=known, offers=self._offers())
         )
 
     def _offers(self) -> dict[str, dict[str, float]]:

@@ -15,10 +15,14 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from cicely.testing.conformance.harness import Capability, Harness
 from cicely.testing.flow_verbs import FlowMachine
+from cicely.testing.reserving_verbs import ReservingMachine
 from cicely.testing.workflow_verbs import WorkflowMachine
 
 EXAMPLES: Final = 120
 STEPS: Final = 40
+
+#: Those that do the most first.
+_VERBS: Final = {Capability.RESERVATIONS: ReservingMachine, Capability.FLOW: FlowMachine}
 
 
 def check_random_verbs(harness: type[Harness], *, examples: int = EXAMPLES) -> None:
@@ -41,5 +45,7 @@ def check_random_verbs(harness: type[Harness], *, examples: int = EXAMPLES) -> N
 
 def machine_for(harness: type[Harness]) -> type[WorkflowMachine]:
     """Return the state machine of the engine behind `harness`, with all that the engine promises."""
-    verbs = FlowMachine if Capability.FLOW in harness.capabilities else WorkflowMachine
+    verbs = next(
+        (of for capability, of in _VERBS.items() if capability in harness.capabilities), WorkflowMachine
+    )
     return type("Machine", (verbs,), {"subject": harness})

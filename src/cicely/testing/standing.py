@@ -10,6 +10,8 @@ import msgspec
 from cicely.core import valves
 from cicely.core.breaker import BreakerRule
 from cicely.core.limits import FRESH, NEVER, Gauge, Limit, ceiling
+from cicely.core.reservations import Reservation
+from cicely.core.resources import Amounts
 from cicely.engines.contract import Engine, Holder, SettingRecord, Surroundings
 
 #: Instants and durations are compared so, in seconds.
@@ -58,7 +60,19 @@ def around_levelled(around: Surroundings | None) -> Surroundings | None:
         valves=tuple(levelled(r) or msgspec.structs.replace(r, gauge=FRESH) for r in around.valves),
         holders={key: _sorted(holders) for key, holders in around.holders.items()},
         taken={key: _sorted(holders) for key, holders in around.taken.items() if holders},
+        reserved=reserved_of(around),
     )
+
+
+def reserved_of(around: Surroundings | None) -> tuple[Reservation, ...]:
+    """Return what is reserved, of which that is used which is more than nothing."""
+    reserved = around.reserved if around else ()
+    return tuple(msgspec.structs.replace(one, used=_some(one.used)) for one in reserved)
+
+
+def _some(amounts: Amounts) -> Amounts:
+    used = {name: {unit: n for unit, n in units.items() if n} for name, units in amounts.items()}
+    return {name: units for name, units in used.items() if units}
 
 
 def _sorted(holders: Sequence[Holder]) -> tuple[Holder, ...]:

@@ -165,8 +165,7 @@ class World:
 
         @self.app.task(name="work", retry=retry)
         def work(*given: Any, name: str, fails: int) -> list[Any]:
-            context = current()
-            if context is not None and context.attempt <= fails and not self.is_mended:
+            if current().attempt <= fails and not self.is_mended:
                 raise ValueError(name)
             self.succeeded[name] += 1
             return [name, *given]

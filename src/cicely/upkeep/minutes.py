@@ -1,4 +1,4 @@
-"""What one worker saw of its engine, minute by minute, until it can report it there."""
+"""What one process saw of its engine, minute by minute, until it can report it there."""
 
 from __future__ import annotations
 
@@ -16,13 +16,44 @@ REPORT_S: Final = 60.0
 _MOST: Final = 500
 
 
+class Troubles:
+    """When calls failed, by a clock of the caller's that never stops. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._noted: list[list[float]] = []
+        self._counted = 0
+
+    def __bool__(self) -> bool:
+        """Whether there is something to report."""
+        return bool(self._noted)
+
+    def failed(self, now: float) -> None:
+        """Note that a call to the engine failed."""
+        if self._noted and now - self._noted[-1][0] < EVERY_S:
+            self._noted[-1][1] += 1
+        else:
+            self._noted.append([now, 1])
+            del self._noted[:-_MOST]
+
+    def counts(self, now: float) -> list[Count]:
+        """Return what is to be reported."""
+        noted = list(self._noted)
+        self._counted = len(noted)
+        return [Count(Word.ENGINE_ERRORS, int(count), ago_s=now - at) for at, count in noted]
+
+    def reported(self) -> None:
+        """Forget what was counted; what another thread noted since is kept."""
+        del self._noted[: self._counted]
+        self._counted = 0
+
+
 class Minutes:
     """When beats were acknowledged and calls failed, by a clock of the caller's that never stops."""
 
     def __init__(self, lease_s: float) -> None:
         self._lease_s = lease_s
         self._beats: list[float] = []
-        self._errors: list[list[float]] = []
+        self._troubles = Troubles()
         self._beat_at = 0.0
 
     def beaten(self, now: float) -> None:
@@ -41,19 +72,13 @@ class Minutes:
 
     def failed(self, now: float) -> None:
         """Note that a call to the engine failed."""
-        if self._errors and now - self._errors[-1][0] < EVERY_S:
-            self._errors[-1][1] += 1
-        else:
-            self._errors.append([now, 1])
-            del self._errors[:-_MOST]
+        self._troubles.failed(now)
 
     def counts(self, now: float) -> list[Count]:
         """Return what is to be reported."""
-        beats = [Count(Word.BEATS, ago_s=now - at) for at in self._beats]
-        errors = [Count(Word.ENGINE_ERRORS, int(count), ago_s=now - at) for at, count in self._errors]
-        return beats + errors
+        return [Count(Word.BEATS, ago_s=now - at) for at in self._beats] + self._troubles.counts(now)
 
     def reported(self) -> None:
         """Forget what was reported."""
         self._beats.clear()
-        self._errors.clear()
+        self._troubles.reported()

@@ -12,6 +12,8 @@ from cicely.core.task import Limits, Task
 def limits_of(claim: Claim, task: Task) -> Limits:
     """Return the limits of this attempt: the job's own where it has some, else the task's."""
     limits = task.options.limits
+    if not (claim.options or claim.reason):
+        return limits
     if claim.options:
         limits = msgspec.msgpack.decode(claim.options, type=Limits).over(limits)
     if claim.reason == CAUSE_MEMORY and limits.memory_again_bytes:

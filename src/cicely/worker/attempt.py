@@ -10,7 +10,7 @@ import os
 import random
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import lru_cache
 from inspect import Parameter
 from itertools import repeat
@@ -58,7 +58,6 @@ VISIBLE_DEVICES: Final = "CUDA_VISIBLE_DEVICES"
 #: Where a refusal does not say when to ask again.
 RETRY_AFTER_S = 5.0
 
-_NO_DEVICES: Final = nullcontext()
 _BY_POSITION: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -110,20 +109,28 @@ def run_attempt(claim: Claim, task: Task, values: Values, context: Context) -> O
         context.is_inside = True
         if context.cancelled:
             raise Cancelled("cancelled as it started")  # noqa: TRY301  (ends as any other would)
-        with _devices_of(claim) if claim.units else _NO_DEVICES:
+        if claim.units or task.is_async:
+            value = _called(claim, task, args, kwargs)
+        else:
             value = task.function(*args, **kwargs)
-            if task.is_async:
-                value = _run_on_own_loop(value)
         with context.landing:
             context.is_inside = False
     except BaseException as error:  # noqa: BLE001  (a job may raise anything, SystemExit too)
         with context.landing:
             context.is_inside = False
-        return _with_spending(failed(claim, task, error), context)
+        return _as_told(failed(claim, task, error), context)
     finally:
         leave(entered)
     failpoint("worker.after-run")
-    return _with_spending(_returned(claim, task, values, context, value), context)
+    outcome = _returned(claim, task, values, context, value)
+    return _as_told(outcome, context) if context.spent or context.reserving else outcome
+
+
+def _called(claim: Claim, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+    """Call a function that was given devices, or that has to have an event loop."""
+    with _devices_of(claim):
+        value = task.function(*args, **kwargs)
+        return _run_on_own_loop(value) if task.is_async else value
 
 
 async def run_attempt_async(claim: Claim, task: Task, values: Values, context: Context) -> Outcome:
@@ -142,11 +149,11 @@ async def run_attempt_async(claim: Claim, task: Task, values: Values, context: C
     except BaseException as error:  # noqa: BLE001
         # CancelledError is known by name: importing asyncio for it would cost every worker.
         context.was_cut_short = type(error).__name__ == "CancelledError"
-        return _with_spending(failed(claim, task, error), context)
+        return _as_told(failed(claim, task, error), context)
     finally:
         leave(entered)
     failpoint("worker.after-run")
-    return _with_spending(_returned(claim, task, values, context, value), context)
+    return _as_told(_returned(claim, task, values, context, value), context)
 
 
 @contextmanager
@@ -169,10 +176,11 @@ def _devices_of(claim: Claim) -> Iterator[None]:
             os.environ[VISIBLE_DEVICES] = before
 
 
-def _with_spending(outcome: Outcome, context: Context) -> Outcome:
+def _as_told(outcome: Outcome, context: Context) -> Outcome:
+    """Return an outcome with what its job said: what it spent, reserved and released."""
     if context.spent and isinstance(outcome, Succeeded | Failed | Deferred | Suspended):
-        return msgspec.structs.replace(outcome, spent=context.spent)
-    return outcome
+        outcome = msgspec.structs.replace(outcome, spent=context.spent)
+    return context.reserving.told_in(outcome) if context.reserving is not None else outcome
 
 
 def _gone_on_as(claim: Claim, task: Task, values: Values, context: Context) -> Outcome | None:
@@ -243,7 +251,7 @@ def fitting(task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         return first + args, kwargs
     names = None if kwargs else _names_by_position(task, len(args))
     if names is not None:
-        return first + tuple(map(_converted, args, names, repeat(task))), kwargs
+        return first + tuple(map(_converted, args, names, repeat(task))) if names else first, kwargs
     bound = task.bind_arguments(args, kwargs)
     for name, value in bound.arguments.items():
         bound.arguments[name] = _converted(value, name, task)

@@ -27,15 +27,14 @@ _SLOT: Final = 128
 _TOKEN: Final = 16
 _MAX_HELD: Final = 4096
 
-# Native and aligned: each of these is one store, which another process sees whole.
-_DOUBLE: Final = struct.Struct("@d")
-_COUNT: Final = struct.Struct("@Q")
+#: The numbers of the header, in order. Native and aligned: another process sees each of them whole.
+_NUMBER: Final = 8
 _DEADLINE_AT: Final = 0
-_STARTS: Final = 8
-_STARTS_LOOP: Final = 40
-_HELD_VERSION: Final = 16
-_HELD_COUNT: Final = 24
-_DONE: Final = 32
+_STARTS: Final = 1
+_HELD_VERSION: Final = 2
+_HELD_COUNT: Final = 3
+_DONE: Final = 4
+_STARTS_LOOP: Final = 5
 
 #: token, started_at, deadline_at, stall_s, touched_at, memory, the waits after each limit, pid, job
 _RECORD: Final = struct.Struct("@16sdddd Qddd I 32s")
@@ -86,6 +85,10 @@ class Board:
         self.slots = slots = threads + coroutines
         self._threads = threads
         self._memory = mmap.mmap(fd, _size(slots))
+        # Single numbers are read and written as items of these: each is one load or store as well.
+        self._bytes = memoryview(self._memory)
+        self._counts = self._bytes.cast("Q")
+        self._doubles = self._bytes.cast("d")
         self._held = _HEADER + slots * _SLOT
 
     @classmethod
@@ -103,6 +106,8 @@ class Board:
 
     def close(self) -> None:
         """Give the memory back."""
+        for view in (self._counts, self._doubles, self._bytes):
+            view.release()
         self._memory.close()
         os.close(self.fd)
 
@@ -110,12 +115,11 @@ class Board:
     @property
     def deadline_at(self) -> float:
         """The instant after which the child must start nothing more."""
-        at: float = _DOUBLE.unpack_from(self._memory, _DEADLINE_AT)[0]
-        return at
+        return self._doubles[_DEADLINE_AT]
 
     @deadline_at.setter
     def deadline_at(self, at: float) -> None:
-        _DOUBLE.pack_into(self._memory, _DEADLINE_AT, at)
+        self._doubles[_DEADLINE_AT] = at
 
     def judge(self, slot: int, verdict: int) -> None:
         """Say why the isolated attempt in `slot` is being killed."""
@@ -124,11 +128,16 @@ class Board:
     # --- written by the child ----------------------------------------------------------------
     def start(self, slot: int, token: bytes, at: float, *, job_name: bytes = b"") -> None:
         """Put an attempt without limits on the board."""
-        self._start(slot, (token, at, 0.0, 0.0, at, 0, NEVER, NEVER, NEVER, 0, job_name))
+        offset = _HEADER + slot * _SLOT
+        _RECORD.pack_into(self._memory, offset, token, at, 0.0, 0.0, at, 0, NEVER, NEVER, NEVER, 0, job_name)
+        self._show(slot, offset)
 
     def start_limited(self, running: Running) -> None:
         """Put an attempt with limits on the board."""
-        record = (
+        offset = _HEADER + running.slot * _SLOT
+        _RECORD.pack_into(
+            self._memory,
+            offset,
             running.token,
             running.started_at,
             running.deadline_at,
@@ -141,17 +150,13 @@ class Board:
             running.pid,
             running.job_name,
         )
-        self._start(running.slot, record)
+        self._show(running.slot, offset)
 
-    def _start(self, slot: int, record: tuple[object, ...]) -> None:
-        offset = _HEADER + slot * _SLOT
-        _RECORD.pack_into(self._memory, offset, *record)
-        self._memory[offset + _VERDICT] = 0
+    def _show(self, slot: int, offset: int) -> None:
+        self._bytes[offset + _VERDICT] = 0
         # Last: whoever sees RUNNING sees the whole record.
-        self._memory[offset + _STATE] = RUNNING
-        counter = _STARTS if slot < self._threads else _STARTS_LOOP
-        starts = _COUNT.unpack_from(self._memory, counter)[0]
-        _COUNT.pack_into(self._memory, counter, starts + 1)
+        self._bytes[offset + _STATE] = RUNNING
+        self._counts[_STARTS if slot < self._threads else _STARTS_LOOP] += 1
 
     def set_pid(self, slot: int, pid: int) -> None:
         """Name the process of the isolated attempt in `slot`."""
@@ -159,38 +164,34 @@ class Board:
 
     def touch(self, slot: int, at: float) -> None:
         """Note a sign of life of the attempt in `slot`."""
-        _DOUBLE.pack_into(self._memory, _HEADER + slot * _SLOT + _TOUCHED, at)
+        self._doubles[(_HEADER + slot * _SLOT + _TOUCHED) // _NUMBER] = at
 
     def clear(self, slot: int) -> None:
         """Take the attempt in `slot` off the board: its user code runs no more."""
-        self._memory[_HEADER + slot * _SLOT + _STATE] = FREE
+        self._bytes[_HEADER + slot * _SLOT + _STATE] = FREE
 
     def hold(self, tokens: Collection[bytes]) -> None:
         """List the claims that the child knows of."""
-        held = b"".join(list(tokens)[:_MAX_HELD])
-        version = _COUNT.unpack_from(self._memory, _HELD_VERSION)[0]
-        _COUNT.pack_into(self._memory, _HELD_VERSION, version + 1)
-        _COUNT.pack_into(self._memory, _HELD_COUNT, len(held) // _TOKEN)
-        self._memory[self._held : self._held + len(held)] = held
-        _COUNT.pack_into(self._memory, _HELD_VERSION, version + 2)
+        held = b"".join(tokens)[: _MAX_HELD * _TOKEN]
+        self._counts[_HELD_VERSION] += 1
+        self._counts[_HELD_COUNT] = len(held) // _TOKEN
+        self._bytes[self._held : self._held + len(held)] = held
+        self._counts[_HELD_VERSION] += 1
 
     def finished(self, jobs: int) -> None:
         """Say how many attempts the child has ended so far."""
-        _COUNT.pack_into(self._memory, _DONE, jobs)
+        self._counts[_DONE] = jobs
 
     # --- read by either ----------------------------------------------------------------------
     @property
     def starts(self) -> tuple[int, int]:
         """How many attempts the child has started so far: in threads, and on its loop."""
-        in_threads: int = _COUNT.unpack_from(self._memory, _STARTS)[0]
-        on_loop: int = _COUNT.unpack_from(self._memory, _STARTS_LOOP)[0]
-        return in_threads, on_loop
+        return self._counts[_STARTS], self._counts[_STARTS_LOOP]
 
     @property
     def done(self) -> int:
         """How many attempts the child has ended so far."""
-        count: int = _COUNT.unpack_from(self._memory, _DONE)[0]
-        return count
+        return self._counts[_DONE]
 
     def verdict(self, slot: int) -> int:
         """Return why the supervisor killed the attempt in `slot` (0: it did not)."""
@@ -225,10 +226,10 @@ class Board:
     def held(self) -> frozenset[bytes] | None:
         """Return the claims that the child knows of; None while it is writing the list."""
         for _ in range(100):
-            before = _COUNT.unpack_from(self._memory, _HELD_VERSION)[0]
-            count = _COUNT.unpack_from(self._memory, _HELD_COUNT)[0]
+            before = self._counts[_HELD_VERSION]
+            count = self._counts[_HELD_COUNT]
             data = self._memory[self._held : self._held + count * _TOKEN]
-            after = _COUNT.unpack_from(self._memory, _HELD_VERSION)[0]
+            after = self._counts[_HELD_VERSION]
             if before == after and before % 2 == 0:
                 return frozenset(data[i : i + _TOKEN] for i in range(0, len(data), _TOKEN))
         return None

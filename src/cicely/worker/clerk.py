@@ -7,9 +7,10 @@ import os
 import select
 import socket
 import threading
+from collections.abc import Callable
 
 from cicely.engines.contract import Bell, Demand, Engine, Grant
-from cicely.errors import CicelyError
+from cicely.errors import CicelyError, EngineUnavailable
 from cicely.worker.errands import (
     Acquire,
     Add,
@@ -50,13 +51,24 @@ log = logging.getLogger("cicely.worker")
 
 
 class Clerk:
-    """Carries out the calls of one session, in a thread, until its child is gone."""
+    """Carries out the calls of one session, in a thread, until its child is gone.
 
-    def __init__(self, engine: Engine, session_id: str, end: socket.socket, ring_fd: int) -> None:
+    `note_failure` is called for each that the engine did not answer.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        session_id: str,
+        end: socket.socket,
+        ring_fd: int,
+        note_failure: Callable[[], None] = lambda: None,
+    ) -> None:
         self._engine = engine
         self._session_id = session_id
         self._end = end
         self._ring_fd = ring_fd
+        self._note_failure = note_failure
         self._bell: Bell | None = None
         #: What the child wants as soon as the bell rings.
         self._demand: Demand | None = None
@@ -132,6 +144,9 @@ class Clerk:
     def _answer(self, request: Request) -> Answer:
         try:
             return self._carry_out(request)
+        except EngineUnavailable as error:
+            self._note_failure()
+            return Refused(type(error).__name__, str(error))
         except CicelyError as error:
             return Refused(type(error).__name__, str(error))
         except Exception as error:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 from collections.abc import Callable, Coroutine, Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
+from threading import Lock
+from types import MappingProxyType
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
 
 import msgspec
@@ -19,7 +20,9 @@ from cicely.core.outcome import Step
 from cicely.core.text import storable
 from cicely.core.units import Duration, duration_s
 from cicely.engines.contract import Grant
+from cicely.errors import UsageError
 from cicely.worker.durable import App, Durable, LetGo, Values
+from cicely.worker.reserving import Reserving
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,6 +32,7 @@ INTERRUPT: Final = signal.SIGUSR1
 _MESSAGE_CHARS: Final = 500
 
 _log = logging.getLogger("cicely.job")
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Link(Protocol):
@@ -81,22 +85,16 @@ class Context:
         "_app",
         "_claim",
         "_durable",
+        "_log",
         "_values",
-        "attempt",
         "cancelled",
-        "fence",
         "fields",
         "is_inside",
-        "job_id",
-        "keys",
         "landing",
         "link",
-        "log",
-        "queue",
-        "resources",
+        "reserving",
         "restored",
         "spent",
-        "task",
         "was_cut_short",
     )
 
@@ -109,31 +107,68 @@ class Context:
         app: App,
         restored: object = None,
     ) -> None:
-        self.job_id = claim.job_id
-        self.task = claim.task
-        self.queue = claim.queue
-        self.attempt = claim.attempt
-        self.fence = claim.fence
+        # Each job has one and most never look at it: what can be made when it is asked for is made then.
+        self._claim = claim
+        self.link = link
+        self._values = values
+        self._app = app
         self.restored = restored
-        self.resources = {name: sorted(filter(None, units)) for name, units in claim.units.items()}
-        self.spent: dict[str, float] = {}
-        #: Of the limits that it holds from start to end.
-        self.keys = claim.keys
+        self.spent: Mapping[str, float] = _NOTHING
         #: Values of arguments that stand on each log line.
-        self.fields: dict[str, object] = {}
+        self.fields: Mapping[str, object] = _NOTHING
         self.cancelled = False
         #: Whether the job's own code runs: only then may an interrupt land.
         self.is_inside = False
         #: Held by whoever interrupts it from another thread, and where its own code is left.
-        self.landing = threading.Lock()
+        self.landing = Lock()
         #: Whether a coroutine was cancelled from outside; the canceller knows why.
         self.was_cut_short = False
-        self.log = _JobLog(_log, {"job_id": claim.job_id, "task": claim.task})
-        self.link = link
-        self._claim = claim
-        self._values = values
-        self._app = app
+        #: What it reserved and released, where it did.
+        self.reserving: Reserving | None = None
+        self._log: _JobLog | None = None
         self._durable: Durable | None = None
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self._claim.job_id
+
+    @property
+    def task(self) -> str:
+        """The name of its task."""
+        return self._claim.task
+
+    @property
+    def queue(self) -> str:
+        """The queue that it came from."""
+        return self._claim.queue
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
+        return self._claim.attempt
+
+    @property
+    def fence(self) -> int:
+        """A number that grows with every claim of the job."""
+        return self._claim.fence
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Those of the limits that it holds from start to end."""
+        return self._claim.keys
+
+    @property
+    def resources(self) -> dict[str, list[str]]:
+        """The units of its worker that are its own, by resource."""
+        return {name: sorted(filter(None, units)) for name, units in self._claim.units.items()}
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose lines name the job."""
+        if self._log is None:
+            self._log = _JobLog(_log, {"job_id": self.job_id, "task": self.task})
+        return self._log
 
     def log_fields(self) -> dict[str, object]:
         """Return what a log line says of this attempt."""
@@ -169,7 +204,27 @@ class Context:
         ConfigError for what is no amount.
         """
         for meter, amount in costs_of(amounts).items():
-            self.spent[meter] = self.spent.get(meter, 0.0) + amount
+            self.spent = {**self.spent, meter: self.spent.get(meter, 0.0) + amount}
+
+    def reserve(self, *resources: str) -> None:
+        """Leave what it was given of these resources (none named: of all) to later jobs of its workflow.
+
+        It counts when this attempt succeeds. From then on jobs of the workflow that want these resources run
+        on this worker and are given these units, and no other job is, until one of them calls `release` or
+        the workflow has ended. A worker that goes away takes its reservations along. Raises UsageError
+        outside a workflow, and for a resource that the job was not given.
+        """
+        self.reserving = self.reserving or Reserving(self._claim)
+        self.reserving.reserve(resources)
+
+    def release(self, *resources: str) -> None:
+        """End what its workflow has reserved of these resources (none named: of all), on every worker.
+
+        It counts when this attempt ends, however that is, unless it is handed back or its process dies: then
+        the next attempt says it again. What is not reserved is passed over.
+        """
+        self.reserving = self.reserving or Reserving(self._claim)
+        self.reserving.release(resources)
 
     # --- durable steps ------------------------------------------------------------------------
     @property
@@ -246,7 +301,18 @@ class Context:
 _current: ContextVar[Context | None] = ContextVar("cicely_job", default=None)
 
 
-def current() -> Context | None:
+def current() -> Context:
+    """Return the Context of the job that runs here. Raises UsageError outside a job."""
+    context = _current.get()
+    if context is None:
+        raise UsageError(
+            "current(): no job runs here; it is for the code of tasks and what they call, in the thread or "
+            "coroutine that the job runs in (contextvars.copy_context() takes it along to another)"
+        )
+    return context
+
+
+def context_or_none() -> Context | None:
     """Return the Context of the job that runs here, or None outside a job."""
     return _current.get()
 

@@ -189,6 +189,11 @@ class Desk:
         self.standing = msgspec.structs.replace(demand, request=os.urandom(8))
         self.tell(Leave(self.standing))
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether the clerk has claimed for the demand left."""
+        return _is_readable(self._end)
+
     def collect(self) -> Brought:
         """Return what was claimed for the demand that was left; where nothing was yet, take it back.
 

@@ -12,24 +12,23 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from cicely.core.edge import Edge
 from cicely.core.failpoints import failpoint
-from cicely.core.flow import Use
 from cicely.core.intake import Paces, Turns
-from cicely.core.job import Claim, Enqueued, NewJob
-from cicely.core.outcome import HandedBack, Outcome, Step, Stopped
-from cicely.engines.contract import Bell, Demand, Grant, Intake, Save, Settled, Verdict
+from cicely.core.job import Claim
+from cicely.core.outcome import HandedBack, Outcome, Stopped
+from cicely.engines.contract import Bell, Demand, Intake, Save, Settled, Verdict
 from cicely.worker.board import Board
+from cicely.worker.calls import Calls
 from cicely.worker.desk import Desk, Verbs, insist
 from cicely.worker.errands import Brought
 from cicely.worker.outbox import Outbox
 from cicely.worker.pool import Pool
 from cicely.worker.processes import boottime
 from cicely.worker.saves import Saves
+from cicely.worker.standing import Standing
 from cicely.worker.wants import Wants
 
 log = logging.getLogger("cicely.worker")
@@ -38,12 +37,14 @@ log = logging.getLogger("cicely.worker")
 GROUP_S: Final = 0.005
 #: The supervisor's sweep rings where work waits; this poll is for a bell that nobody can ring.
 POLL_S: Final = 10.0
-STEPS_PAGE: Final = 200
 DEAF_POLL_S: Final = 0.25
 OVERDUE_S: Final = 0.1
 
-#: What the thread is doing, for those who might wake it: working, waiting for company, waiting.
-_AWAKE, _PACING, _IDLE = range(3)
+#: What the thread is doing, for those who might wake it: working, waiting for company, waiting; and
+#: waiting while another has taken over claims, to be woken when one of them begins and not before.
+_AWAKE, _PACING, _IDLE, _PASSED_OVER = range(4)
+#: Looking a member up on its class costs as much as a call, and each outcome has a verdict.
+_STALE: Final = Verdict.STALE
 
 
 class Exchange:
@@ -68,13 +69,14 @@ class Exchange:
         self.paces = Paces()
         self.is_draining = False
         self.stale = 0
+        self.calls = Calls(engine, session_id)
         self._engine = engine
         self._session_id = session_id
         self._board = board
         self._pools = pools
         self._start_s = start_s
         self._wants = Wants(pools, turns, paces=self.paces, max_jobs=max_jobs)
-        self._desk = desk
+        self._standing = Standing(desk, self._take_brought) if desk is not None else None
         self._on_lost = on_lost
         self._outbox = Outbox()
         self._saves = Saves()
@@ -88,6 +90,20 @@ class Exchange:
         self._bell: Bell | None = None
 
     # --- called by whoever runs attempts ------------------------------------------------------
+    def ear(self, pool: Pool) -> Callable[[], object]:
+        """Return what waits until there may be a record in the hand-over of a pool."""
+        if self._standing is not None and pool.width == 1:
+            return self._standing.ear(pool.handover.read_fd, then=self._note_taken_over)
+        poller = select.poll()
+        poller.register(pool.handover.read_fd, select.POLLIN)
+        return poller.poll
+
+    def _note_taken_over(self) -> None:
+        if self._mode == _IDLE and self._wants.has_waiting():
+            self._mode = _PASSED_OVER
+        else:
+            self._wake()
+
     def begin(self, pool: Pool, token: bytes, place: int) -> Claim | None:
         """Return the claim behind a record of the hand-over, to be started now, in this place.
 
@@ -103,14 +119,14 @@ class Exchange:
             self._wake()
             return None
         now = boottime()
-        if now > min(self._held.get(token, 0.0), self._board.deadline_at):
+        if now > self._held.get(token, 0.0) or now > self._board.deadline_at:
             self._doubted.append((pool, token))
             self._wake()
             return None
         # In this order: between the two it counts twice, which is better than not at all.
         pool.started_at[place] = now
         pool.waiting.pop(token, None)
-        if self._mode == _PACING and len(pool.waiting) == 0:
+        if self._mode == _PASSED_OVER or (self._mode == _PACING and not pool.waiting):
             self._wake()
         return claim
 
@@ -133,9 +149,6 @@ class Exchange:
         else:
             self._wants.appetite.whet()
         pool.started_at[place] = 0.0
-        self._wake_if_resting()
-
-    def _wake_if_resting(self) -> None:
         if self._mode != _AWAKE and (self._mode == _IDLE or self._wants.is_low()):
             self._wake()
 
@@ -151,27 +164,6 @@ class Exchange:
         self._wake()
         waiting.done.wait()
         return waiting.held
-
-    def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge]) -> Sequence[Enqueued]:
-        """Enqueue what a running job adds."""
-        return insist(lambda: self._engine.enqueue(jobs, edges))
-
-    def acquire(self, token: bytes, request: bytes, uses: Sequence[Use]) -> Grant:
-        """Take some of limits for a claim. Raises SessionClosed where it no longer holds."""
-        return insist(lambda: self._engine.acquire(self._session_id, token, request, uses))
-
-    def release(self, token: bytes, request: bytes, spent: Mapping[str, float]) -> None:
-        """Give back what was acquired."""
-        insist(lambda: self._engine.release(self._session_id, token, request, spent))
-
-    def steps(self, job_id: str) -> list[Step]:
-        """Return all the recorded steps of a job."""
-        steps: list[Step] = []
-        while True:
-            after = len(steps)
-            steps += insist(partial(self._engine.steps, job_id, after=after, limit=STEPS_PAGE))
-            if len(steps) < after + STEPS_PAGE:
-                return steps
 
     # --- called by the child's control thread -------------------------------------------------
     def drain(self) -> None:
@@ -253,12 +245,11 @@ class Exchange:
         return insist(lambda: self._engine.claim(self._session_id, demand))
 
     def _take_in(
-        self, settled: Settled, outcomes: list[Outcome], demand: Demand | None, sent_at: float
+        self, settled: Settled, outcomes: Sequence[Outcome], demand: Demand | None, sent_at: float
     ) -> None:
         self._note_verdicts(settled, outcomes)
         claims = settled.intake.claims
-        for claim in claims:
-            self._held[claim.token] = sent_at + self._start_s
+        self._held.update(dict.fromkeys([claim.token for claim in claims], sent_at + self._start_s))
         self._board.hold(self._held)
         self._done += len(outcomes)
         self._board.finished(self._done)
@@ -269,12 +260,14 @@ class Exchange:
         if outcomes:
             self._outbox.note_removals()
 
-    def _note_verdicts(self, settled: Settled, outcomes: list[Outcome]) -> None:
+    def _note_verdicts(self, settled: Settled, outcomes: Sequence[Outcome]) -> None:
+        self._outbox.remove(len(outcomes))
         for outcome, verdict in zip(outcomes, settled.verdicts, strict=True):
-            self._outbox.outcomes.popleft()
-            self._held.pop(outcome.token, None)
-            self._saves.forget(outcome.token)
-            if verdict is Verdict.STALE:
+            token = outcome.token
+            self._held.pop(token, None)
+            if self._saves.progress:
+                self._saves.forget(token)
+            if verdict is _STALE:
                 self.stale += 1
                 log.warning("an outcome came too late and was refused: %s", type(outcome).__name__)
 
@@ -334,27 +327,27 @@ class Exchange:
     def _rest(self) -> None:
         """Wait until there is something to say to the engine, or something to hear from it."""
         self._wants.appetite.look_at(time.monotonic())
-        if not self._may_rest():
+        if self._rest_s() <= 0:
             return
-        is_pacing = any(pool.waiting for pool in self._pools)
-        self._mode = _PACING if is_pacing else _IDLE
+        self._mode = _PACING if self._wants.has_waiting() else _IDLE
         # Once more: what came before the mode was set did not wake anybody.
-        if self._may_rest():
-            desk = self._leave_demand()
-            self._sleep(self._wait_s(), desk)
-            if desk is not None:
-                self._collect(desk.collect())
+        rest_s = self._rest_s()
+        if rest_s > 0:
+            standing = self._leave_demand()
+            self._sleep(rest_s, standing)
+            if standing is not None:
+                standing.collect()
         self._mode = _AWAKE
 
-    def _leave_demand(self) -> Desk | None:
+    def _leave_demand(self) -> Standing | None:
         """Have the clerk claim in the instant of a ring. While something runs others may need the desk."""
         unmet = self._wants.unmet
-        if self._desk is None or unmet is None or not self._wants.is_idle() or self._is_overdue():
+        if self._standing is None or unmet is None or not self._wants.is_idle() or self._is_overdue():
             return None
-        self._desk.leave(unmet)
-        return self._desk
+        self._standing.leave(unmet)
+        return self._standing
 
-    def _collect(self, brought: Brought) -> None:
+    def _take_brought(self, brought: Brought) -> None:
         if brought.has_rung:
             self._wants.appetite.hears()
         if brought.intake.claims:
@@ -362,10 +355,11 @@ class Exchange:
             self._take_in(Settled((), brought.intake), [], self._wants.unmet, brought.sent_at)
             failpoint("worker.handed-over")
 
-    def _may_rest(self) -> bool:
+    def _rest_s(self) -> float:
+        """Return for how long there is nothing to do here, unless somebody wakes it."""
         if self._doubted or self._saves.kept or self._is_finished():
-            return False
-        return self._wait_s() > 0
+            return 0.0
+        return self._wait_s()
 
     def _wait_s(self) -> float:
         now = time.monotonic()
@@ -386,14 +380,14 @@ class Exchange:
                 waits.append(DEAF_POLL_S)
         return min(waits)
 
-    def _sleep(self, wait_s: float, desk: Desk | None) -> None:
+    def _sleep(self, wait_s: float, standing: Standing | None) -> None:
         poller = select.poll()
         poller.register(self._wake_read, select.POLLIN)
         bell_fd = self._bell.fileno() if self._bell is not None else -1
         if bell_fd >= 0:
             poller.register(bell_fd, select.POLLIN)
-        if desk is not None:
-            poller.register(desk, select.POLLIN)
+        if standing is not None and standing.fileno() >= 0:
+            poller.register(standing, select.POLLIN)
         ready = {fd for fd, _ in poller.poll(max(1.0, wait_s * 1000))}
         if self._wake_read in ready:
             os.read(self._wake_read, 4096)

@@ -217,7 +217,7 @@ class Isolated:
             case frames.Acquire(request=request, uses=uses):
                 return self._granted(claim, request, uses)
             case frames.Release(request=request, spent=spent):
-                self._exchange.release(claim.token, request, spent)
+                self._exchange.calls.release(claim.token, request, spent)
                 return frames.Kept(is_held=True)
             case frames.Recall():
                 return frames.Recalled(tuple(self._bare_steps(claim)))
@@ -226,7 +226,7 @@ class Isolated:
 
     def _granted(self, claim: Claim, request: bytes, uses: Sequence[Use]) -> frames.Granted | frames.Kept:
         try:
-            return frames.Granted(self._exchange.acquire(claim.token, request, uses))
+            return frames.Granted(self._exchange.calls.acquire(claim.token, request, uses))
         except SessionClosed:
             return frames.Kept(is_held=False)
 
@@ -256,7 +256,7 @@ class Isolated:
     def _added(self, jobs: Sequence[NewJob], edges: Sequence[Edge]) -> frames.Added | frames.Kept:
         try:
             whole = [msgspec.structs.replace(job, body=self._body_of(job)) for job in jobs]
-            return frames.Added(tuple(self._exchange.enqueue(whole, edges)))
+            return frames.Added(tuple(self._exchange.calls.enqueue(whole, edges)))
         except UsageError as error:
             return frames.Kept(is_held=True, refusal=str(error))
 
@@ -264,7 +264,7 @@ class Isolated:
         return self._values.keep_bare(job.id, job.body, where=job.task)
 
     def _bare_steps(self, claim: Claim) -> list[Step]:
-        steps = self._exchange.steps(claim.job_id)
+        steps = self._exchange.calls.steps(claim.job_id)
         return [with_value(step, lambda data: self._values.bare(claim.job_id, data)) for step in steps]
 
     def _conclude(self, attempt: _Attempt, running: Running) -> Outcome:

@@ -118,6 +118,10 @@ class Keeper:
         self._calls.append(call)
         os.eventfd_write(self._wake, 1)
 
+    def note_failure(self) -> None:
+        """Note that the engine did not answer another thread of this worker: it is reported with our own."""
+        self._minutes.failed(time.monotonic())
+
     def start_over(self, session: Session) -> None:
         """Register this worker anew, as `session`: the engine closed the session it had, for ever."""
         self.post(lambda: self._rejoin(session))

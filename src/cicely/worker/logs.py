@@ -7,7 +7,7 @@ import os
 from typing import Any, Final
 
 from cicely.observe.log import ATTRIBUTE, JsonLines, TextLines
-from cicely.worker.context import current
+from cicely.worker.context import context_or_none
 
 #: "json" here has workers write their log lines, and those of jobs, as JSON.
 LOG_VARIABLE: Final = "CICELY_LOG"
@@ -69,7 +69,7 @@ def mark_records() -> None:
 
     def make(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = before(*args, **kwargs)
-        context = current()
+        context = context_or_none()
         if context is not None:
             setattr(record, ATTRIBUTE, context.log_fields())
         return record

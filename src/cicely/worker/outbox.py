@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 
 from cicely.core.outcome import Outcome
@@ -14,7 +13,8 @@ class Outbox:
     """Filled by whoever runs attempts, emptied from its front by the exchange."""
 
     def __init__(self) -> None:
-        self.outcomes: deque[Outcome] = deque()
+        #: Only ever appended to, copied whole and cut at its front: each is one step for other threads.
+        self.outcomes: list[Outcome] = []
         #: When the oldest of them came, by the monotonic clock.
         self.oldest_at = 0.0
         #: Whether somebody waits until it is empty.
@@ -38,7 +38,11 @@ class Outbox:
 
     def listed(self) -> list[Outcome]:
         """Return all outcomes, which stay where they are; more may come meanwhile."""
-        return [self.outcomes[i] for i in range(len(self.outcomes))]
+        return self.outcomes.copy()
+
+    def remove(self, count: int) -> None:
+        """Take so many off its front: they are with the engine."""
+        del self.outcomes[:count]
 
     def note_removals(self) -> None:
         """Tell those who wait that outcomes have left its front."""

@@ -58,9 +58,8 @@ class Pool:
 
     def take_over(self, claims: tuple[Claim, ...]) -> None:
         """Hand over those of `claims` that run here."""
-        fitting = [claim for claim in claims if claim.kind in self.kinds]
-        for claim in fitting:
-            self.waiting[claim.token] = claim
+        fitting = {claim.token: claim for claim in claims if claim.kind in self.kinds}
         if fitting:
+            self.waiting.update(fitting)
             self.low = max(self.width, len(self.waiting) // 2)
-            self.handover.put([claim.token for claim in fitting])
+            self.handover.put(fitting)

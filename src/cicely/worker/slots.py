@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import select
 import signal
 import threading
 from types import FrameType
@@ -23,6 +22,8 @@ from cicely.worker.processes import boottime
 from cicely.worker.workshop import Workshop, context_of
 
 _NO_SOFT_TIMEOUT = (b"", 0.0)
+#: Looking a member up on its class costs as much as calling a function, and this is asked of every job.
+_ISOLATED = Kind.ISOLATED
 
 
 class Slot:
@@ -39,6 +40,7 @@ class Slot:
         #: The attempt in this process: its token and its context.
         self._running: tuple[bytes, Context] | None = None
         self._thread = threading.main_thread()
+        self._is_main = True
         self._soft = _NO_SOFT_TIMEOUT
         self._pending: tuple[Context, BaseException] | None = None
         #: The last claim that was asked to end, was lost, and was told of its soft timeout.
@@ -48,17 +50,17 @@ class Slot:
     def serve(self) -> None:
         """Run what the hand-over gives until it says stop."""
         self._thread = threading.current_thread()
-        handover = self._pool.handover
-        poller = select.poll()
-        poller.register(handover.read_fd, select.POLLIN)
+        self._is_main = self._thread is threading.main_thread()
+        handover, begin = self._pool.handover, self._shop.exchange.begin
+        wait = self._shop.exchange.ear(self._pool)
         while True:
             token = handover.take()
             if token is None:
-                poller.poll()
+                wait()
             elif token == STOP:
                 return
             else:
-                claim = self._shop.exchange.begin(self._pool, token, self._index)
+                claim = begin(self._pool, token, self._index)
                 if claim is not None:
                     self._run(claim)
 
@@ -68,6 +70,9 @@ class Slot:
         started_at = self._pool.started_at[self._index]
         if shop.exchange.must_flush_before(claim.task):
             shop.exchange.flush()
+            # That wait is not the job's: a slow answer would make its task a long one, for which the
+            # next run waits as well, and so on for ever.
+            started_at = self._pool.started_at[self._index] = boottime()
         outcome = self._outcome_of(claim)
         if self.is_wrapping_up:
             outcome = cut_short_by_a_stop(outcome)
@@ -86,7 +91,7 @@ class Slot:
         limits = limits_of(claim, task)
         self._claim = claim
         try:
-            is_isolated = limits.isolate or limits.memory_bytes or claim.kind is Kind.ISOLATED
+            is_isolated = limits.isolate or limits.memory_bytes or claim.kind is _ISOLATED
             if is_isolated or self._shares_devices(claim):
                 return self._shop.isolation.run(
                     claim, task, self._index, is_ending=lambda: self._ending == claim.token
@@ -99,7 +104,7 @@ class Slot:
 
     def _shares_devices(self, claim: Claim) -> bool:
         """Return whether its devices, shown to a whole process, would be seen by other threads' jobs."""
-        return bool(claim.units) and self._thread is not threading.main_thread()
+        return bool(claim.units) and not self._is_main
 
     def _attempt_here(self, claim: Claim, task: Task, limits: Limits) -> Outcome:
         shop = self._shop
@@ -125,9 +130,12 @@ class Slot:
         if self._running is None:
             return
         _, context = self._running
-        with context.landing:
+        if self._is_main:
+            # Who interrupts this thread does so by its signal handler, which runs in it.
             context.is_inside = False
-            if self._thread is not threading.main_thread():
+        else:
+            with context.landing:
+                context.is_inside = False
                 _raise_in(self._thread, None)
         self._running = None
 
@@ -174,7 +182,7 @@ class Slot:
         if of != token:
             return
         context.cancelled = context.cancelled or isinstance(error, Cancelled)
-        if self._thread is threading.main_thread():
+        if self._is_main:
             self._pending = (context, error)
             signal.pthread_kill(self._thread.ident or 0, INTERRUPT)
             return

@@ -8,7 +8,6 @@ talks to the engine itself; that is the keeper's, so that a limit holds while an
 from __future__ import annotations
 
 import logging
-import os
 import select
 import signal
 from collections.abc import Callable, Sequence
@@ -23,18 +22,19 @@ from cicely.upkeep import schedules, settings
 from cicely.worker.blame import blame, ends_of_neighbours
 from cicely.worker.board import Running
 from cicely.worker.cgroups import memory_groups
-from cicely.worker.control import Begin, CannotWork, Drain, Joined, Lost, TakenBack, WrapUp
+from cicely.worker.control import CannotWork, Drain, Joined, Lost, TakenBack, WrapUp
 from cicely.worker.hello import first_lines
+from cicely.worker.identity import Identity
 from cicely.worker.keeper import OWNER_GIVES_UP, Acknowledged, Keeper
 from cicely.worker.limits import STOPPING, limit_outcome
 from cicely.worker.line import Gone, Lapsed
 from cicely.worker.nursery import ForkRefused, Zygote, ZygoteDied, ZygoteStalled
 from cicely.worker.options import WorkerOptions
-from cicely.worker.processes import boottime, death_of, kill_marked, start_time, this_host, tree_rss_bytes
-from cicely.worker.queues import Groups, groups_to_serve, tags_to_accept
+from cicely.worker.processes import boottime, death_of, kill_marked, tree_rss_bytes
 from cicely.worker.restarts import Restarts
 from cicely.worker.scaler import Scaler
 from cicely.worker.signals import StopSignals
+from cicely.worker.stopping import Stop
 from cicely.worker.ward import Ward
 
 log = logging.getLogger("cicely.worker")
@@ -44,7 +44,6 @@ LOOK_S: Final = 0.05
 LOOK_AT_MEMORY_S: Final = 0.01
 IDLE_LOOK_S: Final = 0.25
 RSS_S: Final = 1.0
-WRAP_UP_S: Final = 2.0
 
 
 class Supervisor:
@@ -53,17 +52,14 @@ class Supervisor:
     def __init__(
         self, options: WorkerOptions, *, announce: Callable[[str], None] = lambda line: None
     ) -> None:
-        self.id = os.urandom(12).hex()
-        self.mark = os.urandom(12).hex()
+        self._identity = Identity(options)
         self._options = options
         self._announce = announce
         self._children: dict[int, Ward] = {}
         self._restarts = Restarts()
-        self._scaler = Scaler(options.scale)
+        self._scaler = Scaler(options.scale, worker=self.id)
+        self._stop = Stop(options.grace_s)
         self._next_number = 1
-        self._stopping_since = 0.0
-        self._has_wrapped_up = False
-        self._must_kill = False
         self._rss_at = 0.0
 
     # --- life ---------------------------------------------------------------------------------
@@ -71,6 +67,7 @@ class Supervisor:
         """Work until told to stop. Raises PreloadFailed, ConfigError or EngineError at the start."""
         self._memory_groups, self._memory_limits = memory_groups()
         self._zygote = self._start_zygote()
+        self._identity.manifest = self._zygote.manifest
         try:
             self._engine = self._open_engine()
             self._keeper = Keeper(self._engine, self.id, lease_s=self._options.lease_s)
@@ -87,7 +84,7 @@ class Supervisor:
     def _start_zygote(self) -> Zygote:
         return Zygote.start(
             self._options.target,
-            mark=self.mark,
+            mark=self._identity.mark,
             deadline_at=boottime() + OWNER_GIVES_UP * self._options.lease_s + 60.0,
             python_path=self._options.python_path,
         )
@@ -99,39 +96,24 @@ class Supervisor:
         return engine
 
     def _session(self) -> Session:
-        return Session(
-            id=self.id,
-            worker=self.id,
-            lease_s=self._options.lease_s,
-            host=this_host(),
-            pid=os.getpid(),
-            start_time=start_time(os.getpid()) or 0,
-            mark=self.mark,
-            name=self._name,
-            queues=tuple(name for group in self._groups for name, _ in group),
-            offers=self._options.offers,
-            accepts=tags_to_accept(self._options.accepts, self._zygote.manifest.get("accept_by")),
-        )
+        return self._identity.session()
+
+    @property
+    def id(self) -> str:
+        """The session of the worker itself; another one after the engine has given it up."""
+        return self._identity.id
 
     @property
     def url(self) -> str:
         """The engine's URL, known as soon as the app is imported: from the first announcement on."""
-        return self._options.url or str(self._zygote.manifest["url"])
-
-    @property
-    def _name(self) -> str:
-        return self._options.name or f"{os.uname().nodename}:{os.getpid()}"
-
-    @property
-    def _groups(self) -> Groups:
-        return groups_to_serve(self._options.groups, self._zygote.manifest["queues"])
+        return self._identity.url
 
     def _say_hello(self) -> None:
         lines = first_lines(
             self._engine.facts(),
             self._options,
-            name=self._name,
-            groups=self._groups,
+            name=self._identity.name,
+            groups=self._identity.groups,
             memory_limits=self._memory_limits,
             threads_of_app=self._zygote.threads,
         )
@@ -150,7 +132,7 @@ class Supervisor:
             self._keeper.run_hooks(hooks)
 
     def _is_over(self) -> bool:
-        return self._stopping_since > 0 and not self._children
+        return self._stop.is_on and not self._children
 
     def _end(self) -> int:
         self._keeper.post(lambda: self._engine.retire(self.id))
@@ -179,7 +161,7 @@ class Supervisor:
                 poller.register(child.control, select.POLLIN)
         poller.poll(self._wait_s() * 1000)
         for _ in range(self._signals.received()):
-            self._stop()
+            self._hear_stop()
         for child in list(self._children.values()):
             self._hear_child(child)
         for news in self._keeper.news():
@@ -194,7 +176,7 @@ class Supervisor:
         attempts = [r for child in self._children.values() for r in child.board.running()]
         if self._memory_groups is None and any(running.memory_bytes for running in attempts):
             return LOOK_AT_MEMORY_S
-        if attempts or self._stopping_since or self._is_short_of_children():
+        if attempts or self._stop.is_on or self._is_short_of_children():
             return LOOK_S
         return IDLE_LOOK_S
 
@@ -208,10 +190,10 @@ class Supervisor:
 
     def _scale(self) -> None:
         """Have as many children as the backlog wants; one too many ends after what it runs."""
-        if self._stopping_since:
+        if self._stop.is_on:
             return
         if self._scaler.is_due(boottime()):
-            queues = frozenset(name for group in self._groups for name, _ in group)
+            queues = frozenset(self._identity.queues)
             self._keeper.post(lambda: self._scaler.look(self._engine, queues))
         before = self._scaler.processes
         wanted = self._scaler.decide(boottime())
@@ -221,7 +203,7 @@ class Supervisor:
             min(self._working, key=lambda child: len(child.board.running())).drain()
 
     def _start_missing(self) -> None:
-        while not self._stopping_since and self._is_short_of_children():
+        while not self._stop.is_on and self._is_short_of_children():
             if not self._restarts.may_start(boottime()):
                 return
             self._start_child()
@@ -231,7 +213,9 @@ class Supervisor:
         self._next_number += 1
         child.board.deadline_at = boottime() + OWNER_GIVES_UP * self._options.lease_s
         try:
-            child.be_born(self._zygote, self._engine, self._begin(child))
+            cgroup = str(self._memory_groups.folder) if self._memory_groups is not None else ""
+            begin = self._identity.begin(child.number, child.session_id, cgroup=cgroup)
+            child.be_born(self._zygote, self._engine, begin, note_failure=self._keeper.note_failure)
         except (ForkRefused, ZygoteStalled, ZygoteDied) as error:
             log.warning("no child could be started, trying again: %s", error)
             self._restarts.note_refusal(boottime())
@@ -239,24 +223,6 @@ class Supervisor:
             child.board.close()
         else:
             self._children[child.pid] = child
-
-    def _begin(self, child: Ward) -> Begin:
-        options = self._options
-        return Begin(
-            session_id=child.session_id,
-            worker_id=self.id,
-            name=f"{self._name}/{child.number}",
-            mark=self.mark,
-            lease_s=options.lease_s,
-            groups=self._groups,
-            threads=options.threads,
-            coroutines=options.coroutines,
-            max_jobs=options.max_jobs,
-            target=options.target,
-            cgroup=str(self._memory_groups.folder) if self._memory_groups is not None else "",
-            offers=options.offers,
-            accepts=options.accepts,
-        )
 
     def _hear_child(self, child: Ward) -> None:
         try:
@@ -271,7 +237,7 @@ class Supervisor:
                     child.has_joined = True
                     self._restarts.note_birth()
                     self._beat_for_children()
-                    if self._stopping_since:
+                    if self._stop.is_on:
                         child.say(Drain())
                 case CannotWork(reason=reason):
                     child.excuse = reason
@@ -302,8 +268,7 @@ class Supervisor:
     def _start_over(self) -> None:
         """Register anew after the engine gave this whole worker up (it was stopped for too long)."""
         log.warning("the engine gave this worker up; it registers anew")
-        # Under another id: the old one is closed for ever.
-        self.id = os.urandom(12).hex()
+        self._identity.renew()
         for child in self._children.values():
             self._kill(child)
         self._keeper.start_over(self._session())
@@ -323,7 +288,7 @@ class Supervisor:
         """Without its zygote nothing of the family may live on."""
         log.error("starting another zygote, and all children anew: %s", why)
         try:
-            kill_marked(self.mark)
+            kill_marked(self._identity.mark)
         except TimeoutError as error:
             # A dead zygote is noticed again in the next turn.
             log.warning("the children of a dead zygote do not end yet: %s", error)
@@ -333,6 +298,7 @@ class Supervisor:
             child.is_dying = True
             self._bury(self._children.pop(child.pid), -signal.SIGKILL)
         self._zygote = self._start_zygote()
+        self._identity.manifest = self._zygote.manifest
         self._declare()
 
     def _bury(self, child: Ward, status: int) -> None:
@@ -401,11 +367,9 @@ class Supervisor:
                 child.drain()
 
     # --- stopping -----------------------------------------------------------------------------
-    def _stop(self) -> None:
-        if self._stopping_since:
-            self._must_kill = True
+    def _hear_stop(self) -> None:
+        if not self._stop.ask(boottime()):
             return
-        self._stopping_since = boottime()
         held = sum(len(child.board.running()) for child in self._children.values())
         self._announce(
             f"stopping: {held} jobs run on for up to {self._options.grace_s:g} s; "
@@ -415,14 +379,11 @@ class Supervisor:
             child.drain()
 
     def _press_on_with_the_stop(self) -> None:
-        if not self._stopping_since:
-            return
-        ran_s = boottime() - self._stopping_since
-        if ran_s > self._options.grace_s and not self._has_wrapped_up:
-            self._has_wrapped_up = True
+        now = boottime()
+        if self._stop.asks_to_wrap_up(now):
             for child in self._children.values():
                 child.say(WrapUp())
-        if self._must_kill or ran_s > self._options.grace_s + WRAP_UP_S:
+        if self._stop.kills(now):
             for child in self._children.values():
                 child.judge_attempts(STOPPING)
                 self._kill(child)

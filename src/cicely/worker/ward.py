@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -48,8 +48,10 @@ class Ward:
         self._progress: dict[int, tuple[int, float]] = {}
         self._cancel_by: dict[bytes, float] = {}
 
-    def be_born(self, zygote: Nursery, engine: Engine, begin: Begin) -> None:
-        """Have the zygote fork it, with a clerk for its engine calls.
+    def be_born(
+        self, zygote: Nursery, engine: Engine, begin: Begin, *, note_failure: Callable[[], None]
+    ) -> None:
+        """Have the zygote fork it, with a clerk for its engine calls; those that fail are noted.
 
         Raises ForkRefused, ZygoteStalled and ZygoteDied.
         """
@@ -60,7 +62,7 @@ class Ward:
         fds = [self.board.fd, plain.read_fd, plain.write_fd, loop.read_fd, loop.write_fd]
         fds += [theirs.fileno(), desk.fileno(), ring_fd]
         self.control = Control(ours)
-        self.clerk = Clerk(engine, self.session_id, clerks, ring_fd)
+        self.clerk = Clerk(engine, self.session_id, clerks, ring_fd, note_failure)
         self.clerk.start()
         with theirs, desk:
             self.pid = zygote.fork("child", msgspec.msgpack.encode(begin), fds=fds)

@@ -86,7 +86,7 @@ class ChildLink:
 
     def steps(self) -> list[Step]:
         """Return the recorded steps."""
-        return self._shop.exchange.steps(self._claim.job_id)
+        return self._shop.exchange.calls.steps(self._claim.job_id)
 
     def record(self, step: Step) -> None:
         """Record a step durably. Raises Cancelled when the claim no longer holds."""
@@ -94,19 +94,19 @@ class ChildLink:
 
     def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge]) -> Sequence[Enqueued]:
         """Enqueue what the job adds."""
-        return self._shop.exchange.enqueue(jobs, edges)
+        return self._shop.exchange.calls.enqueue(jobs, edges)
 
     def acquire(self, request: bytes, uses: Sequence[Use]) -> Grant:
         """Take some of limits. Raises Cancelled when the claim no longer holds."""
         try:
-            return self._shop.exchange.acquire(self._claim.token, request, uses)
+            return self._shop.exchange.calls.acquire(self._claim.token, request, uses)
         except SessionClosed:
             self._drop()
             raise Cancelled("this attempt's claim was lost") from None
 
     def release(self, request: bytes, spent: Mapping[str, float]) -> None:
         """Give back what was acquired."""
-        self._shop.exchange.release(self._claim.token, request, spent)
+        self._shop.exchange.calls.release(self._claim.token, request, spent)
 
     def _keep(self, save: Save) -> None:
         if not self._shop.exchange.keep(save):

@@ -297,6 +297,7 @@ class MemoryEngine(Chronicle):
                 holders={key: tuple(self._holders_of(key)[:SEEN_HOLDERS]) for key in keys},
                 parents=tuple(k.edge.parent for k in self._links_into(row) if k.held is None)[:SEEN_PARENTS],
                 sessions=tuple(self.sessions()),
+                reserved=tuple(self._reservations.all()),
                 taken={member.session.id: tuple(self._users_of(member.session.id)) for member in members},
             )
 

@@ -8,21 +8,30 @@ from dataclasses import dataclass
 
 from cicely.core import breaker, limits, valves
 from cicely.core.event import kind_of_gauge
-from cicely.core.flow import BREAKER_PREFIX, NO_NEEDS, QUEUE_PREFIX, Needs, Use, accepts
+from cicely.core.flow import BREAKER_PREFIX, NO_NEEDS, QUEUE_PREFIX, Needs, Use
 from cicely.core.job import Kind, NewJob
 from cicely.core.lanes import Lane, LaneWeight, charge, charged, corrected, start
 from cicely.core.limits import FRESH, NEVER, Gauge, Limit
-from cicely.core.outcome import Deferred, Failed, HandedBack, Outcome, Succeeded, Suspended
-from cicely.core.resources import PATIENCE_S, Amounts, fits, free, place
+from cicely.core.outcome import (
+    Deferred,
+    Failed,
+    HandedBack,
+    Outcome,
+    Succeeded,
+    Suspended,
+    frees_of,
+    keeps_of,
+)
+from cicely.core.reservations import Reservation, drawn, place_drawing
+from cicely.core.resources import PATIENCE_S, Amounts, free, place
 from cicely.core.states import State
 from cicely.core.valves import Valve
 from cicely.engines.contract import Session, Setting
 from cicely.engines.memory.record import Record
+from cicely.engines.memory.reservations import Reservations
 from cicely.engines.memory.rows import Member, Row
+from cicely.engines.memory.streams import Stream, could_ever, needs_of, stream_of
 from cicely.errors import BacklogFull
-
-#: Ready jobs that are alike: queue, lane, task, kind and needs.
-Stream = tuple[str, str, str, Kind, Needs]
 
 
 @dataclass(slots=True)
@@ -54,6 +63,7 @@ class FlowControl:
         self._paused: set[str] = set()
         #: By worker, the job that it passed over first for want of resources, and when.
         self._passed_over: dict[str, tuple[str, float]] = {}
+        self._reservations = Reservations(self._held)
 
     # --- the order ------------------------------------------------------------------------
     def _in_queue(self, queue: str, member: Member, kinds: Collection[Kind]) -> Iterator[Row]:
@@ -66,7 +76,7 @@ class FlowControl:
                 yield row
             if row.state is State.READY:
                 # It may not pass, or was not wanted, and so are those behind it.
-                row.units = {}
+                row.units, row.drawn = {}, frozenset()
                 streams.remove(stream)
                 continue
             while stream and stream[-1].state is not State.READY:
@@ -79,7 +89,7 @@ class FlowControl:
         streams: dict[Stream, list[Row]] = {}
         for row in self._live.values():
             if row.state is State.READY and row.new.queue == queue and row.kind in kinds:
-                streams.setdefault(_stream_of(row), []).append(row)
+                streams.setdefault(stream_of(row), []).append(row)
         fitting = [
             rows
             for (_, _, task, _, needs), rows in streams.items()
@@ -91,14 +101,14 @@ class FlowControl:
 
     def _suits(self, needs: Needs, task: str, queue: str, session: Session) -> bool:
         """Return whether a session's worker could ever run jobs with these needs."""
-        if not _could_ever(needs, session):
+        if not could_ever(needs, session):
             return False
         return needs.shuns != session.worker or not self._others_run(needs, task, queue)
 
     def _others_run(self, needs: Needs, task: str, queue: str) -> bool:
         """Return whether there is a worker, beside the one that is shunned, that could run such jobs."""
         others = (m.session for m in self._members.values() if m.session.worker != needs.shuns)
-        return any(o.runs(task) and queue in o.queues and _could_ever(needs, o) for o in others)
+        return any(o.runs(task) and queue in o.queues and could_ever(needs, o) for o in others)
 
     def _clock_of(self, row: Row) -> float:
         return self._lanes[row.new.queue][row.new.lane].clock
@@ -133,48 +143,67 @@ class FlowControl:
         return sum((r.started_at or 0.0) >= since for r in claims) + sum(a.at >= since for a in acquired)
 
     def _has_room(self, row: Row, session: Session) -> bool:
-        wants = _needs_of(row).resources
+        wants = needs_of(row).resources
         if not wants:
             return True
-        placed = place(wants, free(session.offers, self._taken_of(session.worker)), session.offers)
+        reserved = self._reservations.drawn_by(row)
+        placed = self._placed(row, session, reserved)
         if placed is None:
-            self._pass_over(row, session.worker)
+            # Who draws is not waited for: nobody else can have what is reserved.
+            if not reserved:
+                self._pass_over(row, session.worker)
             return False
-        if self._keeps_free(row, session.worker):
+        if not reserved and self._keeps_free(row, session.worker):
             return False
         row.units = placed
+        row.drawn = frozenset(drawn(wants, reserved[session.worker])) if reserved else frozenset()
         return True
 
-    def _taken_of(self, worker: str) -> list[Amounts]:
-        return [row.units for row in self._held.values() if self._worker_of(row) == worker]
+    def _placed(
+        self, row: Row, session: Session, reserved: Mapping[str, Reservation]
+    ) -> dict[str, dict[str, float]] | None:
+        """Return which units of its worker a session could give a job now, None where they are not free.
 
-    def _worker_of(self, row: Row) -> str:
-        member = self._members.get(row.session)
-        return member.session.worker if member else ""
+        A job that draws runs where its workflow has `reserved`, by worker, and nowhere else.
+        """
+        wants = needs_of(row).resources
+        left = free(session.offers, self._taken_of(session.worker))
+        if not reserved:
+            return place(wants, left, session.offers)
+        if session.worker not in reserved:
+            return None
+        return place_drawing(wants, left, session.offers, reserved[session.worker])
+
+    def _taken_of(self, worker: str) -> list[Amounts]:
+        """Return what running jobs have of a worker, and what is reserved on it beside that."""
+        used = [row.units for row in self._held.values() if row.worker == worker]
+        return used + self._reservations.left_on(worker)
 
     def _pass_over(self, row: Row, worker: str) -> None:
         if self._waits_for_room(worker) is None:
             self._passed_over[worker] = (row.id, self._now())
 
     def _waits_for_room(self, worker: str) -> Row | None:
-        """Return the job that a worker passed over and that is still ready."""
+        """Return the job that a worker passed over, if it is still ready and draws nothing."""
         job_id, _ = self._passed_over.get(worker, ("", 0.0))
         row = self._live.get(job_id)
-        return row if row is not None and row.state is State.READY else None
+        if row is None or row.state is not State.READY or self._reservations.drawn_by(row):
+            return None
+        return row
 
     def _keeps_free(self, row: Row, worker: str) -> bool:
         """Return whether a worker keeps free, for a job that it passed over for long, what this one wants."""
         first = self._waits_for_room(worker)
         if first is None or self._now() < self._passed_over[worker][1] + PATIENCE_S:
             return False
-        if _stream_of(first) == _stream_of(row):
+        if stream_of(first) == stream_of(row):
             # It is the one, or goes before it.
             return False
         if first.new.queue in self._paused or self._opens_at(first) > self._now():
             # It would not start if there were room.
             return False
-        names = {name for name, _ in _needs_of(first).resources}
-        return any(name in names for name, _ in _needs_of(row).resources)
+        names = {name for name, _ in needs_of(first).resources}
+        return any(name in names for name, _ in needs_of(row).resources)
 
     def _valves_open_in_s(self) -> float | None:
         """Return in how many seconds the next valve opens at which ready jobs wait."""
@@ -187,24 +216,48 @@ class FlowControl:
         heads: dict[Stream, Row] = {}
         for row in self._live.values():
             if row.state is State.READY and row.new.flow is not None:
-                first = heads.setdefault(_stream_of(row), row)
+                first = heads.setdefault(stream_of(row), row)
                 if (row.rank, row.n) < (first.rank, first.n):
-                    heads[_stream_of(row)] = row
+                    heads[stream_of(row)] = row
         return list(heads.values())
 
     def _could_start(self, row: Row, member: Member) -> bool:
         """Return whether a session could start this ready job now, or within the 2 s of a wake-up."""
         session = member.session
-        needs = _needs_of(row)
+        needs = needs_of(row)
         if needs is NO_NEEDS:
             return True
         if not self._suits(needs, row.new.task, row.new.queue, session):
             return False
-        left = free(session.offers, self._taken_of(session.worker))
-        return (
-            self._opens_at(row) <= self._now() + 2.0
-            and place(needs.resources, left, session.offers) is not None
-        )
+        reserved = self._reservations.drawn_by(row)
+        return self._opens_at(row) <= self._now() + 2.0 and self._placed(row, session, reserved) is not None
+
+    # --- what is reserved -----------------------------------------------------------------
+    def _make_ready(self, row: Row) -> None:
+        """Let a job stand in line: in that of its workflow where this has reserved what it wants."""
+        row.state = State.READY
+        row.draws = self._reservations.has_some_for(row)
+
+    def _heed_reservations(self, row: Row, outcome: Outcome) -> None:
+        """End what an outcome frees, then keep what its job leaves to its workflow."""
+        names = frees_of(outcome)
+        if names and row.new.workflow:
+            self._reservations.free(row.new.workflow, names)
+        keeps = keeps_of(outcome, cancelling=row.cancelling)
+        if keeps:
+            offers = self._members[row.session].session.offers
+            self._reservations.keep(row, keeps, offers=offers, now=self._now())
+            self._bind_ready(row.new.workflow)
+
+    def _bind_ready(self, workflow: str) -> None:
+        """Have the jobs of a workflow that are ready by now draw what it has reserved as well."""
+        for row in self._live.values():
+            if row.state is State.READY and row.new.workflow == workflow:
+                row.draws = row.draws or self._reservations.has_some_for(row)
+
+    def _end_reservations(self, batch: int) -> int:
+        """End reservations of workflows of which no job is live; return how many."""
+        return self._reservations.end_first((row.new.workflow for row in self._live.values()), batch)
 
     # --- taking ---------------------------------------------------------------------------
     def _pass(self, row: Row) -> None:
@@ -253,7 +306,7 @@ class FlowControl:
         for use in row.new.flow.uses if row.new.flow else ():
             self._correct(use, row.spent, unused=row.unused)
         self._acquired = {key: a for key, a in self._acquired.items() if a.token != row.token}
-        row.units, row.spent, row.unused = {}, {}, False
+        row.units, row.drawn, row.spent, row.unused = {}, frozenset(), {}, False
 
     def _correct(self, use: Use, spent: Mapping[str, float], *, unused: bool) -> None:
         limit, gauge = self._valve(use.key), self._gauges.get(use.key, FRESH)
@@ -287,11 +340,12 @@ class FlowControl:
             for key in outcome.slows:
                 self._refuse(key, outcome.delay_s)
         if isinstance(outcome, Failed) and outcome.elsewhere:
-            row.shuns = self._worker_of(row)
+            row.shuns = row.worker
         if isinstance(outcome, Succeeded | Failed | Suspended):
             blames = outcome.blames if isinstance(outcome, Failed) else ()
             for name in row.new.flow.breakers if row.new.flow else ():
                 self._tell(name, row, is_to_blame=name in blames)
+        self._heed_reservations(row, outcome)
 
     def _tell(self, breaker_name: str, row: Row, *, is_to_blame: bool) -> None:
         key = BREAKER_PREFIX + breaker_name
@@ -331,22 +385,6 @@ class FlowControl:
 
 def _backlog_keys(new: NewJob) -> set[str]:
     return {QUEUE_PREFIX + new.queue, *(use.key for use in (new.flow.uses if new.flow else ()))}
-
-
-def _needs_of(row: Row) -> Needs:
-    flow = row.new.flow
-    if flow is None and not row.shuns:
-        return NO_NEEDS
-    needs = flow.needs if flow else NO_NEEDS
-    return Needs(needs.keys, needs.resources, needs.traits, row.shuns)
-
-
-def _could_ever(needs: Needs, session: Session) -> bool:
-    return accepts(session.accepts, needs.traits) and fits(needs.resources, session.offers)
-
-
-def _stream_of(row: Row) -> Stream:
-    return (row.new.queue, row.new.lane, row.new.task, row.kind, _needs_of(row))
 
 
 def is_breaker(key: str) -> bool:

@@ -111,7 +111,7 @@ class Life(Sessions):
                 continue
             for row in self._in_queue(queue, member, ask.kinds):
                 if row.expires_at is not None and row.expires_at <= self._now():
-                    row.units = {}
+                    row.units, row.drawn = {}, frozenset()
                     self._expire(row)
                 else:
                     yield row
@@ -119,8 +119,9 @@ class Life(Sessions):
     def _take(self, row: Row, session_id: str, demand: Demand) -> None:
         now = self._now()
         row.state = State.RUNNING
-        row.shuns = ""
+        row.shuns, row.draws = "", False
         row.session = session_id
+        row.worker = self._members[session_id].session.worker
         row.started_at = now
         self._hold(row, demand.request + self._next_claim.to_bytes(8, "big"))
         row.fence += 1
@@ -227,7 +228,7 @@ class Life(Sessions):
         for _, _, row in due[:batch]:
             if row.event is not None:
                 self._record_steps(row, [Step(row.event.step, b"")])
-            row.state = State.READY
+            self._make_ready(row)
             row.due_at = row.event = None
         return min(len(due), batch)
 

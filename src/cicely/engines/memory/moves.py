@@ -67,7 +67,7 @@ class Moves(FlowControl):
         new = row.new
         row.event = None
         row.due_at = None
-        row.state = State.READY
+        self._make_ready(row)
         row.rank = rank(new.priority, now, ageing_s=new.ageing_s)
         if row.fence:
             return
@@ -102,7 +102,7 @@ class Moves(FlowControl):
         if step.has_started:
             row.expires_at = None
         if step.delay_s is None:
-            row.state = State.READY
+            self._make_ready(row)
         else:
             self._postpone(row, self._now() + step.delay_s)
 
@@ -308,7 +308,7 @@ class Moves(FlowControl):
             for link in self._links_out_of(one):
                 back += [r for r in self._undo(link, cause) if r not in back]
         if self._pending(row) == 0:
-            row.state = State.READY
+            self._make_ready(row)
             row.rank = rank(row.new.priority, self._now(), ageing_s=row.new.ageing_s)
         self._judge_all(back)
         self._record.revived(row)

@@ -18,8 +18,10 @@ class Row:
     """A job and everything that happened to it.
 
     `is_held`: its workflow is not published. `fate` is how its end counts for those after it. Of a
-    claim: what its lane was `charged`, which `units` of its worker it has, what it `spent`, and whether
-    it came back `unused`. `shuns` is the worker that is to run it only if no other can.
+    claim: what its lane was `charged`, which `units` of its `worker` it has, of which resources these are
+    `drawn` from its workflow's reservation, what it `spent`, and whether it came back `unused`. `shuns`
+    is the worker that is to run it only if no other can. Of a ready one: whether it `draws` what its
+    workflow has reserved, where that is enough.
     """
 
     new: NewJob
@@ -52,10 +54,13 @@ class Row:
     fate: Fate = Fate.SUCCESS
     cause: str = ""
     charged: float = 0.0
+    worker: str = ""
     units: Amounts = field(default_factory=dict)
+    drawn: frozenset[str] = frozenset()
     spent: Mapping[str, float] = field(default_factory=dict)
     unused: bool = False
     shuns: str = ""
+    draws: bool = False
 
     @property
     def id(self) -> str:

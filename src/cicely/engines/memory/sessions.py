@@ -70,8 +70,10 @@ class Sessions(Moves):
             self._record.tell(kind, name=session.id, reason=session.name)
 
     def _close_session(self, session_id: str) -> None:
-        del self._members[session_id]
+        worker = self._members.pop(session_id).session.worker
         self._closed.add(session_id)
+        if all(member.session.worker != worker for member in self._members.values()):
+            self._reservations.end_on(worker)
 
     def sessions(self) -> list[SessionRecord]:
         with self._lock:

@@ -25,6 +25,7 @@ class Upkeep(Life):
             taken_back = self._take_back_messages(batch)
             promoted = self._promote(batch)
             expired = self._expire_all(batch)
+            unreserved = self._end_reservations(batch)
             deleted = self._delete_old(batch)
             has_old = self._record.forget(batch)
             self._ring_idle()
@@ -34,7 +35,7 @@ class Upkeep(Life):
                 expired=expired,
                 deleted=deleted,
                 next_due_in_s=self._next_instant_in_s(),
-                more=has_old or batch in (promoted, expired, deleted, taken_back),
+                more=has_old or batch in (promoted, expired, deleted, taken_back, unreserved),
                 due=tuple(self._due_schedules(batch)),
                 now=self._now(),
                 newest=self._record.newest,

@@ -15,6 +15,7 @@ from cicely.core.event import JOB_STARTED, Event
 from cicely.core.job import Claim
 from cicely.core.resources import Amounts
 from cicely.engines.contract import Ask, Demand, Intake
+from cicely.engines.postgres.arrays import Array, bigints, floats, ints, smallints, tids
 from cicely.engines.postgres.bands import Band, Bands
 from cicely.engines.postgres.cascade import expire
 from cicely.engines.postgres.coming_back import comes_back_in_s
@@ -24,6 +25,7 @@ from cicely.engines.postgres.graph import GATED, HOLDS, LABEL, LINKED, SHUNNED, 
 from cicely.engines.postgres.heads import Stream, claim_of, with_flow, with_flows
 from cicely.engines.postgres.limiting import read_flow
 from cicely.engines.postgres.member import Member
+from cicely.engines.postgres.outlook import Outlook, look
 from cicely.engines.postgres.room import Room
 from cicely.engines.postgres.standing import stand_anywhere
 from cicely.engines.postgres.statements import statements
@@ -33,7 +35,6 @@ from cicely.engines.postgres.workflows import with_extras
 
 _SQL: Final = statements("claim")
 _SESSIONS: Final = statements("sessions")
-_QUEUES: Final = _SQL["queues"]
 _PAIRS: Final = _SQL["pairs"]
 _START: Final = _SQL["start"]
 _REPEATED: Final = _SQL["repeated"]
@@ -42,31 +43,44 @@ _OUTLOOK: Final = statements("stream")["outlook"]
 
 PROMOTED_PER_CLAIM: Final = 256
 
+#: As a charge: the job took nothing that is to come back.
+NOTHING: Final = -1.0
 
-def claim(txn: Transaction, member: Member, demand: Demand) -> Intake:
-    """Hand out ready jobs to `member`."""
-    is_repeated = bool(_repeated(txn, member, demand))
+
+def claim(txn: Transaction, session_id: str, demand: Demand) -> Intake:
+    """Hand out ready jobs to a session. Raises SessionClosed."""
+    seen = look(txn, session_id, demand)
+    member = seen.member
+    is_repeated = seen.is_repeated
     if is_repeated:
         # Its session's row is locked first, as by a beat: none hands these back any more.
         txn.execute(_SESSIONS["trust"], {"id": member.number})
-    if demand.visibility_s is not None:
-        take_back_messages(txn, PROMOTED_PER_CLAIM)
-    promote(txn, PROMOTED_PER_CLAIM)
+    if _bring_back(txn, demand, seen):
+        seen = look(txn, session_id, demand)
     claims = _repeated(txn, member, demand) if is_repeated else []
+    still_seen: Outlook | None = seen
     is_behind = False
     if not claims:
-        taking = _Taking(txn, member, demand)
+        taking = _Taking(txn, demand, seen)
         for ask in demand.asks:
             taking.answer(ask)
         claims = taking.claims
         if taking.flagged:
             claims = with_extras(txn, taking.flagged, claims)
-        is_behind = taking.is_behind and not claims
+        is_behind = taking.is_cut or (taking.is_behind and not claims)
+        still_seen = taking.seen
     txn.is_stirred = True
-    txn.claimer = member.session.id
+    txn.claimer = session_id
     txn.passed_on = not claims
-    due_in_s = 0.0 if is_behind else comes_back_in_s(txn, has_found=bool(claims))
+    due_in_s = 0.0 if is_behind else comes_back_in_s(txn, still_seen, has_found=bool(claims))
     return Intake(tuple(claims), due_in_s)
+
+
+def _bring_back(txn: Transaction, demand: Demand, seen: Outlook) -> bool:
+    """Make ready what is due, or was kept too long; return whether there was anything."""
+    taken_back = take_back_messages(txn, PROMOTED_PER_CLAIM) if demand.visibility_s is not None else 0
+    is_due = seen.due_at is not None and seen.due_at <= txn.now
+    return bool(taken_back + (promote(txn, PROMOTED_PER_CLAIM) if is_due or taken_back else 0))
 
 
 def _repeated(txn: Transaction, member: Member, demand: Demand) -> list[Claim]:
@@ -103,10 +117,14 @@ class _Queue:
 class _Taking:
     """One claim being filled."""
 
-    def __init__(self, txn: Transaction, member: Member, demand: Demand) -> None:
+    def __init__(self, txn: Transaction, demand: Demand, seen: Outlook) -> None:
         self._txn = txn
         self.now = txn.now
-        self._member = member
+        #: What there was before; None for what it says of others once something was ended.
+        self.seen: Outlook | None = seen
+        self._queues = seen.queues
+        self._first_pairs: list[Values] | None = seen.pairs
+        self._member = seen.member
         self._demand = demand
         self._late: list[int] = []
         self._taken: list[Values] = []
@@ -119,6 +137,8 @@ class _Taking:
         self.gates: Gates | None = None
         #: Whether more jobs came than were looked at.
         self.is_behind = False
+        #: Whether more may have passed than one call hands out.
+        self.is_cut = False
         self._bands: Bands | None = None
         self._room: Room | None = None
 
@@ -129,16 +149,11 @@ class _Taking:
     def _streams(self, ask: Ask) -> Iterator[_Queue]:
         """Yield the queues that may be taken from, each with its fitting streams."""
         wanted = _most(ask)
-        rows = self._open_queues()
-        if rows:
-            self._txn.is_flowing = rows[0][3]
-        open_queues = {name: (number, is_gated) for number, name, is_gated, _ in rows}
-        numbers = [number for number, _ in open_queues.values()]
-        pairs = [pair for pair in self._pairs(numbers) if self._fits(pair[1], ask)]
+        pairs = [pair for pair in self._pairs() if self._fits(pair[1], ask)]
         for name in self._demand.queues:
-            if name not in open_queues:
+            if name not in self._queues:
                 continue
-            number, is_gated = open_queues[name]
+            number, is_gated = self._queues[name]
             own = [pair for pair in pairs if pair[0] == number]
             share = wanted if len(own) < 2 else 1 + 2 * wanted // len(own)  # noqa: PLR2004
             streams = [Stream(self._txn, pair, wanted=share) for pair in own]
@@ -165,14 +180,17 @@ class _Taking:
             room=self._room,
         )
         gated.hand_out(self, filling)
+        self.is_cut = self.is_cut or gated.is_cut
+        gated.note_heads()
         self.write(queue.number)
         gated.write()
 
-    def _open_queues(self) -> list[Values]:
-        return self._txn.rows(_QUEUES, {"names": list(self._demand.queues)})
-
-    def _pairs(self, queues: list[int]) -> list[Values]:
-        """Return (queue, class) for each pair that has plain ready jobs."""
+    def _pairs(self) -> list[Values]:
+        """Return (queue, class) for each pair that has plain ready jobs; the first ask's were seen."""
+        seen, self._first_pairs = self._first_pairs, None
+        if seen is not None:
+            return seen
+        queues = [number for number, _ in self._queues.values()]
         return self._txn.rows(_PAIRS, {"queues": queues}) if queues else []
 
     def _fits(self, job_class: int, ask: Ask) -> bool:
@@ -232,41 +250,43 @@ class _Taking:
         if self._late:
             expire(txn, self._late)
             self._late = []
+            self.seen = None
         if not self._taken:
             return
         bounded = [row for row in self._taken if row[4] is not None]
+        ns = [row[1] for row in self._taken]
+        traits = [row[14] for row in self._taken]
         started: dict[str, Any] = {
             "places_0": self._places(0),
             "places_1": self._places(1),
             "places_2": self._places(2),
             "places_3": self._places(3),
-            "expire_ats": [row[4] for row in bounded],
-            "expire_ns": [row[1] for row in bounded],
-            "ns": [row[1] for row in self._taken],
-            "fences": self._fences,
-            "traits": [row[14] for row in self._taken],
+            "expire_ats": floats([row[4] for row in bounded]),
+            "expire_ns": bigints([row[1] for row in bounded]),
+            "ns": bigints(ns),
+            "fences": ints(self._fences),
             "session": self._member.number,
             "request": demand.request,
             "now": now,
             "deadline_at": None if demand.visibility_s is None else now + demand.visibility_s,
         }
         if self._charged:
-            ns = started["ns"]
-            started["charged"] = [self._charged.get(n) for n in ns]
-            held = zip(ns, started["traits"], strict=True)
-            started["traits"] = [t | HOLDS if n in self._charged else t for n, t in held]
-            self._charged = {}
-            txn.execute(_START_GATED, started | gates_of(txn).valves.take_holders())
+            charged, self._charged = self._charged, {}
+            held = zip(ns, traits, strict=True)
+            started["traits"] = smallints([t | HOLDS if n in charged else t for n, t in held])
+            started["charged"] = floats([charged.get(n, NOTHING) for n in ns])
+            txn.execute(_START_GATED, started | gates_of(txn).take_moves(queue))
         else:
+            started["traits"] = smallints(traits)
             txn.execute(_START, started)
         txn.count(queue, READY, -len(self._taken))
         txn.count(queue, RUNNING, len(self._taken))
         txn.taken += len(self._taken)
         self._taken, self._fences = [], []
 
-    def _places(self, part: int) -> list[str]:
+    def _places(self, part: int) -> Array:
         """Return where in one part of `ready` the taken jobs stand."""
-        return [row[12] for row in self._taken if row[13] == part]
+        return tids([row[12] for row in self._taken if row[13] == part])
 
 
 class _Filling:

@@ -6,20 +6,27 @@ from typing import Final
 
 from cicely.engines.postgres import intents
 from cicely.engines.postgres.openings import Waiting, next_opening
+from cicely.engines.postgres.outlook import Outlook
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import Transaction, Values
 
 _NEXT_DUE: Final = statements("claim")["next_due"]
 _NEXT_DUE_GATED: Final = statements("claim")["next_due_gated"]
 
+#: Where no queue is gated, nobody waits at a valve.
+_NOBODY: Final = Waiting(None, may_be_open=False, gates=[], has_new=False)
 
-def comes_back_in_s(txn: Transaction, *, has_found: bool) -> float | None:
-    """Return in how many seconds to ask again.
+
+def comes_back_in_s(txn: Transaction, seen: Outlook | None, *, has_found: bool) -> float | None:
+    """Return in how many seconds to ask again; `seen` is what still holds of what was seen before.
 
     Who finds nothing while intents are left takes them over, and comes back at once; not where another
     carries them out just now: that one rings for what it makes ready.
     """
-    due_at, has_intents, *waiting = _look(txn)
+    if seen is None or txn.is_flowing:
+        due_at, has_intents, *waiting = _look(txn)
+    else:
+        due_at, has_intents, waiting = seen.due_at, seen.has_intents, list(_NOBODY)
     if has_intents and (has_found or intents.is_alone(txn)):
         txn.takes_over = not has_found
         return 0.0
@@ -38,7 +45,7 @@ def _look(txn: Transaction) -> Values:
         [row] = txn.rows(_NEXT_DUE_GATED, {"now": txn.now})
         return row
     [row] = txn.rows(_NEXT_DUE)
-    return (*row, None, False, [], False)
+    return (*row, *_NOBODY)
 
 
 def _seconds_until(txn: Transaction, due_at: float | None, waiting: Waiting) -> float | None:

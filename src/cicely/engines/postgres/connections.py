@@ -13,6 +13,7 @@ from psycopg import sql
 
 from cicely.engines.postgres import schema
 from cicely.engines.postgres.address import SYNCHRONOUS_COMMIT, Address
+from cicely.engines.postgres.arrays import take_arrays
 from cicely.engines.postgres.bounded import BoundedConnection
 from cicely.engines.postgres.faults import refused, translated
 from cicely.engines.postgres.transaction import Link
@@ -90,13 +91,15 @@ class Connections:
     def unchecked(self) -> BoundedConnection:
         """Make a connection, whatever is in the database. Raises an EngineError."""
         try:
-            return BoundedConnection.connect(
+            link = BoundedConnection.connect(
                 self.address.conninfo,
                 autocommit=True,
                 prepare_threshold=2 if self.address.pooler == "none" else None,
             )
         except psycopg.Error as error:
             raise refused(error, self.address) from error
+        take_arrays(link)
+        return link
 
     def _prepare(self, link: BoundedConnection) -> None:
         if not self._is_checked:

@@ -169,7 +169,7 @@ def acquire(txn: Transaction, session_id: str, token: bytes, request: bytes, use
         return Grant(given=False, retry_in_s=None if opens_at == NEVER else opens_at - txn.now)
     for use in uses:
         valves.reserve(use)
-        valves.hold(use, n, request)
+        valves.hold(use, [n], request)
     taken = {"n": n, "request": request, "uses": encoded(tuple(uses)), "now": txn.now}
     txn.execute(_SQL["acquire"], taken)
     txn.execute(_SQL["holds_something"], {"n": n})

@@ -62,6 +62,7 @@ from cicely.engines.postgres.durability import facts
 from cicely.engines.postgres.enclosed import Enclosed
 from cicely.engines.postgres.examination import checks
 from cicely.engines.postgres.faults import translated
+from cicely.engines.postgres.membership import member_of
 from cicely.engines.postgres.notifications import Listener, PostgresBell
 from cicely.engines.postgres.schema import migrate
 from cicely.engines.postgres.statements import statements
@@ -324,13 +325,12 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def _claim(txn: Transaction, session_id: str, demand: Demand) -> Intake:
-    return claiming.claim(txn, sessions.member_of(txn, session_id), demand)
+    return claiming.claim(txn, session_id, demand)
 
 
 def _settle(txn: Transaction, session_id: str, outcomes: Sequence[Outcome], demand: Demand | None) -> Settled:
     # Judged first: a settle with a demand of a closed session records nothing.
-    member = sessions.member_of(txn, session_id) if demand is not None else None
+    if demand is not None:
+        member_of(txn, session_id)
     verdicts = settling.settle(txn, outcomes)
-    if member is None or demand is None:
-        return Settled(verdicts)
-    return Settled(verdicts, claiming.claim(txn, member, demand))
+    return Settled(verdicts) if demand is None else Settled(verdicts, claiming.claim(txn, session_id, demand))

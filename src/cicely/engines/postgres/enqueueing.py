@@ -76,7 +76,10 @@ def _add(txn: Transaction, jobs: Sequence[NewJob], now: float | None, *, is_aske
         (GATED if one else 0) | (WATCHED if job.watched else 0) for job, one in zip(jobs, gated, strict=True)
     ]
     stored |= {"keys": _keys(jobs), "has_plain": not all(gated)}
-    return txn.rows(ADD_GATED, stored)
+    rows = txn.rows(ADD_GATED, stored)
+    for number in rows[0][1] if rows else ():
+        txn.names.streams.forget(number)
+    return [row[:1] for row in rows]
 
 
 def _keys(jobs: Sequence[NewJob]) -> list[str]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Final
 
-from cicely.core.job import Kind
+from cicely.engines.postgres.arrays import bigints, ints
 from cicely.engines.postgres.bands import Band
 from cicely.engines.postgres.gates import Gates
 from cicely.engines.postgres.limiting import Guard, read_flow
+from cicely.engines.postgres.lines import Filling, Line, Plain, Taking
 from cicely.engines.postgres.openings import holds_for_all, looks_again_at
+from cicely.engines.postgres.passing import Run
 from cicely.engines.postgres.room import Room
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import Transaction, Values
@@ -25,80 +27,8 @@ _FIRST: Final = (-1e300, -(1 << 62), -1)
 _SMALLEST_PAGE: Final = 16
 _LARGEST_PAGE: Final = 256
 _MOST_OF_ONE: Final = 256
-
-
-class Taking(Protocol):
-    """What a claim does with the jobs that pass."""
-
-    def expire(self, row: Values) -> None:
-        """Note a job that was to start before now."""
-
-    def take_gated(self, row: Values, band: Band, queue: str, units: Any) -> None:
-        """Add a claim for a gated job."""
-
-    def take(self, row: Values, stream: Any, queue: str) -> None:
-        """Add a claim for a plain job."""
-
-    def charge(self, amount: float) -> None:
-        """Note what the lane of the job just taken was charged."""
-
-
-class Filling(Protocol):
-    """What an ask still wants."""
-
-    @property
-    def is_done(self) -> bool:
-        """Whether it wants nothing more."""
-
-    @property
-    def wanted(self) -> int:
-        """How many it may still take."""
-
-    def wants(self, task: str) -> bool:
-        """Return whether it takes a job of `task`."""
-
-    def note(self) -> None:
-        """Count a job that was taken."""
-
-
-class Plain(Protocol):
-    """The ready jobs of one class that nothing holds back."""
-
-    first: Values
-    task: str
-    kind: Kind
-
-    def head(self) -> Values | None:
-        """Return the first job that was not taken yet."""
-
-    def take(self) -> None:
-        """Go on to the next one."""
-
-
-class _Line:
-    """The jobs of one stream, in the order of the statements `shared` and `unshared`."""
-
-    __slots__ = (
-        "at",
-        "band",
-        "first",
-        "flow",
-        "gate",
-        "gate_park",
-        "is_read",
-        "lane",
-        "number",
-        "park",
-        "rows",
-    )
-
-    def __init__(self, values: Values, band: Band) -> None:
-        self.number, self.gate, self.lane, _, order, n, self.flow, _, self.gate_park, self.park, _, _ = values
-        self.first = (order, n)
-        self.band = band
-        self.rows: list[Values] = []
-        self.at = 0
-        self.is_read = False
+#: So many are handed out by one call, which has the lock meanwhile; who wants more asks again.
+_MOST_AT_ONCE: Final = 256
 
 
 class GatedQueue:
@@ -122,21 +52,28 @@ class GatedQueue:
         self._plain = plain
         self._room = room
         self._is_shared = gates.lanes.share(self._queue).is_shared
-        self._heap: list[tuple[float, int, int, int, _Line | Plain]] = []
+        self._heap: list[tuple[float, int, int, int, Line | Plain]] = []
         self._pushed = 0
         self._read_to: Values = _FIRST
         self._is_all_read = not bands
         self._pages = 0
         self._plain_lane = 0
-        self._lines: list[_Line] = []
+        self._lines: list[Line] = []
         #: Gates of which nothing more is looked at.
         self._out: set[int] = set()
-        self._moved: set[int] = set()
+        self._moved: dict[int, Line] = {}
         #: Valves that may be open again, by number; of those that are not: when, and where that is for all.
         self._open: dict[int, list[float]] = {valve: [] for valve in parks}
         self._shut: dict[int, Guard] = {}
         self._passed: set[int] = set()
         self._blocked: dict[bytes | None, tuple[float, Guard]] = {}
+        self._run = Run(gates.valves)
+        self._handed_out = 0
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether so many were handed out that the others have to wait for another call."""
+        return self._handed_out >= _MOST_AT_ONCE
 
     # --- the order ------------------------------------------------------------------------
     def hand_out(self, taking: Taking, filling: Filling) -> None:
@@ -147,13 +84,13 @@ class GatedQueue:
             self._plain_lane = self._gates.lanes.number_of(self._queue, "")
         for stream in self._plain:
             self._push((self._clock_of(self._plain_lane), *stream.first), stream)
-        while not filling.is_done and (thing := self._next(filling)) is not None:
-            if isinstance(thing, _Line):
+        while not (filling.is_done or self.is_cut) and (thing := self._next(filling)) is not None:
+            if isinstance(thing, Line):
                 self._visit(thing, taking, filling)
             else:
                 self._visit_plain(thing, taking, filling)
 
-    def _next(self, filling: Filling) -> _Line | Plain | None:
+    def _next(self, filling: Filling) -> Line | Plain | None:
         """Return what comes next, None where there is nothing more."""
         while True:
             while not self._is_all_read and (not self._heap or self._heap[0][:3] > self._read_to):
@@ -161,15 +98,23 @@ class GatedQueue:
             if not self._heap:
                 return None
             clock, order, n, _, thing = heapq.heappop(self._heap)
-            now_clock = self._clock_of(thing.lane if isinstance(thing, _Line) else self._plain_lane)
+            now_clock = self._clock_of(thing.lane if isinstance(thing, Line) else self._plain_lane)
             if now_clock <= clock:
                 return thing
             self._push((now_clock, order, n), thing)
 
+    def note_heads(self) -> None:
+        """Note who stands first now in the streams that moved; where nobody knows, it is looked for."""
+        self._run.end()
+        moved, self._moved = self._moved, {}
+        for number, line in moved.items():
+            if line.at < len(line.rows):
+                self._gates.heads[number] = line.rows[line.at]
+            else:
+                self._gates.came.add(number)
+
     def write(self) -> None:
         """Write what moved, once what was taken has left its place."""
-        self._gates.came |= self._moved
-        self._moved = set()
         self._gates.find_heads()
         self._room.write()
         self._look_again()
@@ -186,20 +131,20 @@ class GatedQueue:
                     self._gates.seen.add(gate)
         self._gates.seen |= self._out
 
-    def _waiting(self) -> dict[int, _Line]:
+    def _waiting(self) -> dict[int, Line]:
         """Return one of the streams of each gate in which jobs are known to be left."""
-        lines = [thing for *_, thing in self._heap if isinstance(thing, _Line)]
+        lines = [thing for *_, thing in self._heap if isinstance(thing, Line)]
         return {line.gate: line for line in lines if not line.is_read or line.at < len(line.rows)}
 
     def _clock_of(self, lane: int) -> float:
         return self._gates.lanes.clock_of(lane) if self._is_shared else 0.0
 
-    def _push(self, key: Values, thing: _Line | Plain) -> None:
+    def _push(self, key: Values, thing: Line | Plain) -> None:
         self._pushed += 1
         heapq.heappush(self._heap, (key[0], key[1], key[2], self._pushed, thing))
 
     # --- one visit ------------------------------------------------------------------------
-    def _visit(self, line: _Line, taking: Taking, filling: Filling) -> None:
+    def _visit(self, line: Line, taking: Taking, filling: Filling) -> None:
         if line.gate in self._out or line.band.is_out:
             return
         is_open = False
@@ -214,24 +159,27 @@ class GatedQueue:
         row = line.rows[line.at]
         if tuple(row[:2]) != line.first:
             line.first = tuple(row[:2])
-            self._moved.add(line.number)
+            self._moved[line.number] = line
             self._push((self._clock_of(line.lane), *line.first), line)
         elif not (is_open and row[16] == line.flow) and self._is_blocked(line, row[16]):
             return
         elif self._consider(line, row, taking, filling):
             line.at += 1
-            self._moved.add(line.number)
+            self._moved[line.number] = line
             following = line.rows[line.at] if line.at < len(line.rows) else row
             line.first = tuple(following[:2])
             self._push((self._clock_of(line.lane), *line.first), line)
 
-    def _consider(self, line: _Line, row: Values, taking: Taking, filling: Filling) -> bool:
+    def _consider(self, line: Line, row: Values, taking: Taking, filling: Filling) -> bool:
         """Take the head of a stream if it passes; return whether the next one may be looked at."""
         band = line.band
         flow, uses = read_flow(row[16])
-        self._show(line)
+        if line.gate_park or line.park:
+            # The valves at which it was parked let it pass.
+            self._passed.update((line.gate_park, line.park))
         units = None
         if flow.resources:
+            self._run.end()
             units = self._room.units_for(flow.resources, row)
             if units is None:
                 band.is_out = not self._room.has(flow.resources)
@@ -243,11 +191,10 @@ class GatedQueue:
             return False
         taking.take_gated(row, band, self._name, units)
         filling.note()
+        self._handed_out += 1
         taking.charge(self._gates.lanes.charge(self._queue, line.lane))
-        for use in flow.uses:
-            self._gates.valves.reserve(use)
-        for use in uses:
-            self._gates.valves.hold(use, row[1])
+        if uses:
+            self._run.add(row[1])
         if units is not None:
             self._room.take(row[1], units)
         return True
@@ -266,6 +213,7 @@ class GatedQueue:
         else:
             taking.take(row, stream, self._name)
             filling.note()
+            self._handed_out += 1
             taking.charge(self._gates.lanes.charge(self._queue, self._plain_lane))
             stream.take()
         head = None if filling.is_done else stream.head()
@@ -274,11 +222,15 @@ class GatedQueue:
             self._push((self._clock_of(self._plain_lane), *stream.first), stream)
 
     # --- what is shut ---------------------------------------------------------------------
-    def _is_blocked(self, line: _Line, flow: bytes | None) -> bool:
+    def _is_blocked(self, line: Line, flow: bytes | None) -> bool:
+        if self._run.lets_pass(flow):
+            return False
         found = self._blocked.get(flow)
         if found is None:
+            self._run.end()
             found = self._gates.valves.opening(flow)
             if found is None:
+                self._run.begin(flow)
                 return False
             self._blocked[flow] = found
         at, guard = found
@@ -294,10 +246,6 @@ class GatedQueue:
         elif line.park != guard.number or guard.number not in self._open:
             self._gates.park_stream(line.number, self._queue, guard, again_at)
         return True
-
-    def _show(self, line: _Line) -> None:
-        """Note that the valves at which a job was parked let it pass."""
-        self._passed.update((line.gate_park, line.park))
 
     def _close_parks(self) -> None:
         """Note when valves that may have been open are to be looked at again, and forget those that are."""
@@ -338,13 +286,13 @@ class GatedQueue:
         for row in page:
             if self._is_shared:
                 self._gates.lanes.know(row[2], row[3], row[10], row[11])
-            line = _Line(row, self._bands[row[7]])
+            line = Line(row, self._bands[row[7]])
             self._lines.append(line)
             self._push((row[3], row[4], row[5]), line)
             self._read_to = row[3:6]
         self._is_all_read = len(page) < size
 
-    def _read_lines(self, line: _Line, filling: Filling) -> None:
+    def _read_lines(self, line: Line, filling: Filling) -> None:
         """Read the first jobs of a stream, and of those that come next."""
         lines = [line]
         for other in self._lines:
@@ -358,26 +306,29 @@ class GatedQueue:
         self._fetch(lines, min(most, _MOST_OF_ONE))
         self._lines = [one for one in self._lines if not one.is_read]
 
-    def _read_on(self, line: _Line) -> bool:
+    def _read_on(self, line: Line) -> bool:
         """Read on in a stream; return whether there was more."""
-        self._moved.add(line.number)
-        if not line.rows:
+        self._moved[line.number] = line
+        if line.is_spent or not line.rows:
             return False
         self._fetch([line], min(2 * len(line.rows), _MOST_OF_ONE))
         return bool(line.rows)
 
-    def _fetch(self, lines: Sequence[_Line], most: int) -> None:
+    def _fetch(self, lines: Sequence[Line], most: int) -> None:
         after = [line.rows[-1][:2] if line.rows else _FIRST[1:] for line in lines]
         wanted = {
             "queue": self._queue,
-            "streams": [line.number for line in lines],
-            "classes": [line.band.job_class for line in lines],
-            "ranks": [order for order, _ in after],
-            "ns": [n for _, n in after],
-            "limit": most,
+            "streams": ints([line.number for line in lines]),
+            "classes": ints([line.band.job_class for line in lines]),
+            "ranks": bigints([order for order, _ in after]),
+            "ns": bigints([n for _, n in after]),
+            # And the one that stands first then.
+            "limit": most + 1,
         }
         by_number = {line.number: line for line in lines}
         for line in lines:
             line.rows, line.at, line.is_read = [], 0, True
         for row in self._txn.rows(_SQL["heads"], wanted):
             by_number[row[17]].rows.append(row)
+        for line in lines:
+            line.is_spent = len(line.rows) <= most

@@ -7,15 +7,17 @@ until the commit. What ends before is noted here and given back then.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
 from cicely.core.flow import Use
 from cicely.core.outcome import Deferred, Failed, HandedBack, Outcome, Succeeded, Suspended
+from cicely.engines.postgres.arrays import bigints, byteas, ints
 from cicely.engines.postgres.lanes import Lanes
 from cicely.engines.postgres.limiting import Guard, Valves, read_flow
 from cicely.engines.postgres.statements import statements
+from cicely.engines.postgres.streams import Place
 from cicely.engines.postgres.transaction import Transaction, Values
 
 _SQL: Final = statements("valve")
@@ -49,6 +51,8 @@ class Gates:
         self._ended: list[tuple[Hold, Outcome | None]] = []
         #: Streams to which jobs came, or from which they went, in this call.
         self.came: set[int] = set()
+        #: Of streams that moved, whose first job is known: its row as claims read it.
+        self.heads: dict[int, Values] = {}
         self._parked: dict[tuple[int, int], float] = {}
         self._reopened: dict[tuple[int, int], float] = {}
         self._gates: dict[int, int] = {}
@@ -71,7 +75,8 @@ class Gates:
     def lock(self) -> None:
         """Take the lock, unless this call has it, and give back what was noted."""
         if not self._is_locked:
-            self._txn.rows(_STREAM["lock"])
+            self._txn.rows(_STREAM["lock_shortly" if self._txn.may_flush_behind else "lock"])
+            self._txn.flushes_behind = self._txn.may_flush_behind
             self._is_locked = True
         if self._ended:
             self._give_all_back()
@@ -82,6 +87,10 @@ class Gates:
         by_number = outcomes or {}
         held = {row[0]: Hold(*row) for row in self._txn.rows(_SQL["held"], {"ns": list(ns)})}
         self._ended += [(held[n], by_number.get(n)) for n in ns if n in held]
+
+    def note_holds(self, ended: Iterable[tuple[Hold, Outcome]]) -> None:
+        """Note claims that end now, as they were read with what they took."""
+        self._ended += ended
 
     def _give_all_back(self) -> None:
         """Give back what ended, in its order: a refusal counts who holds its key then."""
@@ -134,18 +143,49 @@ class Gates:
     def fold(self, limit: int = CAME_PER_CLAIM) -> bool:
         """Find the heads of streams to which jobs came; return whether there may be more."""
         came = self._txn.rows(_STREAM["came"], {"limit": limit})
-        self.came.update(stream for stream, _ in came)
+        self.came.update(stream for stream, _, is_behind_head in came if not is_behind_head)
         self.find_heads()
-        return bool(sum(count for _, count in came) == limit)
+        return bool(sum(count for _, count, _ in came) == limit)
+
+    def take_moves(self, queue: int) -> dict[str, Any]:
+        """Return what the statement `start_gated` stores with the claims of a queue, and forget it."""
+        return {**self.valves.take_holders(), **self.lanes.take_moved(queue), **self._take_heads()}
+
+    def _take_heads(self) -> dict[str, Any]:
+        heads, self.heads = self.heads, {}
+        return {
+            "streams": ints(list(heads)),
+            "head_ranks": bigints([row[0] for row in heads.values()]),
+            "head_ns": bigints([row[1] for row in heads.values()]),
+            "head_flows": byteas([row[16] for row in heads.values()]),
+        }
 
     def find_heads(self) -> None:
-        """Find the heads of what this call moved."""
-        came, self.came = self.came, set()
-        if came:
+        """Store the heads that are known, and find those of what else this call moved."""
+        if self.heads:
+            self._txn.execute(_STREAM["move_heads"], self._take_heads())
+        while self.came:
+            came, self.came = self.came, set()
             found = self._txn.rows(_STREAM["find_heads"], {"streams": sorted(came)})
-            idle = {gate for gate, park in found if park == IDLE}
+            idle = {gate for gate, park, _ in found if park == IDLE}
             if idle:
                 self._txn.execute(_STREAM["wake_gates"], {"gates": sorted(idle)})
+            for forgotten in [stream for _, _, stream in found if stream]:
+                self._stand_anew(forgotten)
+
+    def _stand_anew(self, forgotten: int) -> None:
+        """Give jobs another stream that came to theirs while it was forgotten. Raises Unplaced."""
+        txn = self._txn
+        txn.names.streams.forget(forgotten)
+        row = txn.row(_STREAM["of_stream"], {"stream": forgotten})
+        if row is None:
+            return
+        queue, lane, job_class, flow = row
+        [number] = txn.names.streams.numbers_of([Place(queue, lane, job_class, read_flow(flow)[0].needs)])
+        where = {"stream": forgotten, "to": number, "queue": queue, "class": job_class}
+        txn.execute(_STREAM["move_jobs"], where)
+        txn.execute(_STREAM["move_ready"], where)
+        self.came.add(number or 0)
 
     def park_gate(self, gate: int, queue: int, guard: Guard, open_at: float) -> None:
         """Put a gate out of sight until its valve may be open."""

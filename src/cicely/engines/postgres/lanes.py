@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from cicely.core.lanes import Lane, charge, charged, corrected, start
+from cicely.engines.postgres.arrays import floats, ints
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import Transaction, Values
 
@@ -110,25 +111,39 @@ class Lanes:
             kept.lane = lane
             kept.is_moved = True
 
-    def write(self) -> None:
-        """Store what moved."""
+    def take_moved(self, queue: int) -> dict[str, Any]:
+        """Return what moved, of shares that of `queue` alone, for whoever stores it."""
+        share = self._shares[queue]
+        share.is_moved = False
+        return _columns(self._take_lanes()) | {"clock": share.clock, "queue": queue}
+
+    def _take_lanes(self) -> list[_Kept]:
         moved = [kept for kept in self._lanes.values() if kept.is_moved and kept.number]
-        queues = [queue for queue, share in self._shares.items() if share.is_moved]
         for kept in moved:
             kept.is_moved = False
+        return moved
+
+    def write(self) -> None:
+        """Store what moved."""
+        moved = self._take_lanes()
+        queues = [queue for queue, share in self._shares.items() if share.is_moved]
         for queue in queues:
             self._shares[queue].is_moved = False
         if not moved and not queues:
             return
-        lanes: dict[str, Any] = {
-            "ids": [kept.number for kept in moved],
-            "clocks": [float(kept.lane.clock) for kept in moved],
-            "means": [float(kept.lane.mean_s) for kept in moved],
-        }
         if not queues:
-            self._txn.execute(_SQL["move_lanes"], lanes)
+            self._txn.execute(_SQL["move_lanes"], _columns(moved))
             return
         first, *others = queues
-        self._txn.execute(_SQL["move_both"], {**lanes, "clock": self._shares[first].clock, "queue": first})
+        shared = {"clock": self._shares[first].clock, "queue": first}
+        self._txn.execute(_SQL["move_both"], _columns(moved) | shared)
         for queue in others:
             self._txn.execute(_SQL["move_share"], (self._shares[queue].clock, queue))
+
+
+def _columns(lanes: list[_Kept]) -> dict[str, Any]:
+    return {
+        "ids": ints([kept.number for kept in lanes]),
+        "clocks": floats([kept.lane.clock for kept in lanes]),
+        "means": floats([kept.lane.mean_s for kept in lanes]),
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +13,7 @@ from cicely.core.event import kind_of_gauge
 from cicely.core.flow import BREAKER_PREFIX, Flow, Use
 from cicely.core.limits import FRESH, NEVER, Gauge, Limit
 from cicely.core.valves import Valve
+from cicely.engines.postgres.arrays import bigints, byteas, ints
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import Transaction, Values
 
@@ -165,6 +166,13 @@ class Valves:
             guard.valve, guard.gauge, use.cost, now=self.now, held=lambda since: self.held(guard, since)
         )
 
+    def room_for(self, use: Use) -> float:
+        """Return how many such uses pass one after the other, where one does."""
+        guard = self.guard(use.key)
+        return valves.room_for(
+            guard.valve, guard.gauge, use.cost, now=self.now, held=lambda since: self.held(guard, since)
+        )
+
     def held(self, guard: Guard, since: float = 0.0) -> int:
         """Return how many took a key at `since` or later and hold it."""
         if since not in guard.counts:
@@ -190,16 +198,16 @@ class Valves:
         return room
 
     # --- passing --------------------------------------------------------------------------
-    def reserve(self, use: Use) -> None:
-        """Take what a use takes of rates."""
+    def reserve(self, use: Use, count: int = 1) -> None:
+        """Take what so many uses take of rates."""
         guard = self.guard(use.key)
-        self._put(guard, valves.reserved(guard.valve, guard.gauge, use.cost, now=self.now))
+        self._put(guard, valves.reserved(guard.valve, guard.gauge, use.cost, now=self.now, count=count))
 
-    def hold(self, use: Use, n: int, request: bytes = b"") -> None:
-        """Note a holder; stored by `write`."""
+    def hold(self, use: Use, ns: Sequence[int], request: bytes = b"") -> None:
+        """Note holders; stored by `write`."""
         guard = self._named(use.key)
-        guard.add(self.now, 1)
-        self._pending.append((guard.number, n, request))
+        guard.add(self.now, len(ns))
+        self._pending += [(guard.number, n, request) for n in ns]
 
     def let_go(self, gone: Iterable[Values]) -> None:
         """Take note of holders that were removed; those who wait there were woken with that."""
@@ -284,17 +292,16 @@ class Valves:
         if changed:
             gauges = [_stored(guard.gauge) for guard in changed]
             self._txn.execute(_SQL["gauges"], {"ids": [guard.number for guard in changed], "gauges": gauges})
-        holders = self.take_holders()
-        if holders["valves"]:
-            self._txn.execute(_SQL["hold"], holders | {"now": self.now})
+        if self._pending:
+            self._txn.execute(_SQL["hold"], self.take_holders() | {"now": self.now})
 
     def take_holders(self) -> dict[str, Any]:
         """Return the holders that are not stored yet, for whoever stores them."""
         pending, self._pending = self._pending, []
         return {
-            "valves": [valve for valve, _, _ in pending],
-            "holders": [n for _, n, _ in pending],
-            "requests": [request for _, _, request in pending],
+            "valves": ints([valve for valve, _, _ in pending]),
+            "holders": bigints([n for _, n, _ in pending]),
+            "requests": byteas([request for _, _, request in pending]),
         }
 
     def woken(self) -> set[int]:

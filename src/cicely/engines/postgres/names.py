@@ -30,6 +30,8 @@ class Names:
         self._queue_names: dict[int, str] = {}
         self._class_ids: dict[tuple[str, str], int] = {}
         self.streams = Streams()
+        #: Whether there were gated queues when somebody looked last.
+        self.is_flowing = False
         self._classes: dict[int, tuple[str, Kind]] = {}
 
     def queue_id(self, name: str) -> int:

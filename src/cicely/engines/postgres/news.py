@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import Final
 
 from cicely.engines.postgres.gated_work import gated_work
-from cicely.engines.postgres.sessions import known_member
+from cicely.engines.postgres.membership import known_member
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import GATED_WORK, Transaction, Values
 

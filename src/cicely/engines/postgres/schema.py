@@ -12,7 +12,7 @@ from cicely.engines.migrating import Migrated
 from cicely.engines.postgres.address import Address
 from cicely.errors import EngineError, SchemaTooNew, SchemaTooOld
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 OLDEST_SERVER: Final = 140000
 
 #: The tables of the newest version, and how those of version N - 1 become those of N: migrations/N.sql.

@@ -81,6 +81,9 @@ CREATE TABLE job (
 ) WITH (fillfactor = 90);
 ALTER TABLE job ALTER COLUMN body SET STORAGE EXTERNAL;
 
+-- Whether any job is left of a stream.
+CREATE INDEX job_stream ON job (stream) WHERE stream IS NOT NULL;
+
 CREATE TABLE ready (
     part smallint NOT NULL DEFAULT 0,
     queue int NOT NULL,
@@ -484,8 +487,9 @@ CREATE TABLE park (
 ) WITH (fillfactor = 50);
 CREATE INDEX park_queue ON park (queue, open_at);
 
--- Streams to which jobs came, or whose head may have gone: append-only, folded by claims and sweeps.
-CREATE TABLE came (part smallint NOT NULL DEFAULT 0, stream int NOT NULL) PARTITION BY LIST (part);
+-- Streams to which jobs came, or whose head may have gone: append-only, folded by claims and sweeps. rank and n: of the
+-- first of those that came; NULL where it is to be looked for.
+CREATE TABLE came (part smallint NOT NULL DEFAULT 0, stream int NOT NULL, rank bigint, n bigint) PARTITION BY LIST (part);
 CREATE SEQUENCE came_turn MINVALUE 0 MAXVALUE 3 START 0;
 CREATE TABLE came_0 PARTITION OF came FOR VALUES IN (0)
     WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);

@@ -12,45 +12,15 @@ from cicely.core.outcome import Outcome
 from cicely.engines.contract import Beat, Session, SessionRecord
 from cicely.engines.postgres.cascade import Moves
 from cicely.engines.postgres.endings import fresh, held_by, rows_of
-from cicely.engines.postgres.member import Member, session_of
+from cicely.engines.postgres.member import session_of
 from cicely.engines.postgres.settling import settle
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import TOKEN_BYTES, Transaction, Values, token_of
 from cicely.errors import SessionClosed
 
 _SQL: Final = statements("sessions")
-_ENTER: Final = _SQL["enter"]
-
-#: Sessions come and go for years; what this process remembers of them does not grow.
-_MOST_REMEMBERED: Final = 4_096
 
 _encode = msgspec.json.Encoder(order="sorted").encode
-
-
-def member_of(txn: Transaction, session_id: str) -> Member:
-    """Return an open session, which stays open until the transaction ends. Raises SessionClosed."""
-    row = txn.row(_ENTER, {"key": session_id})
-    if row is None:
-        raise SessionClosed(f"session {session_id} was retired or never joined")
-    return _remembered(txn, session_id, row)
-
-
-def known_member(txn: Transaction, session_id: str) -> Member | None:
-    """Return a session that is open, as far as this process remembers."""
-    member = txn.members.get(session_id)
-    if member is not None:
-        return member
-    row = txn.row(_SQL["member"], {"key": session_id})
-    return None if row is None or row[2] is not None else _remembered(txn, session_id, row)
-
-
-def _remembered(txn: Transaction, session_id: str, row: Values) -> Member:
-    member = txn.members.get(session_id)
-    if member is None:
-        if len(txn.members) >= _MOST_REMEMBERED:
-            txn.members.clear()
-        member = txn.members[session_id] = Member(row[0], session_of(session_id, row[1]))
-    return member
 
 
 def join(txn: Transaction, session: Session) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from cicely.core.edge import Fate
@@ -14,10 +14,11 @@ from cicely.core.rollup import Word, run_us
 from cicely.core.states import State
 from cicely.engines.contract import RECEIPT_LEASES, Save, Verdict
 from cicely.engines.postgres import edges, waiting, workflows
+from cicely.engines.postgres.arrays import Array, bigints, byteas, floats, ints
 from cicely.engines.postgres.cascade import Cascade, Moves
 from cicely.engines.postgres.days import day_of
 from cicely.engines.postgres.endings import Row, rows_of
-from cicely.engines.postgres.gates import gates_of
+from cicely.engines.postgres.gates import Hold, gates_of
 from cicely.engines.postgres.graph import HOLDS, LABEL, NODE, OUT, WATCHED, End, Nodes
 from cicely.engines.postgres.intents import Kind, Work
 from cicely.engines.postgres.member import session_of
@@ -36,11 +37,19 @@ from cicely.engines.postgres.transaction import (
 
 _SQL: Final = statements("settle")
 _HELD: Final = _SQL["held"]
+_HELD_GATED: Final = _SQL["held_gated"]
 _SUCCEED: Final = _SQL["succeed"]
-_COLUMNS: Final = (
-    "ns", "delete_ats", "started_ats", "sessions", "requests", "fences", "attempts", "results",
-    "days",
-)  # fmt: skip
+_COLUMNS: Final[tuple[tuple[str, Callable[[Any], Array]], ...]] = (
+    ("ns", bigints),
+    ("delete_ats", floats),
+    ("started_ats", floats),
+    ("sessions", ints),
+    ("requests", byteas),
+    ("fences", ints),
+    ("attempts", ints),
+    ("results", byteas),
+    ("days", ints),
+)
 _SAVE: Final = statements("save")
 _STEER: Final = statements("steer")
 
@@ -72,7 +81,9 @@ class _Settling:
         self._successes: dict[int, int] = {}
         self._plain: list[Values] = []
         self._followed: list[End] = []
+        #: Of those that succeeded, who gives something back; and what, where that was read already.
         self._holding: dict[int, Outcome] = {}
+        self._holds: list[tuple[Hold, Outcome]] = []
         #: How many succeeded, by queue, class and when they were claimed.
         self._ran: dict[tuple[int, int, float], int] = {}
         self._named = sorted({number_in(outcome.token) for outcome in outcomes})
@@ -80,9 +91,9 @@ class _Settling:
 
     def _read(self) -> None:
         """Read the claims, which are locked from then on."""
-        self._held: dict[bytes, Values] = {
-            token_of(row[1], row[0], row[2]): row for row in self._txn.rows(_HELD, {"ns": self._named})
-        }
+        statement = _HELD_GATED if self._txn.names.is_flowing else _HELD
+        rows = self._txn.rows(statement, {"ns": bigints(self._named)})
+        self._held: dict[bytes, Values] = {token_of(row[1], row[0], row[2]): row for row in rows}
         self._seen = self._txn.spread
 
     def verdict(self, outcome: Outcome) -> Verdict:
@@ -119,9 +130,13 @@ class _Settling:
         return row[0] if row else None
 
     def _succeed(self, outcome: Succeeded, held: Values) -> None:
-        n, request, fence, session, claimed_at, _, job_id, queue, keep_s, attempt, _, traits, job_class = held
+        (n, request, fence, session, claimed_at, _, job_id, queue, keep_s, attempt, _, traits, job_class,
+         *took) = held  # fmt: skip
         if traits & HOLDS:
             self._holding[n] = outcome
+            if took:
+                lane, flow, charged = took
+                self._holds.append((Hold(n, lane, flow, charged, claimed_at), outcome))
         # A workflow is deleted as a whole.
         delete_at = math.inf if traits & LABEL else self._txn.now + keep_s
         if traits & OUT:
@@ -140,7 +155,7 @@ class _Settling:
         self._txn.ended.append(job_id)
 
     def _tell_success(self, held: Values) -> None:
-        n, _, fence, session, claimed_at, _, job_id, queue, _, attempt, _, traits, job_class = held
+        n, _, fence, session, claimed_at, _, job_id, queue, _, attempt, _, traits, job_class, *_ = held
         run_s = run_us(claimed_at, self._txn.now) / 1e6
         kind = kind_of_end(State.SUCCEEDED, run_s=run_s, watched=bool(traits & WATCHED), cause="")
         if kind is None:
@@ -193,11 +208,14 @@ class _Settling:
         if not self._plain:
             return
         self._endings.note_ends()
-        if self._holding:
+        if self._holds:
+            gates_of(self._txn).note_holds(self._holds)
+        elif self._holding:
             gates_of(self._txn).note_ends(list(self._holding), self._holding)
-            self._holding = {}
-        parts = [list(part) for part in zip(*self._plain, strict=True)]
-        self._txn.execute(_SUCCEED, dict(zip(_COLUMNS, parts, strict=True), now=self._txn.now))
+        self._holding, self._holds = {}, []
+        parts = zip(_COLUMNS, zip(*self._plain, strict=True), strict=True)
+        columns = {name: packed(part) for (name, packed), part in parts}
+        self._txn.execute(_SUCCEED, {**columns, "now": self._txn.now})
         for (queue, job_class, claimed_at), count in self._ran.items():
             self._txn.record.count(Word.SUCCEEDED, queue, job_class, started_at=claimed_at, count=count)
         self._ran = {}

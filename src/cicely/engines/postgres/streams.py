@@ -1,6 +1,8 @@
 """Streams, as they are named: where ready jobs stand that something beside their queue holds back.
 
-Names only grow. Who needs one that is not there gives it its number in a short transaction of his own.
+Who needs one that is not there gives it its number in a short transaction of his own. A sweep forgets those
+of which no job is left. Jobs that come to one meanwhile, by a process that remembers it or inside a
+caller's transaction, are given another when they are looked at.
 """
 
 from __future__ import annotations
@@ -66,6 +68,8 @@ class Streams:
 
     def __init__(self) -> None:
         self._known: dict[Place, int] = {}
+        #: Up to where a sweep of this process has looked for empty ones.
+        self.swept_to = 0
 
     def numbers_of(self, places: Iterable[Place | None]) -> list[int | None]:
         """Return the streams of these places, None for None. Raises Unplaced for those without a number."""
@@ -82,6 +86,10 @@ class Streams:
             self._known.clear()
         self._known |= numbers
 
+    def forget(self, number: int) -> None:
+        """Ask for the number of a stream again: it was forgotten."""
+        self._known = {place: known for place, known in self._known.items() if known != number}
+
 
 def give_numbers(link: Any, places: Sequence[Place], queue_names: dict[int, str]) -> dict[Place, int]:
     """Give streams and lanes their numbers; the caller commits. In the order of their names."""
@@ -96,6 +104,7 @@ class _Naming:
         self._queue_names = queue_names
 
     def name(self, places: Sequence[Place]) -> dict[Place, int]:
+        self._run("share_names", None)
         whole = [place for place in places if place.needs is not None]
         valves = self._valves(whole)
         lanes = self._lanes(places)

@@ -32,7 +32,8 @@ FENCE_MASK: Final = (1 << _FENCE_BITS) - 1
 #: In place of (queue, task) of new work: what it is has to be looked up.
 GATED_WORK: Final = ("\0", "")
 
-_COUNT: Final = statements("count")["add"]
+_COUNTS: Final = statements("count")
+_COUNT: Final = _COUNTS["add"]
 _PAST: Final = statements("past")
 
 #: What psycopg hands out for a row; the statement beside each use says what it holds.
@@ -70,6 +71,12 @@ class Transaction:
         #: Whether a page of the intents that were found is to be carried out behind this call.
         self.takes_over = False
         self.spread = 0
+        #: Whether the commit may come before what makes it last, and whether it does.
+        self.may_flush_behind = False
+        #: What is sent with the commit, in one message; whether anything may be.
+        self.last_words: list[str] = []
+        self.rides_on_commit = False
+        self.flushes_behind = False
         #: The flow control of this call (gates.py), once something in it is gated.
         self.gates: Any = None
         #: Whether there are gated queues, as far as this call knows.
@@ -134,11 +141,16 @@ class Transaction:
         counted = [(queue, *jobs) for queue, jobs in self._counts.items() if any(jobs)]
         self._counts.clear()
         cells = None if self._record is None else self._record.take_cells()
-        if cells is None:
+        if cells is None and self.rides_on_commit:
+            self.last_words += [_COUNTS["add_last"].format(*row) for row in counted]
+        elif cells is None:
             self.many(_COUNT, counted)
         elif len(counted) == 1 and cells["queues"] == [counted[0][0]]:
-            cell = [cells[name][0] for name in CELL]
-            self.execute(_PAST["add_one"], (*counted[0], *cell))
+            minute, word, job_class, name, *sums = [cells[column][0] for column in CELL]
+            if name or not self.rides_on_commit:
+                self.execute(_PAST["add_one"], (*counted[0], minute, word, job_class, name, *sums))
+            else:
+                self.last_words.append(_PAST["add_last"].format(*counted[0], minute, word, job_class, *sums))
         elif len(counted) == 1:
             [(queue, *jobs)] = counted
             counters = {f"c{code}": count for code, count in enumerate(jobs)}

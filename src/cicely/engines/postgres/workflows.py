@@ -24,6 +24,7 @@ from cicely.engines.postgres.sweeping import delete
 from cicely.engines.postgres.transaction import Retry, Transaction, Values, state_of
 
 _SQL: Final = statements("workflow")
+_STREAM: Final = statements("stream")
 _GRAPH: Final = statements("graph")
 
 #: How often it is looked whether all jobs of a workflow are past their retention.
@@ -93,6 +94,9 @@ def _store(
         for job, is_waiting in zip(jobs, waits, strict=True)
     ]
     fresh: dict[str, int] = dict(txn.rows(_SQL["add"], columns))
+    if any(columns["stream"]):
+        for (number,) in txn.rows(_STREAM["missing"], {"streams": columns["stream"]}):
+            txn.names.streams.forget(number)
     if len(fresh) < len(jobs):
         raise Retry
     return fresh

@@ -21,7 +21,7 @@ from cicely.engines.contract import (
     name_of,
 )
 from cicely.engines.redis.caller import Caller
-from cicely.engines.redis.flows import units_in
+from cicely.engines.redis.flows import reservation_in, units_in
 from cicely.engines.redis.keys import parts_of, quoted, unquoted
 from cicely.engines.redis.line import Reply
 from cicely.engines.redis.reading import get
@@ -104,7 +104,7 @@ def surroundings(run: Caller, job_id: str) -> Surroundings | None:
     [job] = get(run, [job_id]) if reply is not None else [None]
     if job is None or job.swept:
         return None
-    now, is_paused, is_held, ahead, lanes, behind, told, holders, parents, sessions, users = reply
+    now, is_paused, is_held, ahead, lanes, behind, told, holders, parents, sessions, users, reserved = reply
     keys = [unquoted(one[4].decode()) for one in told]
     records = [session_record(*one) for one in sessions]
     return Surroundings(
@@ -120,6 +120,7 @@ def surroundings(run: Caller, job_id: str) -> Surroundings | None:
         parents=tuple([parent.decode() for parent in parents]),
         sessions=tuple(records),
         taken=_users([record.session.id for record in records], users),
+        reserved=tuple(sorted(map(reservation_in, reserved), key=lambda one: (one.worker, one.workflow))),
     )
 
 

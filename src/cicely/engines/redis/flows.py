@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from cicely.core.flow import BREAKER_PREFIX, Flow, Use
+from cicely.core.reservations import Reservation
 from cicely.engines.contract import Session
 from cicely.engines.redis.keys import quoted, unquoted
 
@@ -91,6 +92,35 @@ def units_in(packed: bytes | None) -> Units:
 def units_of(units: KeptUnits | None) -> Units:
     """Return units by the names of their resources."""
     return {unquoted(name): amounts for name, amounts in units.items()} if isinstance(units, dict) else {}
+
+
+class KeptReservation(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A reservation as scripts tell it; see scripts/parts/reservations.lua."""
+
+    workflow: str
+    worker: str
+    job_id: str
+    since: float
+    units: KeptUnits
+    used: KeptUnits
+    offers: KeptUnits
+
+
+_reservation: Final = msgspec.msgpack.Decoder(KeptReservation).decode
+
+
+def reservation_in(packed: bytes) -> Reservation:
+    """Return a reservation behind what scripts tell of it."""
+    kept = _reservation(packed)
+    return Reservation(
+        kept.workflow,
+        kept.worker,
+        kept.job_id,
+        kept.since,
+        units_of(kept.units),
+        units_of(kept.used),
+        units_of(kept.offers),
+    )
 
 
 def gear_of(session: Session) -> bytes:

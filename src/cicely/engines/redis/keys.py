@@ -32,6 +32,10 @@ set:<kind>            hash     name -> setting
 gauges                hash     key -> where its valve stands
 holders:<key>         zset     who holds it (n, or n and a request) -> since
 units:<worker>        hash     n -> what the job uses of its worker's resources
+reserved              zset     what workflows have reserved: workflow and worker, a zero byte between
+reserved:<worker>     hash     workflow -> its reservation (see scripts/parts/reservations.lua)
+drawn:<worker>        hash     n -> of which workflow the job draws, and which resources
+reserved_seen         hash     workflow -> n up to which its jobs were seen to have ended
 passed                hash     worker -> the job that it passed over for want of room, and when
 paused                set      queues
 due                   zset     n -> due_at; `intents` -> 0 while there are any

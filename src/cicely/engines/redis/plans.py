@@ -30,6 +30,8 @@ from cicely.core.outcome import (
     after_loss,
     after_visibility,
     decide,
+    frees_of,
+    keeps_of,
     reason_of,
 )
 from cicely.core.states import State
@@ -108,7 +110,7 @@ def told(outcomes: Sequence[Outcome]) -> list[bytes | int]:
     words: list[bytes | int] = [b"", len(outcomes)]
     for outcome in outcomes:
         parts = parts_of(outcome.token)
-        if isinstance(outcome, Succeeded) and not outcome.spent:
+        if isinstance(outcome, Succeeded) and not (outcome.spent or outcome.keeps or outcome.frees):
             words += (_values((*parts, 1)), outcome.result, b"")
             continue
         one = planned(outcome)
@@ -139,7 +141,21 @@ def _plan(words: tuple[str, str], charge: int, limit: int, steps: Steps, told: T
 
 
 def _told(outcome: Outcome) -> Told | None:
-    """Return what an outcome tells valves, and whether its job is to go elsewhere."""
+    """Return what an outcome tells valves, where its job is to go, and what that keeps and frees."""
+    told = _told_valves(outcome)
+    keeps, frees = keeps_of(outcome, cancelling=False), frees_of(outcome)
+    if not keeps and not frees:
+        return told
+    told = told or (False,)
+    fill = _NOTHING_TOLD[len(told) :]
+    return *told, *fill, list(map(quoted, keeps)) or None, list(map(quoted, frees)) or None
+
+
+#: Nothing is told of valves; see scripts/parts/flow.lua.
+_NOTHING_TOLD: Final[Told] = (False, False, False, None, None, None, 0.0)
+
+
+def _told_valves(outcome: Outcome) -> Told | None:
     match outcome:
         case Succeeded(spent=spent) | Suspended(spent=spent):
             return (True, False, False, spent) if spent else (True,)

@@ -22,7 +22,7 @@ _SQL: Final = statements("intent")
 PER_CALL: Final = 256
 
 #: What there is to do, as it is stored: never to change, there are files.
-DECIDE, CANCEL_BEFORE, PUBLISH, UNDO, TAKE_ALONG, JUDGE, UNLINK, STAND_AGAIN = range(1, 9)
+DECIDE, CANCEL_BEFORE, PUBLISH, UNDO, TAKE_ALONG, JUDGE, UNLINK, STAND_AGAIN, BIND = range(1, 10)
 
 
 class Task(NamedTuple):

@@ -13,6 +13,7 @@ from cicely.engines.sqlite.agenda import Act, Agenda, Task
 from cicely.engines.sqlite.deciding import cancel_before, decide, go_on, judge
 from cicely.engines.sqlite.deleting import unlink
 from cicely.engines.sqlite.endings import Endings, Row, rows_of
+from cicely.engines.sqlite.reserving import bind
 from cicely.engines.sqlite.transaction import Transaction
 from cicely.engines.sqlite.undoing import stand_again, take_along, undo
 from cicely.engines.sqlite.workflows import let_held_go
@@ -26,6 +27,7 @@ ACTS: Final[dict[int, Act]] = {
     tasks.JUDGE: judge,
     tasks.UNLINK: unlink,
     tasks.STAND_AGAIN: stand_again,
+    tasks.BIND: bind,
 }
 
 

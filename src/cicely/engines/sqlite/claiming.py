@@ -9,26 +9,24 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-
-from cicely.core.job import Claim, Kind
-from cicely.core.outcome import ErrorRecord, Finish
-from cicely.core.states import State
-from cicely.engines.contract import MALFORMED_REASON, Ask, Demand, Intake
+from cicely.core.job import Claim
+from cicely.core.resources import Amounts
+from cicely.engines.contract import Ask, Demand, Intake
 from cicely.engines.sqlite.agenda import has_intents
-from cicely.engines.sqlite.bands import Bands
-from cicely.engines.sqlite.cascade import begin, conclude, expire
+from cicely.engines.sqlite.bands import Band, Bands
+from cicely.engines.sqlite.cascade import expire
+from cicely.engines.sqlite.damage import park
 from cicely.engines.sqlite.edges import complete
-from cicely.engines.sqlite.endings import Endings, rows_of
 from cicely.engines.sqlite.gated import GatedQueue
 from cicely.engines.sqlite.gates import gates_of
-from cicely.engines.sqlite.heads import UNREADABLE, Stream, claim_of
+from cicely.engines.sqlite.heads import FLAGS, NO_UNITS, STREAM, UNREADABLE, Stream, claim_of
 from cicely.engines.sqlite.limiting import read_flow
 from cicely.engines.sqlite.member import Member
 from cicely.engines.sqlite.openings import look_over
-from cicely.engines.sqlite.room import Room, units_in
+from cicely.engines.sqlite.reservations import units_in
+from cicely.engines.sqlite.room import Room
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.sweeping import promote, take_back_messages
 from cicely.engines.sqlite.telling import started
@@ -40,14 +38,10 @@ _NEXT_CLASS: Final = _SQL["next_class"]
 _RUN: Final = _SQL["run"]
 _REPEATED: Final = _SQL["repeated"]
 _NEXT_DUE: Final = _SQL["next_due"]
-_STEER: Final = statements("steer")
 _SESSIONS: Final = statements("sessions")
 
 PROMOTED_PER_CLAIM: Final = 256
 EXPIRED_PER_CLAIM: Final = 256
-
-#: Rows of gated jobs are wider.
-_PLAIN_WIDTH: Final = 14
 
 
 def claim(txn: Transaction, member: Member, demand: Demand) -> Intake:
@@ -89,25 +83,27 @@ def _repeated(txn: Transaction, member: Member, demand: Demand) -> list[Claim]:
     """Return what this very request was given before and is still held."""
     claims: list[Claim] = []
     flagged: dict[int, tuple[int, int]] = {}
-    for *values, job_class, queue, units, flow in txn.rows(_REPEATED, (member.number, demand.request)):
+    for *row, job_class, queue, units, flow in txn.rows(_REPEATED, (member.number, demand.request)):
         task, kind = txn.names.class_of(job_class)
-        fence = values[0]
-        values[8] = fence - 1
-        if values[12]:
-            flagged[values[1]] = (len(claims), values[12])
+        if row[FLAGS]:
+            flagged[row[1]] = (len(claims), row[FLAGS])
         name = txn.names.queue_name(queue)
-        taken = claim_of(values, demand.request, task=task, kind=kind, queue=name)
-        claims.append(taken if flow is None else _with_flow(taken, flow, units_in(units)))
+        taken = claim_of(
+            txn,
+            row,
+            demand.request,
+            task=task,
+            kind=kind,
+            queue=name,
+            units=units_in(units),
+            keys=read_flow(flow)[2],
+        )
+        claims.append(taken)
     if flagged:
         complete(txn, claims, flagged)
     if claims:
         txn.execute(_SESSIONS["trust"], (member.number,))
     return claims
-
-
-def _with_flow(plain: Claim, flow: bytes, units: Any) -> Claim:
-    keys = tuple(use.key for use in read_flow(flow)[0].uses)
-    return msgspec.structs.replace(plain, units=units or {}, keys=keys)
 
 
 class _Queue:
@@ -143,10 +139,10 @@ class _Taking:
         self.flagged: dict[int, tuple[int, int]] = {}
         #: Places in `claims` of jobs whose starts are told.
         self.watched: list[int] = []
-        #: Whether gated jobs were looked at; what left their streams, and what was charged: n, fence, amount.
+        #: Whether gated jobs were looked at; what left their streams; what was charged, by fence and amount.
         self.is_gated = False
         self._left: list[Values] = []
-        self._charged: list[tuple[int, int, float]] = []
+        self._charged: dict[tuple[int, float], list[int]] = {}
         self._bands: Bands | None = None
         self._room: Room | None = None
 
@@ -197,16 +193,25 @@ class _Taking:
         task, kind = self._txn.names.class_of(job_class)
         return kind in ask.kinds and self._member.runs(task)
 
-    def take(self, row: Values, task: str, kind: Kind, queue: str) -> bool:
+    def take(
+        self,
+        row: Values,
+        of: Stream | Band,
+        queue: str,
+        units: Amounts = NO_UNITS,
+        keys: tuple[str, ...] = (),
+    ) -> bool:
         """Add a claim for a job; False where its row cannot be read."""
-        demand = self._demand
+        txn, request = self._txn, self._demand.request
         try:
-            taken = claim_of(row, demand.request, task=task, kind=kind, queue=queue)
+            taken = claim_of(
+                txn, row, request, task=of.task, kind=of.kind, queue=queue, units=units, keys=keys
+            )
         except UNREADABLE:
             self._damaged.append(row[1])
             return False
-        if row[12]:
-            self._note_flags(row[1], row[12])
+        if row[FLAGS]:
+            self._note_flags(row[1], row[FLAGS])
         self.claims.append(taken)
         self._taken.setdefault(taken.fence, []).append(row[1])
         if row[4] is not None:
@@ -219,16 +224,15 @@ class _Taking:
         if flags != WATCHED:
             self.flagged[n] = (len(self.claims), flags)
 
-    def took(self, row: Values, charged: float | None, units: Any) -> None:
-        """Note what the job just taken took beside itself, where it stands in a stream or has a lane."""
-        if len(row) > _PLAIN_WIDTH:
-            self._left.append((row[15], row[0], row[1]))
-            if row[14] is not None:
-                self.claims[-1] = _with_flow(self.claims[-1], row[14], units)
-        if charged is not None:
-            fence = self.claims[-1].fence
-            self._taken[fence].pop()
-            self._charged.append((row[1], fence, charged))
+    def left(self, row: Values) -> None:
+        """Note that the job just taken stood in a stream."""
+        self._left.append((row[STREAM], row[0], row[1]))
+
+    def took(self, n: int, charged: float) -> None:
+        """Note that the job just taken took something beside itself, and what its lane was charged."""
+        fence = self.claims[-1].fence
+        self._taken[fence].pop()
+        self._charged.setdefault((fence, charged), []).append(n)
 
     def expire(self, row: Values) -> None:
         """Note a job that was to start before now."""
@@ -260,20 +264,21 @@ class _Taking:
                 txn.execute(_RUN, (numbers(ns), *held))
                 taken += len(ns)
         if self._charged:
-            taken += len(self._charged)
-            self._write_charged(deadline_at)
+            taken += self._write_charged(deadline_at)
         txn.many(_SQL["started"], self._started)
         txn.count(queue.number, READY, -taken)
         txn.count(queue.number, RUNNING, taken)
         self._taken, self._started = {}, []
 
-    def _write_charged(self, deadline_at: float | None) -> None:
+    def _write_charged(self, deadline_at: float | None) -> int:
+        """Write the claims that took something; return how many."""
         session, request = self._member.number, self._demand.request
-        runs = [
-            (n, session, request, fence, self.now, deadline_at, amount) for n, fence, amount in self._charged
-        ]
-        self._txn.many(_SQL["run_gated"], runs)
-        self._charged = []
+        charged, self._charged = self._charged, {}
+        for (fence, amount), ns in charged.items():
+            self._txn.execute(
+                _SQL["run_gated"], (numbers(ns), session, request, fence, self.now, deadline_at, amount)
+            )
+        return sum(map(len, charged.values()))
 
     def _end_late(self) -> None:
         if not self._late:
@@ -283,7 +288,7 @@ class _Taking:
 
     def _park_damaged(self) -> None:
         for n in self._damaged:
-            _park(self._txn, n)
+            park(self._txn, n)
         self._damaged = []
 
 
@@ -359,7 +364,7 @@ class _Filling:
             return not self._is_over
         if self._taken >= self._ask.slots and not self._may_take_beyond(stream.task):
             return False
-        self._taken += self._taking.take(row, stream.task, stream.kind, queue)
+        self._taken += self._taking.take(row, stream, queue)
         stream.take()
         return True
 
@@ -378,18 +383,3 @@ def _most(ask: Ask) -> int:
         return ask.slots
     shortest_s = max(min(ask.pace.values()), 1e-6)
     return ask.slots + min(max(0, ask.limit - ask.slots), int(ask.buffer_s / shortest_s))
-
-
-def _park(txn: Transaction, n: int) -> None:
-    """End a job whose row somebody damaged, so that it stays visible and stands in nobody's way."""
-    raw = txn.row(_STEER["raw"], (n,))
-    if raw is None:
-        return
-    texts = [bytes(text).decode(errors="replace") for text in raw]
-    txn.execute(_STEER["mend"], (n, *texts))
-    error = ErrorRecord("Malformed", "its stored row cannot be read; it was edited by hand?")
-    endings = Endings(txn)
-    for row in rows_of(txn, (n,)):
-        step = Finish(State.FAILED, row.tallies, MALFORMED_REASON, error=error.encoded())
-        endings.finish(row, step)
-    conclude(begin(txn), endings)

@@ -155,6 +155,6 @@ def release(
     valves = gates_of(txn).valves
     for use in uses:
         valves.correct(use, spent)
-    valves.let_go(uses, row[1], n, request)
+    valves.let_go(uses, row[1], (n,), request)
     txn.execute(_SQL["release"], (n, request))
     txn.freshen()

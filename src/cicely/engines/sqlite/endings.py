@@ -9,6 +9,7 @@ import msgspec
 
 from cicely.core.job import Kind, Tallies, rank
 from cicely.core.outcome import Again, Finish
+from cicely.core.rollup import Word
 from cicely.core.states import State
 from cicely.engines.sqlite.gates import Hold, gates_of
 from cicely.engines.sqlite.statements import statements
@@ -20,6 +21,7 @@ from cicely.engines.sqlite.transaction import (
     READY,
     RUNNING,
     SCHEDULED,
+    SUCCEEDED,
     WAITING,
     WORKFLOW,
     Transaction,
@@ -137,19 +139,25 @@ class Endings:
         self._unrun: list[int] = []
         #: Numbers of jobs by what their rows have in common: one statement writes all that are alike.
         self._done: dict[Values, list[int]] = {}
+        self._succeeded: dict[Values, list[int]] = {}
         self._sweepable: dict[float, list[int]] = {}
         self._ready: list[Values] = []
         self._gated: list[int] = []
         #: Jobs that ended and that others come after: `cascade.conclude` goes on from there.
         self.parents: list[int] = []
 
-    def succeed(self, n: int, job_id: str, *, flags: int, keep_s: float, done: Values) -> None:
-        """End the plain case: a running job without a unique key that succeeded."""
-        self._unrun.append(n)
-        self._done.setdefault(done, []).append(n)
+    def succeed(self, n: int, job_id: str, alike: Values) -> None:
+        """End the plain case: a running job without a unique key that succeeded.
+
+        `alike` is what it has in common with others: class, queue, what of its claim goes to `done`
+        (claimed_at, session, request, fence, attempt), how long it is kept (None: by its workflow), result.
+        """
+        ns = self._succeeded.get(alike)
+        if ns is None:
+            self._succeeded[alike] = [n]
+        else:
+            ns.append(n)
         self._txn.ended.append(job_id)
-        if not flags & WORKFLOW:
-            self._sweepable.setdefault(keep_s, []).append(n)
 
     def carry_out(self, row: Row, step: Finish | Again, reason: str, request: bytes | None = None) -> None:
         """Do what was decided; `reason` is the attempt's, `request` that of a settled claim."""
@@ -268,6 +276,8 @@ class Endings:
     def write(self) -> None:
         """Write what was gathered; the ready rows of jobs that run again among it."""
         txn = self._txn
+        if self._succeeded:
+            self._gather_successes()
         if self._unrun:
             txn.execute(_SQL["unrun"], (numbers(self._unrun),))
         single: list[Values] = []
@@ -282,6 +292,23 @@ class Endings:
         txn.many(_ENQUEUE["ready"], self._ready)
         if self._gated:
             gates_of(txn).streams.make_ready(self._gated)
+
+    def _gather_successes(self) -> None:
+        """Put jobs that succeeded to the others, and count them."""
+        txn = self._txn
+        ran: dict[tuple[int, int, float], int] = {}
+        for (job_class, queue, claimed_at, *claim, keep_s, result), ns in self._succeeded.items():
+            done = (SUCCEEDED, txn.now, claimed_at, *claim, "", "succeeded", None, result)
+            self._done.setdefault(done, []).extend(ns)
+            self._unrun += ns
+            if keep_s is not None:
+                self._sweepable.setdefault(keep_s, []).extend(ns)
+            kind = (job_class, queue, claimed_at)
+            ran[kind] = ran.get(kind, 0) + len(ns)
+        for (job_class, queue, claimed_at), jobs in ran.items():
+            txn.record.count_runs(Word.SUCCEEDED, job_class, queue, claimed_at, jobs)
+            txn.count(queue, RUNNING, -jobs)
+            txn.count(queue, SUCCEEDED, jobs)
 
 
 class Removals(Endings):

@@ -48,6 +48,7 @@ from cicely.engines.sqlite import (
     enqueueing,
     past,
     reading,
+    reserving,
     sessions,
     settling,
     steering,
@@ -296,6 +297,7 @@ def _sweep(txn: Transaction, batch: int, silent: Sequence[Silent]) -> Swept:
     taken_back = sweeping.take_back_messages(txn, batch)
     promoted = sweeping.promote(txn, batch)
     expired = sweeping.expire_late(txn, batch)
+    unreserved = reserving.end_unused(txn, batch)
     cascade.carry_on(txn, batch)
     deleted = deleting.delete_old(txn, batch)
     of_workflows, has_old = workflows.delete_old_workflows(cascade.begin(txn), batch)
@@ -311,7 +313,7 @@ def _sweep(txn: Transaction, batch: int, silent: Sequence[Silent]) -> Swept:
         expired=expired,
         deleted=deleted + of_workflows,
         next_due_in_s=_sooner(claiming.next_due_in_s(txn), ticking.next_in_s(txn)),
-        more=has_more or batch in (promoted, expired, deleted, taken_back),
+        more=has_more or batch in (promoted, expired, deleted, taken_back, unreserved),
         due=ticking.due(txn, batch),
         now=txn.now,
         newest=past.newest_in(txn),

@@ -39,6 +39,7 @@ _KNOWN_ONE: Final = _SQL["known_one"]
 _LAST_N: Final = _SQL["last_n"]
 _JOB: Final = _SQL["job"]
 _READY: Final = _SQL["ready"]
+_READY_ALIKE: Final = _SQL["ready_alike"]
 
 #: Bodies above this lie in a table of their own, so that a job's row stays small.
 INLINE_BYTES: Final = 1_024
@@ -115,7 +116,8 @@ class _Batch:
         self._starts: dict[int, bytes | None] = {}
         self._links: Links | None = None
         self._jobs: list[Values] = []
-        self._ready: list[Values] = []
+        #: Those to stand in `ready`, by their queue, class and rank.
+        self._ready: dict[Values, list[int]] = {}
         #: How many jobs of a class and queue.
         self._stored: dict[tuple[int, int], int] = {}
         self._payloads: list[Values] = []
@@ -172,9 +174,9 @@ class _Batch:
             is_due, expires_at, order = True, None, 0
         elif is_due:
             if is_gated:
-                self._stand(n, queue, new.lane, job_class, order)
+                self._stand(n, (queue, new.lane, job_class), order, new.workflow)
             else:
-                self._ready.append((queue, job_class, order, n))
+                self._ready.setdefault((queue, job_class, order), []).append(n)
             txn.count(queue, READY, 1)
         else:
             self._deferred.append((due_at, n))
@@ -214,10 +216,10 @@ class _Batch:
         self._gates[n] = (None if new.flow is None else encoded(new.flow), None)
         return True
 
-    def _stand(self, n: int, queue: int, lane: str, job_class: int, order: int) -> None:
+    def _stand(self, n: int, kind: tuple[int, str, int], order: int, workflow: str) -> None:
         flow, _ = self._gates[n]
         streams = gates_of(self._txn).streams
-        stream = streams.number_of(queue, lane, job_class, flow, "")
+        stream = streams.number_of((*kind, flow), shuns="", workflow=workflow)
         streams.stand(stream, order, n)
         self._gates[n] = (flow, stream)
 
@@ -259,7 +261,7 @@ class _Batch:
 
     def write(self) -> None:
         """Insert what was gathered."""
-        many = self._txn.many
+        txn, many = self._txn, self._txn.many
         for (job_class, queue), count in self._stored.items():
             self._txn.record.count(Word.ENQUEUED, job_class, queue, count)
         flags, starts = self._flags, self._starts
@@ -272,7 +274,11 @@ class _Batch:
             many(_SQL["flagged_job"], rows)
         else:
             many(_JOB, self._jobs)
-        many(_READY, self._ready)
+        for alike, ns in self._ready.items():
+            if len(ns) == 1:
+                txn.execute(_READY, (*alike, ns[0]))
+            else:
+                txn.execute(_READY_ALIKE, (numbers(ns), *alike))
         many(_SQL["payload"], self._payloads)
         many(_SQL["deferred"], self._deferred)
         many(_SQL["expiring"], self._expiring)

@@ -9,11 +9,11 @@ import heapq
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from cicely.core.job import Kind
-from cicely.core.resources import Wants
+from cicely.core.resources import Amounts
 from cicely.engines.sqlite.bands import Band
 from cicely.engines.sqlite.gates import Gates, gates_of
-from cicely.engines.sqlite.heads import UNREADABLE, Stream
+from cicely.engines.sqlite.heads import FLOW, GATED_WIDTH, NO_UNITS, STREAM, UNREADABLE, Stream
+from cicely.engines.sqlite.lanes import Kept
 from cicely.engines.sqlite.limiting import Guard, read_flow
 from cicely.engines.sqlite.lines import Line, Parked, Plain, Seats, Siblings, Waiting
 from cicely.engines.sqlite.openings import holds_for_all, looks_again_at, opening
@@ -29,8 +29,10 @@ _MOST_PARKS: Final = 64
 #: When it has found so many streams shut, it goes on in another call: those are out of its way by then.
 _MOST_SHUT: Final = 256
 _MOST_PARKED: Final = 256
-_LARGEST_PAGE: Final = 64
+_LARGEST_PAGE: Final = 256
 _SMALLEST_PAGE: Final = 4
+#: Of a stream, so many times more are read with each look.
+_GROWTH: Final = 4
 
 
 class Taking(Protocol):
@@ -39,14 +41,24 @@ class Taking(Protocol):
     def expire(self, row: Values) -> None:
         """Note a job that was to start before now."""
 
-    def take(self, row: Values, task: str, kind: Kind, queue: str) -> bool:
+    def take(
+        self,
+        row: Values,
+        of: Stream | Band,
+        queue: str,
+        units: Amounts = NO_UNITS,
+        keys: tuple[str, ...] = (),
+    ) -> bool:
         """Add a claim for a job; False where its row cannot be read."""
 
     def cut(self) -> None:
         """Stop here: the next call goes on."""
 
-    def took(self, row: Values, charged: float | None, units: Any) -> None:
-        """Note what the job just taken took beside itself."""
+    def left(self, row: Values) -> None:
+        """Note that the job just taken stood in a stream."""
+
+    def took(self, n: int, charged: float) -> None:
+        """Note that the job just taken took something beside itself, and what its lane was charged."""
 
 
 class Filling(Protocol):
@@ -95,13 +107,20 @@ class GatedQueue:
         #: Flows that do not pass now, since when, and where.
         self._blocked: dict[bytes | None, tuple[float, Guard]] = {}
         for stream in plain:
-            self._push((self._clock_of(""), *stream.first), Plain(stream))
+            lane = self._shared("")
+            self._push((_clock_of(lane), *stream.first), Plain(lane, stream))
         for band in bands:
             self._read_seats(Seats(band))
         self._read_parks()
 
-    def _clock_of(self, lane: str) -> float:
-        return self._gates.lanes.clock_of(self._queue, lane) if self._is_shared else 0.0
+    def _shared(self, lane: str) -> Kept | None:
+        """Return a lane where its clock counts."""
+        return self._gates.lanes.lane(self._queue, lane) if self._is_shared else None
+
+    def _known(self, lane: str, *kept: Any) -> Kept | None:
+        """Return a lane that was read with something else, where its clock counts."""
+        known = self._gates.lanes.know(self._queue, lane, *kept)
+        return known if self._is_shared else None
 
     def _push(self, key: Values, thing: _Thing) -> None:
         self._pushed += 1
@@ -112,12 +131,10 @@ class GatedQueue:
         """Take from the queue until the ask wants nothing more."""
         while self._heap and not filling.is_done:
             clock, order, n, _, thing = self._heap[0]
-            if thing.lane is not None and self._is_shared:
-                now_clock = self._clock_of(thing.lane)
-                if now_clock > clock:
-                    heapq.heappop(self._heap)
-                    self._push((now_clock, order, n), thing)
-                    continue
+            if thing.lane is not None and thing.lane.lane.clock > clock:
+                heapq.heappop(self._heap)
+                self._push((thing.lane.lane.clock, order, n), thing)
+                continue
             heapq.heappop(self._heap)
             self._visit(thing, taking, filling)
         self._run.end()
@@ -138,31 +155,37 @@ class GatedQueue:
 
     def _visit_line(self, line: Line, taking: Taking, filling: Filling) -> None:
         if line.at == len(line.rows):
+            self._look_behind(line)
             if self._read_line(line):
-                self._push((self._clock_of(line.lane), *line.rows[0][:2]), line)
+                self._push((_clock_of(line.lane), *line.rows[0][:2]), line)
             return
         row = line.rows[line.at]
-        goes_on = not line.band.is_out and self._consider(line, row, taking, filling)
-        if filling.is_done:
+        if line.band.is_out or not self._consider(line, row, taking, filling):
+            self._look_behind(line)
             return
+        line.at += 1
+        if line.at < len(line.rows):
+            row = line.rows[line.at]
+        # What comes behind what was read is looked at when it is its turn.
+        self._push((_clock_of(line.lane), row[0], row[1]), line)
+
+    def _look_behind(self, line: Line) -> None:
+        """Have the other streams of a line's seat looked at, if they were not."""
         if line.is_leading:
             line.is_leading = False
-            self._push((self._clock_of(line.lane), *row[:2]), Siblings(line))
-        if goes_on:
-            line.at += 1
-            next_key = line.rows[line.at][:2] if line.at < len(line.rows) else row[:2]
-            self._push((self._clock_of(line.lane), *next_key), line)
+            siblings = Siblings(line)
+            self._push((_clock_of(line.lane), *siblings.read_to), siblings)
 
     def _consider(self, line: Line, row: Values, taking: Taking, filling: Filling) -> bool:
         """Take the head of a stream if it passes; return whether the next one may be looked at."""
         band = line.band
-        flow, uses = read_flow(row[14])
-        if uses and not self._run.lets_pass(row[14]) and self._is_blocked(line, row):
+        flow, uses, keys = read_flow(row[FLOW])
+        if uses and not self._run.lets_pass(row[FLOW]) and self._is_blocked(line, row):
             self._shut += 1
             if self._shut >= _MOST_SHUT:
                 taking.cut()
             return False
-        units = self._units_for(line, row, flow.resources) if flow.resources else None
+        units = self._units_for(line, row) if flow.resources else None
         if units is None and flow.resources:
             return False
         self._show(line, row)
@@ -172,32 +195,35 @@ class GatedQueue:
         if not filling.wants(band.task):
             band.is_out = True
             return False
-        is_taken = taking.take(row[:14], band.task, band.kind, self._name)
+        is_taken = taking.take(row, band, self._name, units or NO_UNITS, keys)
         filling.note(taken=is_taken)
         if is_taken:
-            self._pass(line, row, taking, units)
-            if uses:
-                self._run.add(row[1])
+            self._pass(line, row, taking, units, is_held=bool(uses))
         return True
 
-    def _units_for(self, line: Line, row: Values, wants: Wants) -> Any:
+    def _units_for(self, line: Line, row: Values) -> Any:
         """Return what a job gets of its worker, None where that is not free."""
         # Whether room is kept for another depends on its valves.
         self._run.end()
-        units = self._room.units_for(wants, row)
+        needs = line.band.needs
+        units = self._room.units_for(needs, row)
         if units is None:
-            line.band.is_out = not self._room.has(wants)
+            line.band.is_out = not self._room.has(needs)
             self._show(line, row)
         return units
 
-    def _pass(self, line: Line, row: Values, taking: Taking, units: Any) -> None:
-        n, uses = row[1], read_flow(row[14])[1]
-        charged = self._gates.lanes.charge(self._queue, line.lane) if self._is_shared else 0.0
+    def _pass(self, line: Line, row: Values, taking: Taking, units: Any, *, is_held: bool) -> None:
+        n = row[1]
+        charged = 0.0 if line.lane is None else self._gates.lanes.charge(self._queue, line.lane)
+        if is_held:
+            self._run.add(n)
         if units is not None:
-            self._room.take(n, units)
-        if line.band.needs.shuns:
+            self._room.take(n, line.band.needs, units)
+        if line.band.needs.shuns or line.band.needs.draws:
             self._txn.execute(_SQL["shun"], (n, None))
-        taking.took(row, charged if charged or uses or units is not None else None, units)
+        taking.left(row)
+        if charged or is_held or units is not None:
+            taking.took(n, charged)
 
     def _visit_plain(self, plain: Plain, taking: Taking, filling: Filling) -> None:
         stream = plain.stream
@@ -209,26 +235,25 @@ class GatedQueue:
         elif not filling.wants(stream.task):
             return
         else:
-            is_taken = taking.take(row, stream.task, stream.kind, self._name)
+            is_taken = taking.take(row, stream, self._name)
             filling.note(taken=is_taken)
-            if is_taken:
-                charged = self._gates.lanes.charge(self._queue, "") if self._is_shared else 0.0
-                taking.took(row, charged or None, None)
+            if is_taken and plain.lane is not None:
+                taking.took(row[1], self._gates.lanes.charge(self._queue, plain.lane))
         stream.take()
         head = stream.head()
         if head is not None:
-            self._push((self._clock_of(""), *head[:2]), plain)
+            self._push((_clock_of(plain.lane), *head[:2]), plain)
 
     # --- what is shut ---------------------------------------------------------------------
     def _is_blocked(self, line: Line, row: Values) -> bool:
-        found = self._blocked.get(row[14])
+        found = self._blocked.get(row[FLOW])
         if found is None:
             self._run.end()
-            found = opening(self._gates, row[14])
+            found = opening(self._gates, row[FLOW])
             if found is None:
-                self._run.begin(row[14])
+                self._run.begin(row[FLOW])
                 return False
-            self._blocked[row[14]] = found
+            self._blocked[row[FLOW]] = found
         at, guard = found
         now = self._txn.now
         visited = self._parks.get(guard.number)
@@ -236,13 +261,13 @@ class GatedQueue:
             visited.openings.append(at)
             visited.is_shut = visited.is_shut or holds_for_all(guard, at, now)
         if line.parked is None or line.parked is not visited:
-            self._gates.streams.park(row[15], self._queue, guard.number, looks_again_at(guard, at, now))
+            self._gates.streams.park(row[STREAM], self._queue, guard.number, looks_again_at(guard, at, now))
         return True
 
     def _show(self, line: Line, row: Values) -> None:
         """Put a stream back in sight whose valve is open."""
         if line.parked is not None:
-            self._gates.streams.unpark(row[15])
+            self._gates.streams.unpark(row[STREAM])
             line.parked = None
 
     def _read_parks(self) -> None:
@@ -254,10 +279,9 @@ class GatedQueue:
             wanted = (number, self._queue, numbers(self._bands), _MOST_PARKED)
             parked = Parked(guard, txn.rows(_SQL["parked"], wanted))
             self._parks[number] = parked
-            for row in parked.found:
-                self._gates.lanes.know(self._queue, *row[:5])
             for at, row in enumerate(parked.found):
-                self._push((self._clock_of(row[0]), row[6], row[7]), Waiting(parked, at))
+                lane = self._known(*row[:5])
+                self._push((_clock_of(lane), row[6], row[7]), Waiting(lane, parked, at))
 
     def _visit_waiting(self, waiting: Waiting, taking: Taking, filling: Filling) -> None:
         parked = waiting.parked
@@ -270,7 +294,7 @@ class GatedQueue:
         parked.seen += 1
         row = parked.firsts.get(found[7])
         if row is not None:
-            line = Line(self._bands[found[8]], found[0], found[5], [row], parked=parked)
+            line = Line(self._bands[found[8]], waiting.lane, found[5], [row], parked=parked)
             self._visit_line(line, taking, filling)
 
     def _close_parks(self) -> None:
@@ -302,8 +326,8 @@ class GatedQueue:
             return
         page = self._txn.rows(_SQL["best"], (seats.band.number, *seats.read_to, self._page))
         firsts = self._firsts([row[7] for row in page])
-        for lane, number, clock, mean_s, weight, seat, order, n in page:
-            self._gates.lanes.know(self._queue, lane, number, clock, mean_s, weight)
+        for name, number, clock, mean_s, weight, seat, order, n in page:
+            lane = self._known(name, number, clock, mean_s, weight)
             if n in firsts:
                 line = Line(seats.band, lane, seat, [firsts[n]], parked=None)
                 self._push((clock, order, n), line)
@@ -320,15 +344,16 @@ class GatedQueue:
             if n in firsts:
                 line = Line(siblings.band, siblings.lane, siblings.seat, [firsts[n]], parked=None)
                 line.is_leading = False
-                self._push((self._clock_of(siblings.lane), order, n), line)
+                self._push((_clock_of(siblings.lane), order, n), line)
             siblings.read_to = (order, n)
         if len(page) == self._page:
-            self._push((self._clock_of(siblings.lane), *siblings.read_to), siblings)
+            self._push((_clock_of(siblings.lane), *siblings.read_to), siblings)
 
     def _read_line(self, line: Line) -> bool:
         """Read on in a stream; return whether there was more."""
         last = line.rows[-1]
-        wanted = (last[15], *last[:2], self._page)
+        line.page = min(_GROWTH * line.page, self._page)
+        wanted = (last[STREAM], *last[:2], line.page)
         try:
             rows = self._txn.rows(_SQL["heads"], wanted)
         except UNREADABLE:
@@ -353,4 +378,8 @@ class GatedQueue:
             return self._txn.row(_SQL["firsts"], (numbers((n,)),))
         except UNREADABLE:
             keys = self._txn.row(_SQL["first_keys"], (n,))
-            return None if keys is None else (keys[0], n, *([None] * 13), keys[1])
+            return None if keys is None else (keys[0], n, *([None] * (GATED_WIDTH - 3)), keys[1])
+
+
+def _clock_of(lane: Kept | None) -> float:
+    return 0.0 if lane is None else lane.lane.clock

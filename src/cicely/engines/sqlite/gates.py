@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, cast
 
 import msgspec
@@ -11,6 +11,7 @@ from cicely.core.flow import Use
 from cicely.core.outcome import Deferred, Failed, HandedBack, Outcome, Succeeded, Suspended
 from cicely.engines.sqlite.lanes import Lanes
 from cicely.engines.sqlite.limiting import Valves, read_flow
+from cicely.engines.sqlite.reservations import Reservations
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.streams import Streams
 from cicely.engines.sqlite.transaction import Transaction
@@ -38,7 +39,8 @@ class Gates:
         self._txn = txn
         self.valves = Valves(txn)
         self.lanes = Lanes(txn)
-        self.streams = Streams(txn, self.valves, self.lanes)
+        self.reservations = Reservations(txn)
+        self.streams = Streams(txn, self.valves, self.lanes, self.reservations)
         self._has_acquired: bool | None = None
 
     @property
@@ -68,7 +70,7 @@ class Gates:
 
     def give_back(self, hold: Hold, spent: Mapping[str, float], *, unused: bool) -> None:
         """Give back what a claim took: rates and its lane's charge only where it came back unused."""
-        flow, uses = read_flow(hold.flow)
+        flow, uses, _ = read_flow(hold.flow)
         if hold.charged:
             self._correct_lane(hold, unused=unused)
         if unused:
@@ -78,10 +80,20 @@ class Gates:
             for use in flow.uses:
                 self.valves.correct(use, spent)
         if uses:
-            self.valves.let_go(uses, hold.claimed_at, hold.n)
+            self.valves.let_go(uses, hold.claimed_at, (hold.n,))
         if flow.resources:
             self._txn.execute(_VALVE["free_units"], (hold.n,))
         self._release_all(hold.n)
+        self._txn.freshen()
+
+    def give_back_alike(self, flow: bytes | None, claimed_at: float, ns: Sequence[int]) -> None:
+        """Give back what claims of one flow took at one instant: of limits, nothing else."""
+        uses = read_flow(flow)[1]
+        for n in ns:
+            if self._has_acquired is not False:
+                self._release_all(n)
+        if uses:
+            self.valves.let_go(uses, claimed_at, ns)
         self._txn.freshen()
 
     def _correct_lane(self, hold: Hold, *, unused: bool) -> None:
@@ -99,7 +111,7 @@ class Gates:
             return
         acquired = self._txn.rows(_VALVE["all_acquired"], (n,))
         for request, uses, at in acquired:
-            self.valves.let_go(_decode_uses(uses), at, n, request)
+            self.valves.let_go(_decode_uses(uses), at, (n,), request)
         if acquired:
             self._txn.execute(_VALVE["release_all"], (n,))
 
@@ -107,6 +119,12 @@ class Gates:
 def spent_in(outcome: Outcome) -> Mapping[str, float]:
     """Return what an attempt spent, by cost meter."""
     return outcome.spent if isinstance(outcome, Succeeded | Failed | Deferred | Suspended) else {}
+
+
+def is_plain(flow: bytes | None) -> bool:
+    """Return whether a flow takes nothing but limits."""
+    found = read_flow(flow)[0]
+    return not found.breakers and not found.resources
 
 
 def is_unused(outcome: Outcome) -> bool:

@@ -6,34 +6,49 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from cicely.core.job import Claim, Kind, Tallies
+from cicely.core.resources import Amounts
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import Transaction, Values, token_of
 
 _SQL: Final = statements("claim")
 _HEADS: Final = _SQL["heads"]
+_EARLIER: Final = _SQL["earlier"]
 
 _LARGEST_CHUNK: Final = 256
 _SMALLEST_CHUNK: Final = 4
 FIRST_KEY: Final = (-(1 << 63), -1)
 _FRESH: Final = Tallies()
+_NOT_YET: Final = (0, 0, 0, None, "")
+NO_UNITS: Final[Amounts] = {}
 
-#: What stands in a row of `heads` behind its keys.
-_OTHERS: Final = 12
+#: What stands in a row of `heads` beyond its rank, n, id and instants: the last claim's fence, flags; and of
+#: gated jobs their flow and stream.
+FENCE, FLAGS, FLOW, STREAM = 5, 8, 9, 10
+#: How long the row of a job is that nothing holds back, and of one that something does.
+PLAIN_WIDTH: Final = 9
+GATED_WIDTH: Final = 11
 
 #: What reading a row that was damaged by hand may raise.
 UNREADABLE: Final = (UnicodeDecodeError, TypeError, ValueError, OverflowError)
 
 
-def claim_of(values: Sequence[Any], request: bytes, *, task: str, kind: Kind, queue: str) -> Claim:
+def claim_of(
+    txn: Transaction,
+    row: Sequence[Any],
+    request: bytes,
+    *,
+    task: str,
+    kind: Kind,
+    queue: str,
+    units: Amounts = NO_UNITS,
+    keys: tuple[str, ...] = (),
+) -> Claim:
     """Make a claim of a row of `heads`; raises one of UNREADABLE where it was damaged."""
-    _, n, job_id, created_at, _, errors, crashes, lost, fence, options, body, checkpoint, _, reason = values
-    tallies = Tallies(errors, crashes, lost) if errors or crashes or lost else _FRESH
+    n, job_id, created_at, fence, options, body = row[1], row[2], row[3], row[FENCE], row[6], row[7]
     token = token_of(request, n, fence + 1)
-    if reason:
-        return Claim(
-            token, job_id, task, kind, queue, fence + 1, body, options, tallies, checkpoint, created_at,
-            reason=reason,
-        )  # fmt: skip
+    if not fence and not keys and not units:
+        return Claim(token, job_id, task, kind, queue, 1, body, options, _FRESH, None, created_at)
+    errors, crashes, lost, checkpoint, reason = _earlier(txn, n) if fence else _NOT_YET
     return Claim(
         token,
         job_id,
@@ -43,10 +58,18 @@ def claim_of(values: Sequence[Any], request: bytes, *, task: str, kind: Kind, qu
         fence + 1,
         body,
         options,
-        tallies,
+        Tallies(errors, crashes, lost) if errors or crashes or lost else _FRESH,
         checkpoint,
         created_at,
+        units=units,
+        reason=reason,
+        keys=keys,
     )
+
+
+def _earlier(txn: Transaction, n: int) -> Values:
+    """Return the tallies, the checkpoint and the last reason of a job that was claimed before."""
+    return txn.row(_EARLIER, (n,)) or _NOT_YET
 
 
 class Stream:
@@ -97,4 +120,4 @@ class Stream:
                 row = self._txn.row(_SQL["head"], key)
             except UNREADABLE:
                 row = None
-            yield row or (*key, *([None] * _OTHERS))
+            yield row or (*key, *([None] * (PLAIN_WIDTH - len(key))))

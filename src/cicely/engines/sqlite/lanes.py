@@ -18,7 +18,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(LaneWeight).decode
 
 
-class _Kept:
+class Kept:
     """A lane as it stands, and its number."""
 
     __slots__ = ("is_moved", "lane", "number", "weight")
@@ -46,32 +46,34 @@ class Lanes:
 
     def __init__(self, txn: Transaction) -> None:
         self._txn = txn
-        self._lanes: dict[tuple[int, str], _Kept] = {}
+        self._lanes: dict[tuple[int, str], Kept] = {}
         self._shares: dict[int, _Shares] = {}
 
     def number_of(self, queue: int, name: str) -> int:
         """Return the number of a lane, which begins now where nobody named it before."""
-        return self._lane(queue, name).number
+        return self.lane(queue, name).number
 
     def note_plain(self, queue: int) -> None:
         """Take note of jobs of no lane, in a queue that may have lanes."""
         if self.shares(queue).lanes:
             self.number_of(queue, "")
 
-    def know(self, queue: int, name: str, *kept: Any) -> None:
-        """Take note of a lane that was read with something else."""
-        if (queue, name) not in self._lanes:
-            self._lanes[queue, name] = _Kept(*kept)
+    def know(self, queue: int, name: str, *kept: Any) -> Kept:
+        """Take note of a lane that was read with something else, and return it as it stands."""
+        found = self._lanes.get((queue, name))
+        if found is None:
+            found = self._lanes[queue, name] = Kept(*kept)
+        return found
 
     def read(self, queue: int, names: Collection[str]) -> None:
         """Read several lanes at once."""
         wanted = texts(name for name in names if (queue, name) not in self._lanes)
         for name, *kept in self._txn.rows(_SQL["lanes"], (queue, wanted)) if wanted else ():
-            self._lanes[queue, name] = _Kept(*kept)
+            self._lanes[queue, name] = Kept(*kept)
 
     def clock_of(self, queue: int, name: str) -> float:
         """Return a lane's clock."""
-        return self._lane(queue, name).lane.clock
+        return self.lane(queue, name).lane.clock
 
     def shares(self, queue: int) -> _Shares:
         """Return what a queue's lanes share."""
@@ -81,14 +83,15 @@ class Lanes:
             found = self._shares[queue] = _Shares(*row)
         return found
 
-    def _lane(self, queue: int, name: str) -> _Kept:
+    def lane(self, queue: int, name: str) -> Kept:
+        """Return a lane as it stands, which begins now where nobody named it before."""
         found = self._lanes.get((queue, name))
         if found is None:
             row = self._txn.row(_SQL["lane"], (queue, name))
-            found = self._lanes[queue, name] = _Kept(*row) if row else self._added(queue, name)
+            found = self._lanes[queue, name] = Kept(*row) if row else self._added(queue, name)
         return found
 
-    def _added(self, queue: int, name: str) -> _Kept:
+    def _added(self, queue: int, name: str) -> Kept:
         if name and self._txn.row(_SQL["has_lanes"], (queue,)) is None and self._has_jobs(queue):
             # Until now all its jobs were of no lane, and those have clocks from here on.
             self._lanes[queue, ""] = self._inserted(queue, "")
@@ -97,39 +100,36 @@ class Lanes:
     def _has_jobs(self, queue: int) -> bool:
         return self._txn.has_counted(queue) or self._txn.row(_SQL["has_counts"], (queue,)) is not None
 
-    def _inserted(self, queue: int, name: str) -> _Kept:
+    def _inserted(self, queue: int, name: str) -> Kept:
         txn, shares = self._txn, self.shares(queue)
         found = txn.row(_VALVE["setting"], ("lane", f"{txn.names.queue_name(queue)}/{name}"))
         weight = _decode(found[0]).weight if found else 1.0
         [(number,)] = txn.rows(_SQL["add_lane"], (queue, name, shares.clock, weight))
         txn.execute(_SQL["one_more_lane"], (queue,))
         shares.lanes += 1
-        return _Kept(number, shares.clock, 1.0, weight)
+        return Kept(number, shares.clock, 1.0, weight)
 
     # --- moving ---------------------------------------------------------------------------
-    def charge(self, queue: int, name: str) -> float:
-        """Charge a lane for a job that was claimed; return what, 0 where it has nobody to share with."""
-        shares = self.shares(queue)
-        if shares.lanes < 2:  # noqa: PLR2004
-            return 0.0
-        kept = self._lane(queue, name)
-        amount = charge(kept.lane)
-        queue_clock, shares.clock = shares.clock, start(kept.lane, shares.clock)
+    def charge(self, queue: int, kept: Kept) -> float:
+        """Charge a lane for a job that was claimed; return what."""
+        shares, lane = self.shares(queue), kept.lane
+        queue_clock, shares.clock = shares.clock, start(lane, shares.clock)
         shares.is_moved = shares.is_moved or queue_clock != shares.clock
-        self._put(kept, charged(kept.lane, queue_clock, weight=kept.weight))
-        return amount
+        kept.lane = charged(lane, queue_clock, weight=kept.weight)
+        kept.is_moved = True
+        return charge(lane)
 
     def correct(self, queue: int, name: str, *, was_charged: float, ran_s: float) -> None:
         """Correct a lane by how long its job ran."""
-        kept = self._lane(queue, name)
+        kept = self.lane(queue, name)
         self._put(kept, corrected(kept.lane, was_charged=was_charged, ran_s=ran_s, weight=kept.weight))
 
     def give_back(self, queue: int, name: str, *, was_charged: float) -> None:
         """Give back what a lane was charged for a job that did not start."""
-        kept = self._lane(queue, name)
+        kept = self.lane(queue, name)
         self._put(kept, Lane(kept.lane.clock - was_charged / kept.weight, kept.lane.mean_s))
 
-    def _put(self, kept: _Kept, lane: Lane) -> None:
+    def _put(self, kept: Kept, lane: Lane) -> None:
         if lane != kept.lane:
             kept.lane = lane
             kept.is_moved = True

@@ -14,7 +14,7 @@ from cicely.core.limits import FRESH, NEVER, Gauge, Limit
 from cicely.core.valves import Valve
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.telling import tell
-from cicely.engines.sqlite.transaction import Transaction, Values
+from cicely.engines.sqlite.transaction import Transaction, numbers
 
 _SQL: Final = statements("valve")
 
@@ -25,9 +25,16 @@ _decode_flow = msgspec.msgpack.Decoder(Flow).decode
 
 NO_FLOW: Final = Flow()
 
+#: The valve that some hold, since when, and the request that names what was acquired.
+_Held = tuple[int, float, bytes]
+
+#: A flow, what of it valves let pass, and the keys of its limits.
+_Read = tuple[Flow, tuple[Use, ...], tuple[str, ...]]
+_NOTHING: Final[_Read] = (NO_FLOW, (), ())
+
 #: So many flows are remembered as they were decoded.
 _MOST_FLOWS: Final = 4_096
-_flows: dict[bytes, tuple[Flow, tuple[Use, ...]]] = {}
+_flows: dict[bytes, _Read] = {}
 
 
 def encoded(setting: object) -> bytes:
@@ -35,10 +42,13 @@ def encoded(setting: object) -> bytes:
     return _encode(setting)
 
 
-def read_flow(stored: bytes | None) -> tuple[Flow, tuple[Use, ...]]:
-    """Return a job's flow and what it takes of valves; one edited by hand holds nothing back."""
+def read_flow(stored: bytes | None) -> _Read:
+    """Return a job's flow, what it takes of valves, and the keys of its limits.
+
+    One edited by hand holds nothing back.
+    """
     if stored is None:
-        return NO_FLOW, ()
+        return _NOTHING
     found = _flows.get(stored)
     if found is None:
         try:
@@ -47,7 +57,7 @@ def read_flow(stored: bytes | None) -> tuple[Flow, tuple[Use, ...]]:
             flow = NO_FLOW
         if len(_flows) >= _MOST_FLOWS:
             _flows.clear()
-        found = _flows[stored] = (flow, flow.passes)
+        found = _flows[stored] = (flow, flow.passes, tuple(use.key for use in flow.uses))
     return found
 
 
@@ -118,9 +128,9 @@ class Valves:
         self._is_reading = is_reading
         self._guards: dict[str, Guard] = {}
         self._by_number: dict[int, Guard] = {}
-        #: Holders that came and that went, and are not stored yet.
-        self._pending: list[Values] = []
-        self._gone: list[Values] = []
+        #: Holders that came and that went, and are not stored yet, by valve, instant and request.
+        self._pending: dict[_Held, list[int]] = {}
+        self._gone: dict[_Held, list[int]] = {}
         self._woken: set[int] = set()
 
     @property
@@ -198,14 +208,14 @@ class Valves:
         """Note holders; stored by `write`."""
         guard, now = self.guard(use.key), self._txn.now
         guard.add(now, len(ns))
-        self._pending += [(guard.number, now, n, request) for n in ns]
+        self._pending.setdefault((guard.number, now, request), []).extend(ns)
 
-    def let_go(self, uses: Iterable[Use], since: float, n: int, request: bytes = b"") -> None:
-        """Remove a holder of these keys, and let those be looked at who wait there."""
+    def let_go(self, uses: Iterable[Use], since: float, ns: Sequence[int], request: bytes = b"") -> None:
+        """Remove holders of these keys, and let those be looked at who wait there."""
         for use in uses:
             guard = self.guard(use.key)
-            self._gone.append((guard.number, since, n, request))
-            guard.add(since, -1)
+            self._gone.setdefault((guard.number, since, request), []).extend(ns)
+            guard.add(since, -len(ns))
             self._woken.add(guard.number)
 
     def wake(self, key: str) -> None:
@@ -278,10 +288,12 @@ class Valves:
         self._store_holders()
 
     def _store_holders(self) -> None:
-        pending, self._pending = self._pending, []
-        self._txn.many(_SQL["hold"], pending)
-        gone, self._gone = self._gone, []
-        self._txn.many(_SQL["let_go"], gone)
+        pending, self._pending = self._pending, {}
+        for held, ns in pending.items():
+            self._txn.execute(_SQL["hold"], (numbers(ns), *held))
+        gone, self._gone = self._gone, {}
+        for held, ns in gone.items():
+            self._txn.execute(_SQL["let_go"], (numbers(ns), *held))
 
     def woken(self) -> set[int]:
         """Return the numbers of the valves where somebody may move on, and forget them."""

@@ -1,6 +1,7 @@
 """What stands in the order in which a claim looks at a queue with gated jobs.
 
-`lane` is the lane whose clock counts for it, None where that is looked up with what it reads.
+`lane` is the lane whose clock counts for it; None where that is looked up with what it reads, and where the
+queue has no lanes that share it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import Final
 
 from cicely.engines.sqlite.bands import Band
 from cicely.engines.sqlite.heads import FIRST_KEY, Stream
+from cicely.engines.sqlite.lanes import Kept
 from cicely.engines.sqlite.limiting import Guard
 from cicely.engines.sqlite.transaction import Values
 
@@ -18,16 +20,18 @@ _FIRST_SEAT: Final = (-1e300, *FIRST_KEY)
 class Line:
     """The jobs of one stream, of which the first was read."""
 
-    __slots__ = ("at", "band", "is_leading", "lane", "parked", "rows", "seat")
+    __slots__ = ("at", "band", "is_leading", "lane", "page", "parked", "rows", "seat")
 
     def __init__(
-        self, band: Band, lane: str, seat: int, rows: list[Values], *, parked: Parked | None
+        self, band: Band, lane: Kept | None, seat: int, rows: list[Values], *, parked: Parked | None
     ) -> None:
         self.band = band
         self.lane = lane
         self.seat = seat
         self.rows = rows
         self.at = 0
+        #: How many are read next: of many lanes that share, each may have its turn once.
+        self.page = 1
         self.parked = parked
         #: Whether other streams of its seat were not looked at.
         self.is_leading = parked is None
@@ -61,8 +65,8 @@ class Plain:
 
     __slots__ = ("lane", "stream")
 
-    def __init__(self, stream: Stream) -> None:
-        self.lane = ""
+    def __init__(self, lane: Kept | None, stream: Stream) -> None:
+        self.lane = lane
         self.stream = stream
 
 
@@ -87,7 +91,7 @@ class Waiting:
 
     __slots__ = ("at", "lane", "parked")
 
-    def __init__(self, parked: Parked, at: int) -> None:
+    def __init__(self, lane: Kept | None, parked: Parked, at: int) -> None:
+        self.lane = lane
         self.parked = parked
         self.at = at
-        self.lane: str = parked.found[at][0]

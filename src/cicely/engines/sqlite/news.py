@@ -110,4 +110,4 @@ def _could_start(txn: Transaction, member: Member, queue: str, task: str, needs:
         return True
     if not Bands(txn, member).suits(needs, task, queue):
         return False
-    return not needs.resources or Room(txn, member.session).has(needs.resources)
+    return not needs.resources or Room(txn, member.session).has(needs)

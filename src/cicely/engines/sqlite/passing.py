@@ -37,7 +37,7 @@ class Run:
         self._left = 0.0
         if not self._ns:
             return
-        flow, uses = read_flow(self._flow)
+        flow, uses, _ = read_flow(self._flow)
         for use in flow.uses:
             self._gates.valves.reserve(use, len(self._ns))
         for use in uses:

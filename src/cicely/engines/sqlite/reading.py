@@ -14,7 +14,7 @@ from cicely.core.states import State
 from cicely.engines.contract import QueueRecord
 from cicely.engines.sqlite.graph import standing
 from cicely.engines.sqlite.limiting import read_flow
-from cicely.engines.sqlite.room import units_in
+from cicely.engines.sqlite.reservations import units_in
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import (
     CODES,

@@ -413,13 +413,28 @@ CREATE TABLE acquired (
     PRIMARY KEY (n, request)
 ) STRICT, WITHOUT ROWID;
 
--- What running jobs have of their worker's resources.
+-- What running jobs have of their worker's resources. drawn: the names of those that come out of what
+-- their workflow has reserved, NULL for none.
 CREATE TABLE taken (
     n INTEGER PRIMARY KEY,
     worker TEXT NOT NULL,
-    units BLOB NOT NULL
+    units BLOB NOT NULL,
+    workflow TEXT,
+    drawn BLOB
 ) STRICT;
 CREATE INDEX taken_worker ON taken (worker);
+CREATE INDEX taken_drawn ON taken (workflow, worker) WHERE drawn IS NOT NULL;
+
+-- What workflows have reserved on workers: see core/reservations.py.
+CREATE TABLE reservation (
+    workflow TEXT NOT NULL,
+    worker TEXT NOT NULL,
+    job TEXT NOT NULL,
+    since REAL NOT NULL,
+    units BLOB NOT NULL,
+    offers BLOB NOT NULL,
+    PRIMARY KEY (workflow, worker)
+) STRICT, WITHOUT ROWID;
 
 -- The job that a worker passed over first for want of resources, and when.
 CREATE TABLE passed_over (

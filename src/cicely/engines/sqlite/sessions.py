@@ -13,6 +13,7 @@ from cicely.engines.contract import Beat, Session, SessionRecord
 from cicely.engines.sqlite.cascade import each
 from cicely.engines.sqlite.endings import held_by, rows_of
 from cicely.engines.sqlite.member import Member, session_of
+from cicely.engines.sqlite.reserving import end_with_worker
 from cicely.engines.sqlite.settling import settle
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.telling import tell_of_worker
@@ -112,14 +113,16 @@ def retire(txn: Transaction, session_id: str, outcomes: Sequence[Outcome]) -> No
     settle(txn, outcomes)
     reason = "its session was retired"
     each(txn, held_by(txn, row[0]), lambda endings, held: endings.release(held, reason))
-    tell_of_worker(txn, WORKER_LEFT, session_of(session_id, row[1]))
-    close(txn, row[0])
+    session = session_of(session_id, row[1])
+    tell_of_worker(txn, WORKER_LEFT, session)
+    close(txn, row[0], session.worker)
     txn.is_stirred = True
 
 
-def close(txn: Transaction, number: int) -> None:
-    """Close a session for ever."""
+def close(txn: Transaction, number: int, worker: str) -> None:
+    """Close a session for ever, and end what is reserved on its worker where it was the last."""
     txn.execute(_SQL["close"], (number, txn.now))
+    end_with_worker(txn, worker)
 
 
 def sessions(rows: Sequence[Values]) -> list[SessionRecord]:

@@ -18,15 +18,16 @@ from cicely.core.outcome import (
     decide,
     reason_of,
 )
-from cicely.core.rollup import Word, run_us
+from cicely.core.rollup import run_us
 from cicely.core.states import State
 from cicely.engines.contract import RECEIPT_LEASES, Save, Verdict
 from cicely.engines.sqlite.blobs import drop_replaced
 from cicely.engines.sqlite.cascade import begin, conclude
 from cicely.engines.sqlite.deciding import Releases
 from cicely.engines.sqlite.endings import Endings, Row, rows_of
-from cicely.engines.sqlite.gates import Hold, gates_of, is_unused, spent_in
+from cicely.engines.sqlite.gates import Hold, gates_of, is_plain, is_unused, spent_in
 from cicely.engines.sqlite.member import session_of
+from cicely.engines.sqlite.reserving import heed
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.suspending import record_steps, suspend
 from cicely.engines.sqlite.telling import tell_of, went_on
@@ -34,9 +35,8 @@ from cicely.engines.sqlite.transaction import (
     CHILDREN,
     FENCE_MASK,
     REQUEST_BYTES,
-    RUNNING,
-    SUCCEEDED,
     WATCHED,
+    WORKFLOW,
     Transaction,
     Values,
     is_token_of,
@@ -75,8 +75,8 @@ class _Settling:
         self._endings = Endings(txn)
         self._agenda = begin(txn)
         self._recorded: dict[bytes, str] = {}
-        #: By class, queue and instant of the claim: how many succeeded.
-        self._ran: dict[tuple[int, int, float], int] = {}
+        #: Of claims that took nothing but limits and succeeded: what goes back, by flow and instant.
+        self._ran: dict[tuple[bytes | None, float], list[int]] = {}
         #: Of those that are told, where they are not told one by one.
         self._long_before = txn.now - LONG_RUN_S
         named = numbers(number_in(outcome.token) for outcome in outcomes)
@@ -90,8 +90,8 @@ class _Settling:
     def _read_lanes(self) -> None:
         names: dict[int, set[str]] = {}
         for held in self._held.values():
-            if held[12]:
-                names.setdefault(held[7], set()).add(held[13])
+            if held[13]:
+                names.setdefault(held[7], set()).add(held[14])
         for queue, lanes in names.items():
             gates_of(self._txn).lanes.read(queue, lanes)
 
@@ -117,7 +117,9 @@ class _Settling:
             recorded = self._recorded_reason(token)
             return Verdict.ALREADY if recorded == reason else Verdict.STALE
         self._recorded[token] = reason
-        if held[12] is not None:
+        if held[11] & WORKFLOW:
+            heed(self._agenda, outcome, held[0], held[6], held[3], cancelling=bool(held[5]))
+        if held[13] is not None:
             self._give_back(outcome, held)
         has_children = held[11] & CHILDREN
         is_simple = not has_children or self._releases is not None
@@ -130,11 +132,27 @@ class _Settling:
         return Verdict.ACCEPTED
 
     def _give_back(self, outcome: Outcome, held: Values) -> None:
-        n, queue, claimed_at, charged, lane, flow = held[0], held[7], held[4], *held[12:15]
+        n, queue, claimed_at = held[0], held[7], held[4]
+        _, charged, lane, flow = held[12:]
+        if isinstance(outcome, Succeeded) and not outcome.spent and is_plain(flow):
+            if charged:
+                ran_s = self._txn.now - claimed_at
+                gates_of(self._txn).lanes.correct(queue, lane, was_charged=charged, ran_s=ran_s)
+            self._ran.setdefault((flow, claimed_at), []).append(n)
+            return
+        self._give_back_alike()
         hold = Hold(n, queue, lane, flow, charged, claimed_at)
         gates = gates_of(self._txn)
         gates.heed(hold, outcome)
         gates.give_back(hold, spent_in(outcome), unused=is_unused(outcome))
+
+    def _give_back_alike(self) -> None:
+        """Give back what the claims took of limits that were put together."""
+        if self._ran:
+            gates = gates_of(self._txn)
+            for (flow, claimed_at), ns in self._ran.items():
+                gates.give_back_alike(flow, claimed_at, ns)
+            self._ran.clear()
 
     def _recorded_reason(self, token: bytes) -> str | None:
         """Return the reason under which this token's attempt was settled before."""
@@ -150,18 +168,13 @@ class _Settling:
         return row[0] if row else None
 
     def _succeed(self, outcome: Succeeded, held: Values) -> None:
-        n, request, fence, session, claimed_at, _, job_id, queue, keep_s, attempt, _, flags, _, _, _, kind = (
-            held
-        )
-        done = (
-            SUCCEEDED, self._txn.now, claimed_at, session, request, fence, attempt, "", "succeeded",
-            None, outcome.result or None,
-        )  # fmt: skip
-        alike = (kind, queue, claimed_at)
-        self._ran[alike] = self._ran.get(alike, 0) + 1
+        n, request, fence, session, claimed_at, _, job_id, queue, keep_s, attempt, _, flags, kind, *_ = held
         if claimed_at <= self._long_before or flags & WATCHED:
             self._tell_of(held)
-        self._endings.succeed(n, job_id, flags=flags, keep_s=keep_s, done=done)
+        kept_s = None if flags & WORKFLOW else keep_s
+        result = outcome.result or None
+        alike = (kind, queue, claimed_at, session, request, fence, attempt, kept_s, result)
+        self._endings.succeed(n, job_id, alike)
 
     def _tell_of(self, held: Values) -> None:
         """Tell of a success that took long, or of a job that is watched."""
@@ -175,6 +188,7 @@ class _Settling:
     def _settle(self, outcome: Outcome, n: int) -> None:
         [row] = rows_of(self._txn, (n,))
         if isinstance(outcome, Deferred) and row.charged is None:
+            self._give_back_alike()
             gates_of(self._txn).heed(row.hold, outcome)
         row.charged = None
         if isinstance(outcome, Failed) and outcome.elsewhere:
@@ -209,13 +223,10 @@ class _Settling:
         if self._releases is not None:
             failpoint("sqlite.end.before_release")
             self._releases.carry_out(self._parents)
-        for (job_class, queue, claimed_at), jobs in self._ran.items():
-            self._txn.record.count_runs(Word.SUCCEEDED, job_class, queue, claimed_at, jobs)
-            self._txn.count(queue, RUNNING, -jobs)
-            self._txn.count(queue, SUCCEEDED, jobs)
 
     def _conclude(self) -> None:
         """Write what is gathered, and what follows from it, before anything else is judged."""
+        self._give_back_alike()
         endings, self._endings = self._endings, Endings(self._txn)
         conclude(self._agenda, endings)
 

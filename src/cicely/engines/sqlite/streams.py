@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from cicely.core.flow import Flow, Needs
 from cicely.engines.sqlite.lanes import Lanes
 from cicely.engines.sqlite.limiting import Valves, read_flow
+from cicely.engines.sqlite.reservations import Reservations
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import Transaction, Values, numbers
 
@@ -29,10 +30,11 @@ def wants_of(stored: bytes) -> Needs:
 class Streams:
     """The streams that one call touches: their heads are found anew before anybody looks."""
 
-    def __init__(self, txn: Transaction, valves: Valves, lanes: Lanes) -> None:
+    def __init__(self, txn: Transaction, valves: Valves, lanes: Lanes, reservations: Reservations) -> None:
         self._txn = txn
         self._valves = valves
         self._lanes = lanes
+        self._reservations = reservations
         self._known: dict[Values, int] = {}
         #: Of touched streams, how many jobs came.
         self._touched: dict[int, int] = {}
@@ -42,20 +44,28 @@ class Streams:
         self._judged: set[int] = set()
 
     # --- where a job stands ---------------------------------------------------------------
-    def number_of(self, queue: int, lane: str, job_class: int, flow: bytes | None, shuns: str) -> int:
-        """Return the stream of such jobs, a new one where there is none."""
-        place = (queue, lane, job_class, flow, shuns)
+    def number_of(self, kind: tuple[int, str, int, bytes | None], *, shuns: str, workflow: str) -> int:
+        """Return the stream of such jobs, a new one where there is none. `kind`: queue, lane, class, flow.
+
+        Where what they want is reserved for their workflow they stand apart, and shun nobody.
+        """
+        queue, lane, job_class, stored = kind
+        flow = read_flow(stored)[0]
+        draws = ""
+        if workflow and flow.resources and self._reservations.has_some_for(workflow, flow.resources):
+            shuns, draws = "", workflow
+        place = (*kind, shuns, draws)
         found = self._known.get(place)
         if found is None:
-            found = self._known[place] = self._interned(queue, lane, job_class, read_flow(flow)[0], shuns)
+            needs = Needs((), flow.resources, flow.traits, shuns, draws)
+            found = self._known[place] = self._interned(queue, lane, job_class, flow, needs)
         return found
 
-    def _interned(self, queue: int, lane: str, job_class: int, flow: Flow, shuns: str) -> int:
+    def _interned(self, queue: int, lane: str, job_class: int, flow: Flow, needs: Needs) -> int:
         txn = self._txn
         lane_number = self._lanes.number_of(queue, lane)
         keys = "".join(f",{self._valves.guard(key).number}" for key in flow.keys)
         keys = keys and keys + ","
-        needs = Needs((), flow.resources, flow.traits, shuns)
         wants = b"" if needs == _NO_WANTS else _encode(needs)
         row = txn.row(_SQL["stream"], (queue, job_class, lane_number, wants, keys))
         if row is not None:
@@ -73,8 +83,10 @@ class Streams:
 
     def make_ready(self, ns: Iterable[int]) -> None:
         """Put gated jobs, whose rows say all, in their places."""
-        for n, queue, lane, job_class, order, flow, shuns in self._txn.rows(_SQL["standing"], (numbers(ns),)):
-            stream = self.number_of(queue, lane, job_class, flow, shuns or "")
+        rows = self._txn.rows(_SQL["standing"], (numbers(ns),))
+        for n, queue, lane, job_class, order, flow, shuns, workflow in rows:
+            kind = (queue, lane, job_class, flow)
+            stream = self.number_of(kind, shuns=shuns or "", workflow=workflow or "")
             self.stand(stream, order, n)
             self._stands.append((stream, n))
         # Who reads a row that says that it is ready finds it there.
@@ -83,7 +95,7 @@ class Streams:
     def leave(self, places: Collection[Values]) -> None:
         """Remove ready jobs from their places: (stream, rank, n)."""
         self._write_places()
-        self._txn.many(_SQL["leave"], places)
+        self._txn.execute(_SQL["leave"], (numbers(n for _, _, n in places),))
         for stream, _, _ in places:
             self._touched[stream] = self._touched.get(stream, 0) - 1
 
@@ -129,19 +141,28 @@ class Streams:
 
     def _find_heads(self, touched: dict[int, int]) -> set[int]:
         """Find the first job of each of these streams; return their seats."""
-        found = self._txn.rows(_SQL["touched"], (numbers(touched),))
-        self._count_ready(found, touched)
+        in_sight = self._txn.rows(_SQL["find_heads"], (numbers(touched),))
+        self._count_ready([(number, keys) for number, _, keys in in_sight], touched)
+        seats = {seat for _, seat, _ in in_sight}
+        if len(in_sight) < len(touched):
+            others = touched.keys() - {row[0] for row in in_sight}
+            seats |= self._find_parked_heads(others, touched)
+        self._judged.clear()
+        return seats
+
+    def _find_parked_heads(self, streams: Iterable[int], touched: Mapping[int, int]) -> set[int]:
+        found = self._txn.rows(_SQL["touched"], (numbers(streams),))
+        self._count_ready([(row[0], row[3]) for row in found], touched)
         changed = [row for row in found if row[5:7] != row[7:9]]
         heads = [(0 if n is None else park, order, n, number) for number, *_, park, _, _, order, n in changed]
         self._txn.many(_SQL["head"], heads)
         self._wake_parks([row for row in changed if row[4] and row[0] not in self._judged])
-        self._judged.clear()
         return {row[2] for row in found}
 
-    def _count_ready(self, found: Collection[Values], touched: dict[int, int]) -> None:
+    def _count_ready(self, found: Iterable[tuple[int, str]], touched: Mapping[int, int]) -> None:
         """Count the jobs that came, or went, by the keys of their streams."""
         came: dict[int, int] = {}
-        for number, _, _, keys, *_ in found:
+        for number, keys in found:
             for key in map(int, keys[1:-1].split(",")) if keys and touched[number] else ():
                 came[key] = came.get(key, 0) + touched[number]
         self._txn.many(_VALVE["ready"], [(count, key) for key, count in came.items() if count])
@@ -156,12 +177,7 @@ class Streams:
                 txn.execute(_SQL["reopen"], (*place, 0.0))
 
     def _find_seats(self, seats: Iterable[int]) -> None:
-        changed = [
-            (clock, order, n, seat)
-            for seat, *was, clock, order, n in self._txn.rows(_SQL["seats"], (numbers(seats),))
-            if was != [clock, order, n]
-        ]
-        self._txn.many(_SQL["take_seat"], changed)
+        self._txn.execute(_SQL["find_seats"], (numbers(seats),))
 
     def forget(self, batch: int) -> None:
         """Delete what is empty: who comes later begins anew."""

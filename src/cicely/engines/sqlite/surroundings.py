@@ -15,7 +15,7 @@ from cicely.engines.contract import (
 from cicely.engines.sqlite.controls import record_of
 from cicely.engines.sqlite.limiting import Valves
 from cicely.engines.sqlite.reading import get
-from cicely.engines.sqlite.room import units_in
+from cicely.engines.sqlite.reservations import Reservations, units_in
 from cicely.engines.sqlite.sessions import sessions
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import Transaction
@@ -48,6 +48,7 @@ def surroundings(txn: Transaction, job_id: str) -> Surroundings | None:
         holders=holders,
         parents=tuple(parent for (parent,) in txn.rows(_SQL["parents"], (n, SEEN_PARENTS))),
         sessions=tuple(open_sessions),
+        reserved=tuple(Reservations(txn).all()),
         taken=_taken(txn, [record.session.id for record in open_sessions]),
     )
 

@@ -13,6 +13,7 @@ from cicely.engines.sqlite.endings import Endings, Row, held_by, rows_of
 from cicely.engines.sqlite.gates import gates_of
 from cicely.engines.sqlite.member import session_of
 from cicely.engines.sqlite.openings import look_over
+from cicely.engines.sqlite.reserving import end_with_worker
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.suspending import forget_events, stop_awaiting
 from cicely.engines.sqlite.telling import tell_of_worker
@@ -46,8 +47,10 @@ def rescue(txn: Transaction, silent: Silent) -> int:
         return 0
     rows = held_by(txn, member[0])
     each(txn, rows, _lose)
-    _note_loss(txn, session_of(silent.session_id, member[1]))
+    session = session_of(silent.session_id, member[1])
+    _note_loss(txn, session)
     txn.execute(_SESSIONS["close"], (member[0], txn.now))
+    end_with_worker(txn, session.worker)
     return len(rows)
 
 

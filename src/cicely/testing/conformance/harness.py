@@ -17,6 +17,7 @@ class Capability(StrEnum):
     DURABLE = "durable"
     EVENTS = "events"
     FLOW = "flow control"
+    RESERVATIONS = "reservations"
     ROLLUPS = "rollups"
     THREADS = "threads"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cicely.core.job import Tallies
-from cicely.core.outcome import Crashed, Deferred, Failed, HandedBack, Succeeded
+from cicely.core.outcome import Crashed, Deferred, ErrorRecord, Failed, HandedBack, Succeeded
 from cicely.core.states import State
 from cicely.testing.conformance.bench import (
     beat,
@@ -158,9 +158,11 @@ def test_an_error_is_kept_until_the_next_one(harness: Harness) -> None:
     engine = harness.engine()
     settle(engine, Failed(start(engine, job(id="a")).token, "error", b"first", retry_in_s=0))
 
-    settle(engine, Crashed(take_one(engine).token, "exited with 3"))
+    settle(engine, HandedBack(take_one(engine).token))
 
     assert look(engine).error == b"first"
+    settle(engine, Crashed(take_one(engine).token, "exited with 3"))
+    assert ErrorRecord.decoded(look(engine).error).message == "exited with 3"
 
 
 def test_a_success_after_failures_has_no_error(harness: Harness) -> None:

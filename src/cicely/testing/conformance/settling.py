@@ -6,6 +6,7 @@ from cicely.core.job import Kind, Tallies
 from cicely.core.outcome import (
     Crashed,
     Deferred,
+    ErrorRecord,
     Failed,
     HandedBack,
     Outcome,
@@ -65,6 +66,8 @@ def test_a_crash_runs_again_at_once(harness: Harness) -> None:
     again = take_one(engine)
     assert (again.job_id, again.tallies) == ("a", Tallies(crashes=1))
     assert again.attempt == 2
+    [crashed] = look(engine).attempts
+    assert (crashed.reason, ErrorRecord.decoded(crashed.error).message) == ("crashed", "exited with 3")
 
 
 def test_the_third_crash_is_poison(harness: Harness) -> None:

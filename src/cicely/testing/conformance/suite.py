@@ -24,6 +24,8 @@ BEHAVIOURS = (
     "breakers",
     "resources",
     "patience",
+    "reservations",
+    "unreserving",
     "accepting",
     "backlogs",
     "settings",

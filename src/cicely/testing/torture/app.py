@@ -29,8 +29,6 @@ queue = os.environ.get(QUEUE_VARIABLE, "torture")
 def noted() -> Iterator[Context]:
     """Write this attempt into the ledger."""
     context = current()
-    if context is None:
-        raise RuntimeError("the jobs of the torture run in workers only")
     with Ledger(os.environ[LEDGER_VARIABLE]).attempt(context.job_id, context.fence):
         yield context
 

@@ -13,8 +13,8 @@ import msgspec
 from cicely.worker.handover import RECORD_BYTES, STOP, Handover
 
 _BATCH: Final = 16
-#: Up to so long the other process may start claims before they are taken back; every second time, no time at all,
-#: so that both sides win some where they share one core.
+#: Up to so long the other process may start claims before they are taken back; every second time, no time
+#: at all, so that both sides win some where they share one core.
 _DAWDLE_S: Final = 0.0001
 _PATIENCE_S: Final = 60.0
 

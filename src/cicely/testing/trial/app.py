@@ -24,7 +24,6 @@ app.limit("provider", cost={"tokens": LIMIT})
 def complete(user: str, estimate: int) -> float:
     """Call the provider; what it really takes is up to a tenth less than the estimate, or more."""
     context = current()
-    assert context is not None
     started_at = time.time()
     tokens = round(estimate * random.uniform(0.9, 1.1))  # noqa: S311  (a draw of a trial)
     again_s = ask(PORT, tokens)

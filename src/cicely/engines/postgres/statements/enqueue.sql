@@ -52,7 +52,8 @@ WITH clock AS MATERIALIZED (
 )
 SELECT id FROM fresh
 
--- Jobs of which some are gated; nothing is stored where a backlog may be bounded and nobody was asked.
+-- Jobs of which some are gated; nothing is stored where a backlog may be bounded and nobody was asked. And which of
+-- their streams were forgotten.
 -- :name add_gated
 WITH clock AS MATERIALIZED (
     SELECT coalesce(%(now)s::float8, extract(epoch FROM clock_timestamp())::float8) AS now
@@ -91,9 +92,9 @@ WITH clock AS MATERIALIZED (
     SELECT (SELECT last_value FROM ready_turn), queue, coalesce(stream, 0), class, rank, n FROM fresh
     WHERE due_at IS NULL
 ), stood AS (
-    INSERT INTO came (part, stream)
-    SELECT (SELECT last_value FROM came_turn), stream FROM fresh
-    WHERE due_at IS NULL AND stream IS NOT NULL GROUP BY stream
+    INSERT INTO came (part, stream, rank, n)
+    SELECT DISTINCT ON (stream) (SELECT last_value FROM came_turn), stream, rank, n FROM fresh
+    WHERE due_at IS NULL AND stream IS NOT NULL ORDER BY stream, rank, n
 ), later AS (
     INSERT INTO deferred (due_at, n) SELECT due_at, n FROM fresh WHERE due_at IS NOT NULL
 ), bounded AS (
@@ -108,7 +109,10 @@ WITH clock AS MATERIALIZED (
            floor(created_at / 60)::int, 0, class, '', -1, count(*), 0
     FROM fresh GROUP BY queue, class, created_at
 )
-SELECT id FROM fresh
+SELECT id, ARRAY(
+    SELECT i.id FROM unnest(%(stream)b::int[]) AS i (id)
+    WHERE i.id IS NOT NULL AND NOT EXISTS (SELECT FROM stream WHERE stream.id = i.id)
+) FROM fresh
 
 -- :name add_one
 WITH fresh AS (

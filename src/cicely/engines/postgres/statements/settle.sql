@@ -7,6 +7,16 @@ SELECT r.n, r.request, r.fence, r.session, r.claimed_at, r.cancelling,
 FROM run r JOIN job j ON j.n = r.n
 WHERE r.n = ANY(%(ns)b::bigint[]) ORDER BY r.n FOR UPDATE OF r
 
+-- The same where jobs may be gated: and what their claims took.
+-- :name held_gated
+SELECT r.n, r.request, r.fence, r.session, r.claimed_at, r.cancelling,
+       j.id, j.queue, j.keep_s, j.errors + j.crashes + j.lost + 1, j.unique_key, r.traits, j.class,
+       CASE WHEN r.charged > 0 THEN coalesce(
+           (SELECT lane FROM stream WHERE id = j.stream), (SELECT id FROM lane WHERE queue = j.queue AND name = j.lane)
+       ) END, j.flow, r.charged
+FROM run r JOIN job j ON j.n = r.n
+WHERE r.n = ANY(%(ns)b::bigint[]) ORDER BY r.n FOR UPDATE OF r
+
 -- :name rows
 SELECT j.n, j.id, j.class, j.queue, coalesce(j.stream, 0), j.priority, j.rank, w.due_at, j.expires_at, j.ageing_s,
        j.keep_s, j.keep_failed_s, j.max_receives, j.unique_key, j.errors, j.crashes, j.lost,

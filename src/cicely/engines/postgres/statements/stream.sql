@@ -1,5 +1,6 @@
 -- Where gated jobs stand: valves, lanes, bands, gates, streams. Indexes: the UNIQUE ones, gate_band, gate_open,
 -- stream_live, park_queue, ready (queue, stream, class, rank, n).
+-- job_stream, gate (band, keys).
 -- Locks: `lock` is the flow lock, one for all (advisory, until the commit). It is taken after all rows that a
 -- call waits for; only then may clocks, heads, parks, gauges and holders be changed. The add_* only add names,
 -- in their order, in short transactions of their own, without it.
@@ -7,7 +8,46 @@
 -- :name lock
 SELECT pg_advisory_xact_lock(hashtext('cicely flow'), hashtext(current_schema()))
 
+-- The same, and the lock is let go before the commit is on disk: see Transactions. Others may see what is not there
+-- yet, and build on it, since their own commits are behind it in the log.
+-- :name lock_shortly
+SELECT pg_advisory_xact_lock(hashtext('cicely flow'), hashtext(current_schema())),
+       set_config('synchronous_commit', 'off', true)
+
 -- --- names ---------------------------------------------------------------------------------------
+-- Who gives names shares a lock (advisory, until the commit); who forgets some has it alone.
+
+-- :name share_names
+SELECT pg_advisory_xact_lock_shared(hashtext('cicely names'), hashtext(current_schema()))
+
+-- :name own_names
+SELECT pg_try_advisory_xact_lock(hashtext('cicely names'), hashtext(current_schema()))
+
+-- The next streams in the order of their numbers: the last of them, how many, and of which no job is left.
+-- :name empty_streams
+SELECT max(id), count(*), array_agg(id) FILTER (WHERE NOT is_live AND NOT EXISTS (
+    SELECT FROM job WHERE job.stream = page.id
+)) FROM (SELECT id, is_live FROM stream WHERE id > %(after)s ORDER BY id LIMIT %(limit)s) AS page
+
+-- :name forget_streams
+DELETE FROM stream WHERE id = ANY(%(ids)b::int[]) AND NOT is_live
+    AND NOT EXISTS (SELECT FROM job WHERE job.stream = stream.id)
+RETURNING gate, lane
+
+-- :name forget_gates
+WITH gone AS (
+    DELETE FROM gate WHERE id = ANY(%(ids)b::int[]) AND NOT EXISTS (SELECT FROM stream WHERE stream.gate = gate.id)
+    RETURNING id, band
+)
+DELETE FROM band WHERE id IN (SELECT band FROM gone)
+    AND NOT EXISTS (SELECT FROM gate WHERE gate.band = band.id AND gate.id NOT IN (SELECT id FROM gone))
+
+-- Lanes of queues that have very many; the others keep their clocks.
+-- :name forget_lanes
+DELETE FROM lane WHERE id = ANY(%(ids)b::int[]) AND name <> ''
+    AND NOT EXISTS (SELECT FROM stream WHERE stream.lane = lane.id)
+    AND (SELECT count(*) FROM (SELECT FROM lane AS other WHERE other.queue = lane.queue LIMIT %(most)s) AS some_lanes)
+        >= %(most)s
 
 -- :name add_valves
 INSERT INTO valve (key) SELECT key FROM unnest(%(keys)b::text[]) AS i (key) ORDER BY key
@@ -73,6 +113,11 @@ ON CONFLICT (gate, lane) DO NOTHING
 SELECT s.gate, s.lane, s.id FROM unnest(%(gates)b::int[], %(lanes)b::int[]) AS i (gate, lane)
 JOIN stream s ON s.gate = i.gate AND s.lane = i.lane
 
+-- Those that were forgotten.
+-- :name missing
+SELECT DISTINCT i.id FROM unnest(%(streams)b::int[]) AS i (id)
+WHERE i.id IS NOT NULL AND NOT EXISTS (SELECT FROM stream WHERE stream.id = i.id)
+
 -- :name without_lane
 SELECT id FROM queue WHERE id = ANY(%(queues)b::int[]) AND is_gated AND NOT knows_plain
 
@@ -81,9 +126,10 @@ SELECT id FROM queue WHERE id = ANY(%(queues)b::int[]) AND is_gated AND NOT know
 -- :name add_came
 INSERT INTO came (part, stream) SELECT (SELECT last_value FROM came_turn), i.id FROM unnest(%(streams)b::int[]) AS i (id)
 
+-- And whether all that came stand behind the one that is the first already.
 -- :name came
 WITH page AS MATERIALIZED (
-    SELECT part, ctid AS place, stream FROM came LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    SELECT part, ctid AS place, stream, rank, n FROM came LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), gone_0 AS (
     DELETE FROM came_0 WHERE ctid = ANY(ARRAY(SELECT place FROM page WHERE part = 0))
 ), gone_1 AS (
@@ -93,19 +139,43 @@ WITH page AS MATERIALIZED (
 ), gone_3 AS (
     DELETE FROM came_3 WHERE ctid = ANY(ARRAY(SELECT place FROM page WHERE part = 3))
 )
-SELECT stream, count(*) FROM page GROUP BY stream
+SELECT p.stream, count(*), bool_and(coalesce(s.is_live AND (s.rank, s.n) <= (p.rank, p.n), false))
+FROM page p LEFT JOIN stream s ON s.id = p.stream GROUP BY p.stream
 
--- A head that changed may pass where the one before did not.
+-- A head that changed may pass where the one before did not. And which of the streams were forgotten.
 -- :name find_heads
-UPDATE stream s SET rank = h.rank, n = h.n, flow = h.flow, is_live = h.n IS NOT NULL,
-                    park = CASE WHEN s.n IS NOT DISTINCT FROM h.n THEN s.park ELSE 0 END
-FROM stream o JOIN gate g ON g.id = o.gate JOIN band b ON b.id = g.band
-LEFT JOIN LATERAL (
-    SELECT r.rank, r.n, j.flow FROM ready r JOIN job j ON j.n = r.n
-    WHERE r.queue = b.queue AND r.stream = o.id AND r.class = b.class ORDER BY r.rank, r.n LIMIT 1
-) h ON true
-WHERE o.id = ANY(%(streams)b::int[]) AND s.id = o.id AND s.n IS DISTINCT FROM h.n
-RETURNING g.id, g.park
+WITH found AS (
+    UPDATE stream s SET rank = h.rank, n = h.n, flow = h.flow, is_live = h.n IS NOT NULL,
+                        park = CASE WHEN s.n IS NOT DISTINCT FROM h.n THEN s.park ELSE 0 END
+    FROM stream o JOIN gate g ON g.id = o.gate JOIN band b ON b.id = g.band
+    LEFT JOIN LATERAL (
+        SELECT r.rank, r.n, j.flow FROM ready r JOIN job j ON j.n = r.n
+        WHERE r.queue = b.queue AND r.stream = o.id AND r.class = b.class ORDER BY r.rank, r.n LIMIT 1
+    ) h ON true
+    WHERE o.id = ANY(%(streams)b::int[]) AND s.id = o.id AND s.n IS DISTINCT FROM h.n
+    RETURNING g.id AS gate, g.park
+)
+SELECT gate, park, 0 FROM found
+UNION ALL
+SELECT 0, 0, i.id FROM unnest(%(streams)b::int[]) AS i (id) WHERE NOT EXISTS (SELECT FROM stream WHERE stream.id = i.id)
+
+-- Those that are known already.
+-- :name move_heads
+UPDATE stream SET rank = i.rank, n = i.n, flow = i.flow, is_live = true,
+                  park = CASE WHEN stream.n = i.n THEN stream.park ELSE 0 END
+FROM unnest(%(streams)b::int[], %(head_ranks)b::bigint[], %(head_ns)b::bigint[], %(head_flows)b::bytea[])
+     AS i (id, rank, n, flow)
+WHERE stream.id = i.id AND stream.n IS DISTINCT FROM i.n
+
+-- Who stands in a stream that was forgotten, and where they go.
+-- :name of_stream
+SELECT queue, lane, class, flow FROM job WHERE stream = %(stream)s LIMIT 1
+
+-- :name move_jobs
+UPDATE job SET stream = %(to)s WHERE stream = %(stream)s
+
+-- :name move_ready
+UPDATE ready SET stream = %(to)s WHERE queue = %(queue)s AND stream = %(stream)s AND class = %(class)s
 
 -- :name wake_gates
 UPDATE gate SET park = 0 WHERE id = ANY(%(gates)b::int[]) AND park = -1
@@ -149,7 +219,7 @@ WITH head AS MATERIALIZED (
 )
 SELECT h.rank, h.n, j.id, j.created_at, j.expires_at, j.errors, j.crashes, j.lost, j.fence, j.options,
        j.body, CASE WHEN j.fence > 0 THEN (SELECT checkpoint FROM live WHERE live.n = h.n) END,
-       h.place::text, h.part, j.traits,
+       h.place, h.part, j.traits,
        CASE WHEN j.errors + j.crashes + j.lost > 0 THEN j.reason ELSE '' END, j.flow, h.stream
 FROM head h JOIN job j ON j.n = h.n ORDER BY h.rank, h.n
 

@@ -41,7 +41,7 @@ SELECT (SELECT last_value FROM delta_turn), queue, scheduled, ready, running, su
        expired, waiting, minute, word, class, name, bucket, count, sum_us FROM PART
 
 -- :name copy_came
-INSERT INTO came (part, stream) SELECT (SELECT last_value FROM came_turn), stream FROM PART
+INSERT INTO came (part, stream, rank, n) SELECT (SELECT last_value FROM came_turn), stream, rank, n FROM PART
 
 -- :name copy_holder
 INSERT INTO holder (part, valve, at, n, request)

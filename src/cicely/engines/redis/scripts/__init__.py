@@ -32,6 +32,7 @@ _RARE: Final = frozenset(
         "passing",
         "past",
         "releases",
+        "reservations",
         "resources",
         "rules",
         "surroundings",

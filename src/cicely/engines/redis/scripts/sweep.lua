@@ -78,6 +78,7 @@ local has_intents = use('agenda').has_intents()
 if has_intents then use('agenda').carry_on(batch) end
 local promoted = use('moving').promote(batch)
 local expired = use('moving').expire_late(batch)
+local has_more_reserved = call('EXISTS', NS .. 'reserved') == 1 and use('reservations').end_some(batch)
 local deleted, has_more_old = delete_old()
 local deleted_together, has_more_workflows = use('workflows').delete_old(batch)
 use('endings').write()
@@ -85,7 +86,7 @@ forget()
 use('suspending').forget_events(batch)
 local has_more_past = use('past').forget(batch)
 ring()
-local has_more = has_more_past or promoted == batch or expired == batch or has_more_old or has_more_workflows
+local has_more = has_more_past or has_more_reserved or promoted == batch or expired == batch or has_more_old or has_more_workflows
   or (has_intents and use('agenda').has_intents())
 
 -- When the next job or schedule is due, whichever comes first.

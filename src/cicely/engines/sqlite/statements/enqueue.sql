@@ -37,6 +37,9 @@ INSERT INTO payload (n, body) VALUES (?, ?)
 -- :name ready
 INSERT INTO ready (queue, class, rank, n) VALUES (?, ?, ?, ?)
 
+-- :name ready_alike
+INSERT INTO ready (queue, class, rank, n) SELECT ?2, ?3, ?4, value FROM carray(?1)
+
 -- :name deferred
 INSERT INTO deferred (due_at, n) VALUES (?, ?)
 

@@ -3,8 +3,8 @@
 
 -- :name held
 SELECT r.n, r.request, r.fence, r.session, r.claimed_at, r.cancelling,
-       j.id, j.queue, j.keep_s, j.errors + j.crashes + j.lost + 1, j.unique_key, j.flags,
-       r.charged, j.lane, j.flow, j.class
+       j.id, j.queue, j.keep_s, j.errors + j.crashes + j.lost + 1, j.unique_key, j.flags, j.class,
+       r.charged, iif(r.charged IS NULL, NULL, j.lane), iif(r.charged IS NULL, NULL, j.flow)
 FROM carray(?1) c JOIN run r ON r.n = c.value JOIN job j ON j.n = r.n
 
 -- :name rows

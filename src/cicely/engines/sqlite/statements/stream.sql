@@ -48,8 +48,11 @@ ON CONFLICT (band, lane) DO UPDATE SET lane = lane RETURNING id
 -- :name add_stream
 INSERT INTO stream (queue, seat, keys) VALUES (?1, ?2, ?3) RETURNING id
 
+-- The workflow of those that are of one: flags & 16.
 -- :name standing
-SELECT n, queue, lane, class, rank, flow, shuns FROM job WHERE n IN carray(?1)
+SELECT n, queue, lane, class, rank, flow, shuns, CASE WHEN flags & 16 THEN (
+    SELECT f.name FROM node w JOIN workflow f ON f.id = w.workflow WHERE w.n = job.n
+) END FROM job WHERE n IN carray(?1)
 
 -- :name stand
 INSERT OR IGNORE INTO gated (stream, rank, n) VALUES (?, ?, ?)
@@ -58,12 +61,17 @@ INSERT OR IGNORE INTO gated (stream, rank, n) VALUES (?, ?, ?)
 UPDATE job SET stream = ? WHERE n = ?
 
 -- :name leave
-DELETE FROM gated WHERE stream = ? AND rank = ? AND n = ?
+DELETE FROM gated WHERE (stream, rank, n) IN (SELECT stream, rank, n FROM job WHERE n IN carray(?1))
 
 -- :name shun
 UPDATE job SET shuns = ?2 WHERE n = ?1
 
 -- What changed: the heads of streams, then those of seats.
+
+-- Of those in sight at once; the others, parked ones, one by one.
+-- :name find_heads
+UPDATE stream SET (rank, n) = (SELECT g.rank, g.n FROM gated g WHERE g.stream = stream.id ORDER BY g.rank, g.n LIMIT 1)
+WHERE id IN carray(?1) AND park = 0 RETURNING id, seat, keys
 
 -- :name touched
 SELECT s.id, s.queue, s.seat, s.keys, s.park, s.rank, s.n,
@@ -77,16 +85,11 @@ UPDATE stream SET park = ?, rank = ?, n = ? WHERE id = ?
 -- :name seats_of_lanes
 SELECT id FROM seat WHERE lane IN carray(?1)
 
--- :name seats
-SELECT t.id, t.clock, t.rank, t.n, l.clock,
-       (SELECT s.rank FROM stream s INDEXED BY stream_order
-        WHERE s.seat = t.id AND s.park = 0 AND s.rank IS NOT NULL ORDER BY s.rank, s.n LIMIT 1),
-       (SELECT s.n FROM stream s INDEXED BY stream_order
-        WHERE s.seat = t.id AND s.park = 0 AND s.rank IS NOT NULL ORDER BY s.rank, s.n LIMIT 1)
-FROM carray(?1) c JOIN seat t ON t.id = c.value JOIN lane l ON l.id = t.lane
-
--- :name take_seat
-UPDATE seat SET clock = ?, rank = ?, n = ? WHERE id = ?
+-- :name find_seats
+UPDATE seat SET clock = (SELECT clock FROM lane WHERE id = seat.lane), (rank, n) = (
+    SELECT s.rank, s.n FROM stream s INDEXED BY stream_order
+    WHERE s.seat = seat.id AND s.park = 0 AND s.rank IS NOT NULL ORDER BY s.rank, s.n LIMIT 1
+) WHERE id IN carray(?1)
 
 -- Parked streams.
 
@@ -153,18 +156,16 @@ UPDATE stream SET park = 0 WHERE id IN (
 ) RETURNING id
 
 -- :name heads
-SELECT g.rank, g.n, j.id, j.created_at, j.expires_at, j.errors, j.crashes, j.lost, j.fence, j.options,
-       CASE WHEN j.body IS NULL THEN (SELECT body FROM payload WHERE n = g.n) ELSE j.body END,
-       CASE WHEN j.fence > 0 THEN (SELECT checkpoint FROM live WHERE n = g.n) END, j.flags,
-       CASE WHEN j.errors + j.crashes + j.lost THEN j.reason ELSE '' END, j.flow, g.stream
+SELECT g.rank, g.n, j.id, j.created_at, j.expires_at, j.fence, j.options,
+       CASE WHEN j.body IS NULL THEN (SELECT body FROM payload WHERE n = g.n) ELSE j.body END, j.flags,
+       j.flow, g.stream
 FROM gated g LEFT JOIN job j ON j.n = g.n
 WHERE g.stream = ?1 AND (g.rank, g.n) > (?2, ?3) ORDER BY g.rank, g.n LIMIT ?4
 
 -- :name firsts
-SELECT j.rank, j.n, j.id, j.created_at, j.expires_at, j.errors, j.crashes, j.lost, j.fence, j.options,
-       CASE WHEN j.body IS NULL THEN (SELECT body FROM payload WHERE n = j.n) ELSE j.body END,
-       CASE WHEN j.fence > 0 THEN (SELECT checkpoint FROM live WHERE n = j.n) END, j.flags,
-       CASE WHEN j.errors + j.crashes + j.lost THEN j.reason ELSE '' END, j.flow, j.stream
+SELECT j.rank, j.n, j.id, j.created_at, j.expires_at, j.fence, j.options,
+       CASE WHEN j.body IS NULL THEN (SELECT body FROM payload WHERE n = j.n) ELSE j.body END, j.flags,
+       j.flow, j.stream
 FROM carray(?1) c JOIN job j ON j.n = c.value
 
 -- :name keyed

@@ -21,10 +21,10 @@ UPDATE valve SET ready = ready + ? WHERE id = ?
 SELECT count(*) FROM holder WHERE valve = ?1 AND since >= ?2
 
 -- :name hold
-INSERT OR REPLACE INTO holder (valve, since, n, request) VALUES (?, ?, ?, ?)
+INSERT OR REPLACE INTO holder (valve, since, n, request) SELECT ?2, ?3, value, ?4 FROM carray(?1)
 
 -- :name let_go
-DELETE FROM holder WHERE valve = ? AND since = ? AND n = ? AND request = ?
+DELETE FROM holder WHERE valve = ?2 AND since = ?3 AND n IN carray(?1) AND request = ?4
 
 -- :name holders
 SELECT j.id, coalesce(s.key, ''), h.since FROM holder h JOIN job j ON j.n = h.n
@@ -80,13 +80,15 @@ UPDATE run SET charged = 0 WHERE n = ?1 AND charged IS NULL
 SELECT units FROM taken WHERE worker = ?1
 
 -- :name take_units
-INSERT OR REPLACE INTO taken (n, worker, units) VALUES (?, ?, ?)
+INSERT OR REPLACE INTO taken (n, worker, units, workflow, drawn) VALUES (?, ?, ?, ?, ?)
 
 -- :name free_units
 DELETE FROM taken WHERE n = ?1
 
 -- :name passed_over
-SELECT p.n, p.at, j.stream, j.flow, q.paused FROM passed_over p JOIN job j ON j.n = p.n JOIN queue q ON q.id = j.queue
+SELECT p.n, p.at, j.stream, j.flow, q.paused, b.wants
+FROM passed_over p JOIN job j ON j.n = p.n JOIN queue q ON q.id = j.queue
+JOIN stream s ON s.id = j.stream JOIN seat t ON t.id = s.seat JOIN band b ON b.id = t.band
 JOIN gated g ON g.stream = j.stream AND g.rank = j.rank AND g.n = j.n WHERE p.worker = ?1
 
 -- :name pass_over

@@ -78,6 +78,19 @@ function acts.publish(task)
   return call('EXISTS', key) == 1 and task or nil
 end
 
+-- Has the ready jobs of a workflow draw what it has reserved.
+function acts.bind(task)
+  endings.flush()
+  local workflow, most = sub(task.n, 2), agenda.left
+  local found = page_of(NS .. 'of:' .. workflow, task)
+  for i = 1, #found, 2 do
+    use('reservations').bind_ready(found[i], workflow)
+    task.cursor = found[i + 1]
+  end
+  agenda.left = agenda.left - #found / 2
+  return #found == 2 * most and task or nil
+end
+
 -- Removes the edges into a job that was deleted.
 function acts.unlink(task)
   local key = NS .. 'in:' .. task.n

@@ -20,10 +20,12 @@ function closing.close(id, kind)
     if kind == 'worker.lost' then use('past').count('lost_workers', '', '') end
     use('past').write()
   end
+  local worker = call('HGET', NS .. 'session:' .. id, 'worker')
   call('ZREM', NS .. 'sessions', id)
   call('ZREM', NS .. 'armed', id)
   call('UNLINK', NS .. 'session:' .. id, NS .. 'tasks:' .. id, NS .. 'held:' .. id, NS .. 'asked:' .. id)
   call('SET', NS .. 'closed:' .. id, '1', 'EX', CLOSED_KEPT_S)
+  if worker and call('EXISTS', NS .. 'reserved') == 1 then use('reservations').leave(worker) end
 end
 
 return closing

@@ -60,6 +60,9 @@ function decisions.carry_out(job, plan, payload, last_payload)
   end
   local told = plan[8]
   if told and (job.passed or told[3] or told[6]) then use('flow').heed(job, told) end
+  if told and (told[8] or told[9]) then
+    use('reservations').heed(job, job.why == '' and told[8], told[9])
+  end
   endings.leave_run(job.n, job.session, job.request, job.deadline_at)
   if job.passed then use('flow').give_back(job.n, job.queue, job.started_at, job.passed, plan[8]) end
   local state, reason = step[1], step[2]

@@ -8,11 +8,12 @@ local counts, rows, tally = use('counts'), use('rows'), use('tally')
 local bin = rows.bin
 -- `ends`: how the ends of this call count, by n.
 -- `is_silent`: jobs end that were never published; that is nobody's news.
+-- `alike`: what plain ends were like of which more may come, until they are written.
 local endings = { ended_ids = {}, ends = {}, is_silent = false }
 local CHILDREN, MEMBER, WATCHED = rows.CHILDREN, rows.MEMBER, rows.WATCHED
 local ran, SUCCEEDED, LONG_RUN_US = tally.ran, tally.SUCCEEDED, tally.LONG_RUN_US
 local INLINE_BYTES = 1024
-local NOTHING = '\196\0'
+local NOTHING, SMALL, ENDS = '\196\0', pack(0), NS .. 'd:'
 
 local written, gone_runs, unheld, unasked, old = {}, {}, {}, {}, {}
 
@@ -67,11 +68,23 @@ function endings.decide_behind(n, id, fate)
   use('agenda').push({ kind = 'decide', n = n, cursor = '0', cause = '', reason = '' })
 end
 
--- The plain end of a plain job that ran, without the tables that other ends take.
+local function count_alike(alike)
+  endings.alike = nil
+  if alike.more == 0 then return end
+  alike.asked[alike.request] = alike.asked[alike.request] + alike.more
+  ran(SUCCEEDED, alike.queue, alike.task, alike.started_at, alike.more)
+  counts.move(alike.queue, 'running', 'succeeded', alike.more)
+end
+
+-- The plain end of a plain job that ran, without the tables that other ends take. Where nothing but the job and its
+-- result may be different in the next one, that goes by `succeed_alike`.
 function endings.succeed(
   n, session, request, started_at, fence, flags, errors, crashes, lost, id, queue, keep_s, result, task
 )
+  -- A claim of format 2 does not say it.
+  local is_said = task
   if not task then task = use('past').task_of({ n = n }) end
+  if endings.alike then count_alike(endings.alike) end
   local us = ran(SUCCEEDED, queue, task, started_at)
   if us >= LONG_RUN_US or flags >= WATCHED then
     use('past').succeeded(n, session, us, fence, flags, 1 + errors + crashes + lost, id, queue, task)
@@ -84,7 +97,25 @@ function endings.succeed(
   )
   note(n, id, packed, NOTHING, result, delete_at, flags)
   counts.move(queue, 'running', 'succeeded', 1)
-  if flags > 1 and rows.has(flags, CHILDREN) then use('releases').add(n, id) end
+  if flags % 32 > 1 then
+    if rows.has(flags, CHILDREN) then use('releases').add(n, id) end
+  elseif is_said and flags < WATCHED and us < LONG_RUN_US then
+    endings.alike = {
+      packed = packed .. SMALL .. NOTHING, held = unheld[session], asked = unasked[session], request = request,
+      old = old[delete_at], queue = queue, task = task, started_at = started_at, more = 0,
+    }
+  end
+end
+
+-- Another end like the last one.
+function endings.succeed_alike(alike, n, id, result)
+  if #result > INLINE_BYTES then return false end
+  gone_runs[#gone_runs + 1] = n
+  local held, ns, ids, size = alike.held, alike.old, endings.ended_ids, #written
+  held[#held + 1], ns[#ns + 1], ids[#ids + 1] = n, n, id
+  written[size + 1], written[size + 2] = ENDS .. n, alike.packed .. bin(result)
+  alike.more = alike.more + 1
+  return true
 end
 
 -- `job` is a row of a waiting job or the `claimed` part of a running one, which has left its place. `fate` says how
@@ -118,6 +149,7 @@ local function write_gone_runs()
 end
 
 function endings.flush()
+  if endings.alike then count_alike(endings.alike) end
   if #gone_runs > 0 then write_gone_runs() end
   many('MSET', nil, written)
   for delete_at, ns in pairs(old) do

@@ -2,11 +2,11 @@
 --
 -- Behind the rest of a claim that is not plain: lane, what that was charged, worker, keys, costs by key (false where
 -- nobody looked), units by resource (or false), and by request what the running job acquired: since when, and its uses
--- as key and cost in turns.
+-- as key and cost in turns; of one that draws, of which workflow, and the resources (see the part `reservations`).
 --
 -- What an outcome tells (a plan's last value): whether breakers are told of it, whether the claim came back unused,
 -- whether another worker is wanted next, what was spent by meter, the keys of the breakers that it blames, those of
--- the limits that it slows, and for how long.
+-- the limits that it slows, for how long, the resources that it keeps for its workflow, and those that it frees.
 local rows, valves, lanes = use('rows'), use('valves'), use('lanes')
 local flow = {}
 
@@ -27,11 +27,12 @@ function flow.heed(job, told)
 end
 
 local function cost_of(n, passed, key)
-  if not passed[5] then
+  local costs = passed[5]
+  if not costs then
     local row = rows.of(n)
-    passed[5] = row and row.flow and row.flow[3] or {}
+    costs = row and row.flow and row.flow[3] or {}
   end
-  return passed[5][key]
+  return costs[key]
 end
 
 -- Gives back what a claim passed; `told` is what its outcome tells, or nothing.
@@ -51,6 +52,18 @@ function flow.give_back(n, queue, started_at, passed, told)
     for i = 2, #acquired, 2 do valves.let_loose(valves.of(acquired[i]), n .. ':' .. request, acquired[1]) end
   end
   if passed[6] then call('HDEL', NS .. 'units:' .. passed[3], n) end
+  if passed[8] then
+    call('HDEL', NS .. 'drawn:' .. passed[3], n)
+    use('reservations').look_again(passed[3])
+  end
+end
+
+-- Gives back what a claim passed that ends well.
+function flow.conclude(n, session, queue, started_at, passed, told)
+  if told[3] or told[6] or (told[1] and keys_of(passed).has_breakers) then
+    flow.heed({ n = n, session = session, started_at = started_at, passed = passed }, told)
+  end
+  flow.give_back(n, queue, started_at, passed, told)
 end
 
 -- --- what running jobs acquire -----------------------------------------------------------

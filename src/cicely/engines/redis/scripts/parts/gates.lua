@@ -8,7 +8,7 @@
 -- `mixed` those that more than one thing may hold back. `queued` counts the ready jobs of a key.
 local valves, lanes = use('valves'), use('lanes')
 local gates = {}
-local NEVER = valves.NEVER
+local NEVER, DRAWS = valves.NEVER, '\1'
 local HEAD = 29
 local MOST_CLASSES = 1000
 local streams, classes, touched, written, queued, lists = {}, {}, {}, {}, {}, {}
@@ -21,6 +21,8 @@ function gates.class(name)
     class = {
       name = name, queue = queue, kind = kind, task = task, shuns = shuns, wants = {}, traits = {}, at = {}, turns = {},
     }
+    -- See the part `reservations`.
+    if sub(shuns, 1, 1) == DRAWS then class.draws, class.shuns = sub(shuns, 2), '' end
     local wanted, traits = string.match(shape, '^(.-);(.*)$')
     for resource, amount in string.gmatch(wanted or '', '([^=,]+)=([^,]+)') do
       class.wants[#class.wants + 1] = { resource, tonumber(amount) }
@@ -179,8 +181,6 @@ local function count(stream, jobs)
   end
 end
 
-gates.count = count
-
 local function arrive(stream, n, rank, flow)
   local arriving = stream.arriving or {}
   stream.arriving, stream.next = arriving, nil
@@ -190,13 +190,22 @@ local function arrive(stream, n, rank, flow)
   touch(stream)
 end
 
-function gates.arrive(n, rank, queue, kind, task, lane, flow)
-  arrive(stream_named(queue, kind, task, lane, flow, ''), n, rank, flow)
+function gates.arrive(n, rank, queue, kind, task, lane, flow, draws)
+  arrive(stream_named(queue, kind, task, lane, flow, draws or ''), n, rank, flow)
+end
+
+-- What a job of a workflow names that is stored: nothing, or that it draws what this has reserved.
+function gates.draws(workflow, queue, kind, task, lane, flow)
+  if not flow or not string.find(flow[1], '=', 1, true) then return nil end
+  return use('reservations').draws(workflow, stream_named(queue, kind, task, lane, flow, '').class.wants)
 end
 
 function gates.add(row)
   -- Jobs of format 2 come here first.
   if row.lane ~= '' then lanes.know(row.queue, { [row.lane] = true }) end
+  if row.flow and use('rows').has(row.flags, use('rows').MEMBER) and string.find(row.flow[1], '=', 1, true) then
+    use('reservations').bind(row, gates.stream_of(row).class.wants)
+  end
   arrive(gates.stream_of(row), row.n, row.rank, row.flow)
 end
 
@@ -219,8 +228,6 @@ local function entry_of(stream)
   return stream.entry
 end
 
-gates.entry_of = entry_of
-
 -- The gate at which a stream with a new first job stands.
 local function chosen(stream, gate, n)
   if #stream.keys > 1 then
@@ -230,23 +237,32 @@ local function chosen(stream, gate, n)
   return stream.keys[1] or ''
 end
 
-local left
+local left, come
 
 local function leave(stream, was)
   local key = key_of_turns(was.gate, stream.class)
-  call('ZREM', key, was.head .. stream.name)
-  if not left[key] then left[key] = { was.gate, stream.class } end
+  local place = left[key] or { gate = was.gate, class = stream.class }
+  left[key] = place
+  place[#place + 1] = was.head .. stream.name
 end
 
-local function has_arrived(n, arriving)
-  for i = 2, #arriving, 2 do
-    if arriving[i] == n then return true end
+-- The first of those that come to a stream, and its rank.
+local function first_arrived(arriving)
+  local rank, n = arriving[1], arriving[2]
+  for i = 3, #arriving, 2 do
+    local other_rank, other = arriving[i], arriving[i + 1]
+    if other_rank < rank or (other_rank == rank and other < n) then rank, n = other_rank, other end
   end
-  return false
+  return n, rank
 end
 
--- The first job of a stream, and its rank.
-local function first_of(stream)
+-- The first job of a stream, and its rank; false where that is the one which it was.
+local function first_of(stream, arriving)
+  if arriving and not stream.is_cut then
+    local was, n, rank = entry_of(stream), first_arrived(arriving)
+    if not was or ranked(rank) .. n < was.head then return n, rank end
+    return false
+  end
   if stream.next == nil then return unpack(call('ZRANGE', NS .. 'gated:' .. stream.name, 0, 0, 'WITHSCORES')) end
   if stream.next then return unpack(stream.next) end
 end
@@ -255,12 +271,12 @@ local function write_stream(stream)
   local arriving = stream.arriving
   if arriving then many('ZADD', NS .. 'gated:' .. stream.name, arriving) end
   if stream.has_costs or (arriving and #stream.keys > 1) then call('ZADD', NS .. 'mixed', 'NX', 0, stream.name) end
-  local n, rank = first_of(stream)
+  local n, rank = first_of(stream, not stream.to and arriving)
   local to, until_at = stream.to, stream.until_at
   stream.arriving, stream.next, stream.to, stream.until_at, stream.is_touched = nil, nil, nil, nil, nil
   stream.has_costs = nil
   -- What comes behind the first changes nothing more.
-  if arriving and not to and not stream.is_cut and n and not has_arrived(n, arriving) then return end
+  if n == false then return end
   stream.is_cut = nil
   local was = entry_of(stream)
   if not n then
@@ -278,7 +294,10 @@ local function write_stream(stream)
   if is_new then gate, until_at = chosen(stream, gate, n), nil end
   if is_new or gate ~= was.gate then
     if was then leave(stream, was) end
-    call('ZADD', key_of_turns(gate, stream.class), lanes.clock(stream.queue, stream.lane), head .. stream.name)
+    local key = key_of_turns(gate, stream.class)
+    local turns = come[key] or {}
+    come[key] = turns
+    turns[#turns + 1], turns[#turns + 2] = lanes.clock(stream.queue, stream.lane), head .. stream.name
     call('HSET', key_of_stands(stream), stream.name, head .. gate)
     stream.entry = { head = head, gate = gate }
     stand(stream.class, gate, until_at)
@@ -309,12 +328,14 @@ end
 
 function gates.write()
   if #touched == 0 then return end
-  left, written = {}, {}
+  left, come, written = {}, {}, {}
   local all = touched
   touched = {}
   for _, stream in ipairs(all) do write_stream(stream) end
-  for _, place in pairs(left) do
-    if call('EXISTS', key_of_turns(place[1], place[2])) == 0 then drop_gate(place[2], place[1]) end
+  for key, place in pairs(left) do many('ZREM', key, place) end
+  for key, turns in pairs(come) do many('ZADD', key, turns) end
+  for key, place in pairs(left) do
+    if call('EXISTS', key) == 0 then drop_gate(place.class, place.gate) end
   end
   for key, jobs in pairs(queued) do
     if jobs ~= 0 then call('HINCRBY', NS .. 'queued', key, jobs) end
@@ -364,17 +385,6 @@ end
 -- The gates of a class that are open at an instant, the longest open first.
 function gates.open(class, at, from, most)
   return call('ZRANGEBYSCORE', NS .. 'gates:' .. class.name, '-inf', at, 'LIMIT', from, most)
-end
-
--- The classes of a queue.
-function gates.of_queue(queue)
-  -- '}' follows '|'.
-  return call('ZRANGEBYLEX', NS .. 'classes', '[' .. queue .. '|', '(' .. queue .. '}')
-end
-
--- The first of a stream's jobs, from the one after those that are taken.
-function gates.jobs(stream, from, size)
-  return call('ZRANGE', NS .. 'gated:' .. stream.name, from, from + size - 1, 'WITHSCORES')
 end
 
 -- Takes the first jobs of a stream, whose next is known.

@@ -65,11 +65,12 @@ function lanes.read(queue, names)
   end
 end
 
-local function add(queue, known, name)
+-- Begins a lane, unless it is there; what is written of it is added to `begun`.
+local function add(queue, known, name, begun)
   local lane = lane_of(queue, known, name)
   if lane.is_kept then return end
   lane.clock, lane.is_kept = clock_of(queue, known), true
-  call('HSET', NS .. 'lane:' .. queue, name, pack(lane.clock, lane.mean_s))
+  begun[#begun + 1], begun[#begun + 2] = name, pack(lane.clock, lane.mean_s)
   known.count = known.count + 1
 end
 
@@ -78,11 +79,12 @@ function lanes.know(queue, names)
   local known = of(queue)
   local is_first = known.count == 0
   if is_first and next(names) == '' and next(names, '') == nil then return end
-  if is_first and (names[''] or has_had_jobs(queue)) then add(queue, known, '') end
-  local all = {}
+  local all, begun = {}, {}
+  if is_first and (names[''] or has_had_jobs(queue)) then add(queue, known, '', begun) end
   for name in pairs(names) do all[#all + 1] = name end
   lanes.read(queue, all)
-  for _, name in ipairs(all) do add(queue, known, name) end
+  for _, name in ipairs(all) do add(queue, known, name, begun) end
+  many('HSET', NS .. 'lane:' .. queue, begun)
   -- From here on jobs without a lane are to be noted as well.
   if is_first and not known.lanes[''] then call('HSET', NS .. 'meta', 'wary', '1') end
 end

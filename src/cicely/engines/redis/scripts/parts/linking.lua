@@ -51,6 +51,11 @@ local function node_like(label, is_waiting)
   return node
 end
 
+-- The workflow of a new job, or nothing.
+function linking.workflow_of(i)
+  return labels[i] and labels[i][1] ~= '' and labels[i][1]
+end
+
 -- Notes the node of a job that is stored, if it has one; returns its flags, and whether it waits.
 function linking.note(i, n, id, start)
   local label, is_waiting = labels[i], waits[id] or false
@@ -82,8 +87,9 @@ function linking.write()
   end
 end
 
--- New edges out of jobs that live and do not run are undecided: they are gathered by their children.
-local gathered = {}
+-- New edges out of jobs that live and do not run are undecided: they are gathered by their children, and by their
+-- parents.
+local gathered, leaving = {}, {}
 
 -- Most have one edge into them; of more, `has` says whose they are.
 local function is_gathered(into, parent)
@@ -105,10 +111,16 @@ local function gather(parent, child, score)
   else
     into[#into + 1], into[#into + 2] = score, parent
   end
-  call('ZADD', NS .. 'out:' .. parent, score, child)
+  local out = leaving[parent]
+  if out then
+    out[#out + 1], out[#out + 2] = score, child
+  else
+    leaving[parent] = { score, child }
+  end
 end
 
 local function write_gathered()
+  for parent, out in pairs(leaving) do many('ZADD', NS .. 'out:' .. parent, out) end
   for child, into in pairs(gathered) do
     many('ZADD', NS .. 'in:' .. child, into)
     if not node_of[child] then

@@ -52,7 +52,8 @@ end
 -- Open gates of a queue at which jobs stand that an ask may take, from so many of each class on.
 local function sources_of(taking, queue, ask, from)
   local sources = {}
-  for _, name in ipairs(gates.of_queue(queue)) do
+  -- '}' follows '|'.
+  for _, name in ipairs(call('ZRANGEBYLEX', NS .. 'classes', '[' .. queue .. '|', '(' .. queue .. '}')) do
     local class = gates.class(name)
     if suits(taking, class, ask) then
       for _, gate in ipairs(gates.open(class, now, from, MOST_GATES)) do
@@ -89,7 +90,7 @@ local function read_on(heap, source)
 end
 
 local function add_plain(heap, queue, stream)
-  if stream.n then push(heap, { plain = stream, clock = lanes.clock(queue, ''), rank = stream.score, n = stream.n }) end
+  if stream.n then push(heap, { plain = stream, clock = lanes.clock(queue, ''), rank = streams.rank(stream), n = stream.n }) end
 end
 
 -- --- taking ------------------------------------------------------------------------------
@@ -104,7 +105,8 @@ end
 local function step(stream)
   stream.cut = stream.cut + 1
   if stream.item_at > #stream.items then
-    stream.items, stream.item_at = gates.jobs(stream, stream.cut, stream.page), 1
+    local last = stream.cut + stream.page - 1
+    stream.items, stream.item_at = call('ZRANGE', NS .. 'gated:' .. stream.name, stream.cut, last, 'WITHSCORES'), 1
     stream.page = math.min(2 * stream.page, LARGEST_PAGE)
   end
   local n, rank = stream.items[stream.item_at], stream.items[stream.item_at + 1]
@@ -112,17 +114,18 @@ local function step(stream)
   return n, rank and tonumber(rank)
 end
 
-local function take(taking, heap, entry, costs, units)
+local function take(taking, heap, entry, costs, units, names)
   local stream, session = entry.stream, taking.session
   for _, key in ipairs(stream.keys) do
     local valve = valves.of(key)
     valves.reserve(valve, costs and costs[key])
     valves.hold(valve, entry.n)
   end
-  if units then resources.take(session, units) end
+  if units then resources.take(session, stream.class, units, names) end
   local charged = lanes.charge(stream.queue, stream.lane)
   note(taking, entry.n, stream.class, {
     stream.lane, charged, units and session.worker or '', stream.named, costs or false, units or false,
+    names and {}, names and { stream.class.draws, unpack(names) },
   })
   if stream.cut == 0 then taking.cuts[#taking.cuts + 1] = stream end
   local n, rank = step(stream)
@@ -141,7 +144,7 @@ local function take_plain(taking, heap, queue, stream)
   add_plain(heap, queue, stream)
 end
 
--- Returns whether the first job of a stream may pass now, what it costs and which units it gets.
+-- Returns whether the first job of a stream may pass now, what it costs, which units it gets, and which it draws.
 local function may_pass(taking, entry)
   local stream, source = entry.stream, entry.source
   local at, by, costs = gates.opens_at(stream, entry.n)
@@ -158,8 +161,8 @@ local function may_pass(taking, entry)
     return false
   end
   if #stream.class.wants == 0 then return true, costs end
-  local units = resources.room(taking.session, stream, entry.n, taking.taken)
-  if units then return true, costs, units end
+  local units, names = resources.room(taking.session, stream, entry.n, taking.taken)
+  if units then return true, costs, units, names end
   stream.class.misses = (stream.class.misses or 0) + 1
   source.waits = true
   return false
@@ -216,14 +219,14 @@ function passing.fill(taking, queue, ask)
         take_plain(taking, heap, queue, plain)
       end
     elseif not source.is_shut and (stream.class.misses or 0) < MOST_MISSES then
-      local may, costs, units = may_pass(taking, entry)
+      local may, costs, units, names = may_pass(taking, entry)
       local pace_s = ask.pace[stream.class.task]
       if not may then
         visits = visits + 1
       elseif ask.taken < ask.slots or pace_s then
         goes_on = asks.admit(ask, pace_s)
         if not goes_on then break end
-        take(taking, heap, entry, costs, units)
+        take(taking, heap, entry, costs, units, names)
       else
         source.waits = true
         visits = visits + 1

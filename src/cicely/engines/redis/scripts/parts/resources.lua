@@ -81,12 +81,29 @@ function resources.left(session)
     for _, taken in ipairs(call('HVALS', NS .. 'units:' .. session.worker)) do
       without(session.left, cmsgpack.unpack(taken))
     end
+    for _, reserved in ipairs(use('reservations').left_on(session.worker)) do without(session.left, reserved) end
   end
   return session.left
 end
 
-function resources.take(session, placed)
+-- Takes units for a job of a class, which draws some of them.
+function resources.take(session, class, placed, names)
+  if names then
+    local reservations = use('reservations')
+    placed = reservations.draw(reservations.drawn_by(class)[session.worker], names, placed)
+  end
   without(resources.left(session), placed)
+end
+
+-- Which units a session could give a job of a class now, and which of them it draws; nothing where they are not free.
+-- One that draws runs where its workflow has reserved something, and nowhere else.
+local function placed_by(session, class, reserved)
+  local offers = resources.gear(session)
+  if not reserved then return resources.place(class.wants, resources.left(session), offers) end
+  local one = reserved[session.worker]
+  if not one then return nil end
+  local units, names = use('reservations').place(class.wants, resources.left(session), offers, one)
+  return units, units and names
 end
 
 -- --- whom a class of jobs suits ----------------------------------------------------------
@@ -115,8 +132,7 @@ end
 
 -- Whether a session could start a job of a class now, as far as its resources go.
 function resources.has_room(class, session)
-  local offers = resources.gear(session)
-  return resources.place(class.wants, resources.left(session), offers) ~= nil
+  return placed_by(session, class, class.draws and use('reservations').drawn_by(class)) ~= nil
 end
 
 -- --- patience ----------------------------------------------------------------------------
@@ -129,6 +145,9 @@ local function waits_for_room(session, taken)
     local row = n ~= '' and use('rows').of(n)
     -- Once it was claimed nobody waits for it any more.
     known = row and row.fence == fence and use('gates').is_ready(row) and { n = n, at = at, row = row } or false
+    local class = known and use('gates').stream_of(row).class
+    -- Nobody else can have what one draws.
+    if class and class.draws and use('reservations').drawn_by(class) then known = false end
     session.passed = known
   end
   if known and taken[known.n] then
@@ -163,10 +182,12 @@ local function keeps_free(session, wanted, taken)
   return false
 end
 
--- The units that a session's worker has for a job, or nothing.
+-- The units that a session's worker has for a job, and of which resources it draws; or nothing.
 function resources.room(session, stream, n, taken)
-  local class, offers = stream.class, resources.gear(session)
-  local placed = resources.place(class.wants, resources.left(session), offers)
+  local class = stream.class
+  local reserved = class.draws and use('reservations').drawn_by(class)
+  local placed, names = placed_by(session, class, reserved)
+  if reserved then return placed, names end
   if not placed then
     pass_over(session, stream, n, taken)
     return nil

@@ -2,26 +2,69 @@
 local rows, endings = use('rows'), use('endings')
 local settling = {}
 local FENCES, RUN, GATED = rows.FENCES, rows.RUN, rows.GATED
+-- So many values of a record's head go before its id.
+local HEAD = 5
+-- So many values of a claim stand behind it, before what was passed.
+local BEHIND = 5
 
--- Gives back what a claim passed that ends well.
-local function conclude_flow(n, session, started_at, queue, passed, told)
-  local flow = use('flow')
-  if passed[4] ~= '' then flow.heed({ n = n, session = session, started_at = started_at, passed = passed }, told) end
-  flow.give_back(n, queue, started_at, passed, told)
+-- The claims of a call are mostly alike: in all before and behind the id of their job. Reads what the first has there.
+local function note_alike(run, fence, session, flags)
+  local alike = endings.alike
+  if not alike then return end
+  local size = limit(run, rows.CLAIM + HEAD)
+  local off = limit(run, 1, size)
+  alike.fence, alike.size, alike.before = fence, size, sub(run, 1, size)
+  alike.behind, alike.session, alike.is_gated = sub(run, off + 1, (limit(run, BEHIND, off))), session, flags >= GATED
+end
+
+-- What claims passed, by how that is written.
+local passed_in = {}
+
+local function passed_of(text)
+  local passed = passed_in[text]
+  if not passed then
+    passed = cmsgpack.unpack(text)
+    passed_in[text] = passed
+  end
+  return passed
+end
+
+-- Records the success of a claim that is like the one before; false where it is not.
+local function is_concluded(alike, n, request, fence, run, payload, told)
+  local size = alike.size
+  if alike.request ~= request or alike.fence ~= fence or sub(run, 1, size) ~= alike.before then return false end
+  local off, id = limit(run, 1, size)
+  local last = off + #alike.behind
+  if sub(run, off + 1, last) ~= alike.behind or (#run > last) ~= alike.is_gated then return false end
+  if not endings.succeed_alike(alike, n, id, payload) then return false end
+  if alike.is_gated then
+    local passed = passed_of(sub(run, last + 1))
+    use('flow').conclude(n, alike.session, alike.queue, alike.started_at, passed, told)
+  end
+  return true
 end
 
 -- Records the outcome of a claim; nil where that does not hold.
 local function conclude(n, request, fence, plan, run, payload, last_payload)
+  local is_success, told = plan[1] == 'succeeded', plan[8]
+  local is_reserving = told and (told[8] or told[9])
+  if is_success and not is_reserving and endings.alike 
+    and is_concluded(endings.alike, n, request, fence, run, payload, told) then return 'a' end
   local off, asked, session, started_at, why, deadline_at, claims, flags, errors, crashes, lost, id, queue, keep_s, _,
     unique, task = limit(run, RUN)
   if asked ~= request or (claims + 1) % FENCES ~= fence then return nil end
-  if plan[1] == 'succeeded' and why == '' and not deadline_at and unique == '' then
+  if is_success and why == '' and not deadline_at and unique == '' then
+    local passed = flags >= GATED and rows.passed(run, off, flags)
+    if is_reserving then
+      local job = { n = n, id = id, session = session, flags = flags, passed = passed }
+      use('reservations').heed(job, told[8], told[9])
+    end
     endings.succeed(
       n, session, request, started_at, claims + 1, flags, errors, crashes, lost, id, queue, keep_s, payload,
       task
     )
-    local passed = flags >= GATED and rows.passed(run, off, flags)
-    if passed then conclude_flow(n, session, started_at, queue, passed, plan[8]) end
+    if passed then use('flow').conclude(n, session, queue, started_at, passed, told) end
+    note_alike(run, fence, session, flags)
     return 'a'
   end
   if made.releases then made.releases.write() end

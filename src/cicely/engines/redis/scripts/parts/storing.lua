@@ -52,11 +52,15 @@ local function store(i, asked, a, b, traits, id, queue, unique, task, lane, base
   local is_due = due_at <= now
   local rank = base + math.floor((is_due and now or due_at) * 1000000)
   if is_waiting then
-    due_at, expires_at = nil, nil
+    -- Its place in line comes with its release.
+    due_at, expires_at, rank = nil, nil, 0
     use('counts').add(queue, WAITING, 1)
   elseif is_due then
     if is_gated then
-      use('gates').arrive(n, rank, queue, kind, task, lane, flow)
+      local workflow = linking and linking.workflow_of(i)
+      local draws = workflow and use('gates').draws(workflow, queue, kind, task, lane, flow)
+      if draws then beside = sub(beside, 1, -2) .. pack(draws) end
+      use('gates').arrive(n, rank, queue, kind, task, lane, flow, draws)
     else
       use('ready').add_plain(n, queue, kind, task, rank)
     end
@@ -96,7 +100,7 @@ local function write()
     use('tally').add(math.floor(now / 60), use('tally').ENQUEUED .. '|-1|' .. name, jobs)
   end
   if linking then linking.write() end
-    if has_gated or is_wary then
+  if has_gated or is_wary then
     for queue, names in pairs(lanes_of) do use('lanes').know(queue, names) end
   end
   use('ready').write()

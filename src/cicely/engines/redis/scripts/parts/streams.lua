@@ -4,24 +4,33 @@ local abilities = use('abilities')
 local streams = {}
 local MOST_READ = 512
 
-local function read_on(stream)
-  stream.before = stream.before + #stream.items / 2
-  stream.items = call('ZRANGE', stream.key, stream.before, stream.before + stream.size - 1, 'WITHSCORES')
-  stream.at = 1
-  stream.size = math.min(2 * stream.size, MOST_READ)
+-- Reads the next jobs of a stream: without their ranks, or each with its own behind it.
+local function read(stream, size)
+  local first, last = stream.before, stream.before + size - 1
+  if stream.width == 2 then
+    stream.items = call('ZRANGE', stream.key, first, last, 'WITHSCORES')
+  else
+    stream.items = call('ZRANGE', stream.key, first, last)
+  end
 end
 
--- Notes which job of a stream is next, and its rank; neither at the end of it.
+-- Notes which job of a stream is next; none at the end of it.
 local function look(stream)
-  if stream.at > #stream.items then read_on(stream) end
-  stream.n = stream.items[stream.at]
-  stream.score = stream.n and tonumber(stream.items[stream.at + 1])
+  local n = stream.items[stream.at]
+  if not n then
+    stream.before = stream.before + #stream.items / stream.width
+    read(stream, stream.size)
+    stream.at, stream.size = 1, math.min(2 * stream.size, MOST_READ)
+    n = stream.items[1]
+  end
+  stream.n = n
 end
 
 -- A stream: the jobs that were read of it, which is next, and how many came before these.
-local function stream_of(pair, size)
+local function stream_of(pair, size, width)
   local stream = {
-    key = NS .. 'ready:' .. pair.name .. '|', pair = pair, items = {}, at = 1, before = 0, size = size, taken = 0,
+    key = NS .. 'ready:' .. pair.name .. '|', pair = pair, items = {}, at = 1, before = 0, size = size, width = width,
+    taken = 0,
   }
   look(stream)
   return stream
@@ -29,8 +38,17 @@ end
 
 function streams.step(stream)
   stream.taken = stream.taken + 1
-  stream.at = stream.at + 2
+  stream.at = stream.at + stream.width
   look(stream)
+end
+
+-- The rank of the next job. Of a queue's only stream nobody asks for it.
+function streams.rank(stream)
+  if stream.width == 1 then
+    stream.width, stream.at = 2, 2 * stream.at - 1
+    read(stream, #stream.items)
+  end
+  return tonumber(stream.items[stream.at + 1])
 end
 
 local function pairs_of(taking, queue)
@@ -48,10 +66,11 @@ end
 
 -- The plain streams of a queue from which an ask may take.
 function streams.plain(taking, queue, ask)
-  local fitting = {}
-  for _, pair in ipairs(pairs_of(taking, queue)) do
+  local fitting, pairs_there = {}, pairs_of(taking, queue)
+  local width = #pairs_there > 1 and 2 or 1
+  for _, pair in ipairs(pairs_there) do
     if ask.kinds[pair.kind] and abilities.runs(taking.session, pair.task) then
-      pair.stream = pair.stream or stream_of(pair, ask.size)
+      pair.stream = pair.stream or stream_of(pair, ask.size, width)
       fitting[#fitting + 1] = pair.stream
     end
   end
@@ -59,7 +78,8 @@ function streams.plain(taking, queue, ask)
 end
 
 function streams.is_before(stream, other)
-  return stream.score < other.score or (stream.score == other.score and stream.n < other.n)
+  local rank, other_rank = streams.rank(stream), streams.rank(other)
+  return rank < other_rank or (rank == other_rank and stream.n < other.n)
 end
 
 -- The stream whose job is next, and the one after it.

@@ -116,6 +116,7 @@ function surroundings.told(row)
     string.format('%.17g', now), call('SISMEMBER', NS .. 'paused', row.queue),
     is_node and call('HGET', NS .. 'w:' .. row.n, 'held') == '1' and 1 or 0, ahead_of(row), math.min(SEEN, count),
     math.min(SEEN, behind), told, holders, is_node and parents_of(row.n) or {}, sessions, users,
+    call('EXISTS', NS .. 'reserved') == 1 and use('reservations').all() or {},
   }
 end
 

@@ -5,6 +5,7 @@ local EXPIRIES = 8
 -- So many streams that several things may hold back are looked at, to know when the next may pass.
 local AUDITED = 16
 local NONE = {}
+local FRESH, FRESH_GATED = pack(0, 0, 0, 0, 0), pack(0, rows.GATED, 0, 0, 0)
 
 -- Takes from a stream until another one's job is next (true), the ask is over (false), or nothing more of its
 -- task fits (nil).
@@ -136,6 +137,32 @@ local function sound(record, right_queue)
   end
 end
 
+-- Most records are alike: never claimed, and the same behind the id as far as the claim keeps them. Where the kept
+-- part of such a record ends; nothing of another one.
+local function end_of_alike(like, record)
+  if not record or sub(record, 1, #FRESH) ~= like.head then return nil end
+  local is_read, off, id = pcall(limit, record, 1, #FRESH)
+  if not is_read or type(id) ~= 'string' then return nil end
+  local kept = off + like.size
+  return sub(record, off + 1, kept) == like.behind and kept or nil
+end
+
+local function count_alike(batch)
+  local alike = batch.alike
+  if alike then counts.move(alike.pair.queue, 'ready', 'running', alike.jobs) end
+end
+
+-- What such records have behind their ids.
+local function note_alike(batch, record, kept, pair, passed)
+  local head, off = sub(record, 1, #FRESH), limit(record, 1, #FRESH)
+  if head ~= (passed and FRESH_GATED or FRESH) then return end
+  count_alike(batch)
+  batch.alike = {
+    head = head, behind = sub(record, off + 1, kept), size = kept - off, pair = pair, jobs = 0,
+    is_gated = passed and true or false,
+  }
+end
+
 -- A record that cannot be read is moved out of the way of the others, and shown as failed.
 local function park(n, pair)
   local endings, nothing = use('endings'), rows.bin('')
@@ -166,6 +193,10 @@ end
 -- What of a record goes with its claim, and what that has passed.
 local function kept_of(record, kept, n, task, passed)
   if passed[6] then call('HSET', NS .. 'units:' .. passed[3], n, pack(passed[6])) end
+  if passed[8] then
+    call('HSET', NS .. 'drawn:' .. passed[3], n, pack(passed[8]))
+    use('reservations').look_again(passed[3])
+  end
   -- A plain job of a queue with several lanes is none while it runs.
   local at, all = rows.place_of_flags(record, 1, rows.GATED)
   if at then return sub(record, 1, at) .. all .. sub(record, at + 2, kept) .. task .. pack(passed) end
@@ -180,39 +211,78 @@ local function let_go(n, queue, passed)
   end
 end
 
+-- Takes a job that may be like none before; notes what those behind it may be like.
+local function take_one(taking, batch, i)
+  local n, record, pair, passed = taking.ns[i], batch.records[i], taking.from[i], taking.passed[i]
+  local kept, fence, flags = sound(record, pair.queue)
+  if not kept then
+    let_go(n, pair.queue, passed)
+    park(n, pair)
+    return
+  end
+  if taking.has_late and is_late(n, record) then
+    let_go(n, pair.queue, passed)
+    return
+  end
+  pair.packed = pair.packed or pack(pair.task)
+  local said = passed and kept_of(record, kept, n, pair.packed, passed) or sub(record, 1, kept) .. pair.packed
+  local began, held = batch.began, batch.held
+  began[#began + 1], held[#held + 1] = n, n
+  began[#began + 1] = batch.claim .. said
+  counts.move(pair.queue, 'ready', 'running', 1)
+  if flags >= rows.WATCHED then use('past').started(n, record, taking.session.id) end
+  add_claim(batch.reply, n, record, fence > 0, flags, passed)
+  if batch.deadline_at then call('ZADD', NS .. 'late', batch.deadline_at, n) end
+  if not batch.deadline_at and not taking.has_late and not (passed and passed[6]) then
+    note_alike(batch, record, kept, pair, passed)
+  end
+end
+
+-- What a claim passed, as it is written.
+local said, numbers = {}, {}
+
+local function packed(passed)
+  if passed[5] or passed[6] or passed[7] or passed[8] then return pack(passed) end
+  local lane, charged, keys = passed[1], passed[2], passed[4]
+  said[keys] = said[keys] or pack(passed[3], keys, false, false)
+  numbers[charged] = numbers[charged] or pack(charged)
+  -- An array of six.
+  return '\150' .. pack(lane) .. numbers[charged] .. said[keys]
+end
+
+local function take_alike(batch, n, record, kept, passed)
+  local began, held, reply, alike = batch.began, batch.held, batch.reply, batch.alike
+  local claimed, size = #began, #reply
+  local claim = batch.claim .. sub(record, 1, kept) .. alike.pair.packed
+  began[claimed + 1], began[claimed + 2] = n, passed and claim .. packed(passed) or claim
+  held[#held + 1] = n
+  reply[size + 1], reply[size + 2], reply[size + 3], reply[size + 4] = n, record, false, false
+  alike.jobs = alike.jobs + 1
+end
+
 local function write_taken(taking, reply, request, deadline_at)
-  local session, began, held = taking.session, {}, {}
+  local session = taking.session
   for _, stream in ipairs(taking.streams) do use('ready').cut(stream.pair.name, stream.taken) end
-  local records = records_of(taking.ns)
-  local claim = pack(request, session.id, now, '', deadline_at)
+  local batch = {
+    began = {}, held = {}, reply = reply, records = records_of(taking.ns), deadline_at = deadline_at,
+    claim = pack(request, session.id, now, '', deadline_at),
+  }
   for i, n in ipairs(taking.ns) do
-    local record, pair, passed = records[i], taking.from[i], taking.passed[i]
-    local kept, fence, flags = sound(record, pair.queue)
-    if not kept then
-      let_go(n, pair.queue, passed)
-      park(n, pair)
-    elseif taking.has_late and is_late(n, record) then
-      let_go(n, pair.queue, passed)
+    local alike, record, passed = batch.alike, batch.records[i], taking.passed[i]
+    local kept = alike and alike.pair == taking.from[i] and not (passed and passed[6])
+      and (passed and true or false) == alike.is_gated and end_of_alike(alike, record)
+    if kept then
+      take_alike(batch, n, record, kept, passed)
     else
-      began[#began + 1] = n
-      pair.packed = pair.packed or pack(pair.task)
-      if passed then
-        began[#began + 1] = claim .. kept_of(record, kept, n, pair.packed, passed)
-      else
-        began[#began + 1] = claim .. sub(record, 1, kept) .. pair.packed
-      end
-      held[#held + 1] = n
-      counts.move(pair.queue, 'ready', 'running', 1)
-      if flags >= rows.WATCHED then use('past').started(n, record, session.id) end
-      add_claim(reply, n, record, fence > 0, flags, passed)
-      if deadline_at then call('ZADD', NS .. 'late', deadline_at, n) end
+      take_one(taking, batch, i)
     end
   end
-  many('HSET', NS .. 'runs', began)
-  many('SADD', NS .. 'held:' .. session.id, held)
-  if #held > 0 then
-    call('HINCRBY', NS .. 'asked:' .. session.id, request, #held)
-    if call('EXISTS', NS .. 'expiring') == 1 then many('ZREM', NS .. 'expiring', held) end
+  count_alike(batch)
+  many('HSET', NS .. 'runs', batch.began)
+  many('SADD', NS .. 'held:' .. session.id, batch.held)
+  if #batch.held > 0 then
+    call('HINCRBY', NS .. 'asked:' .. session.id, request, #batch.held)
+    if call('EXISTS', NS .. 'expiring') == 1 then many('ZREM', NS .. 'expiring', batch.held) end
   end
   use('ready').write()
   counts.write()

@@ -30,8 +30,8 @@ function tally.count(code, queue, task)
   tally.add(minute, code .. '|-1|' .. queue .. '|' .. task, 1)
 end
 
--- Counts a job that ran; returns for how many microseconds. Those of a call mostly began together.
-function tally.ran(code, queue, task, started_at)
+-- Counts jobs that ran since then; returns for how many microseconds. Those of a call mostly began together.
+function tally.ran(code, queue, task, started_at, jobs)
   local like = latest
   if not like or like.started_at ~= started_at or like.task ~= task or like.queue ~= queue or like.code ~= code then
     local us = math.max(0, math.floor((now - started_at) * 1000000 + 0.5))
@@ -41,7 +41,7 @@ function tally.ran(code, queue, task, started_at)
     latest = like
     sums[#sums + 1] = like
   end
-  like.count = like.count + 1
+  like.count = like.count + (jobs or 1)
   return like.us
 end
 

@@ -43,7 +43,10 @@ function undoing.bring_back(row, ended, reason)
     call('HDEL', NS .. 'w:' .. n, 'passes')
   end
   local workflow = rows.has(row.flags, rows.MEMBER) and call('HGET', NS .. 'w:' .. n, 'workflow')
-  if workflow then use('workflows').look_again(workflow, now + LOOK_AGAIN_S, '0', '0') end
+  if workflow then
+    use('workflows').look_again(workflow, now + LOOK_AGAIN_S, '0', '0')
+    use('reservations').comes_back(workflow)
+  end
 end
 
 -- Brings back a job that ended because of another, or after it.

@@ -10,6 +10,7 @@ local BREAKER = 'breaker%3A'
 local BURST_SHARE, CUT, CUT_COOLDOWN_S, REGROWTH = 0.03, 0.8, 15, 0.1
 -- What was rounded off is looked at again after so long.
 local LEAST_S = 0.001
+local NOW = string.format('%.17g', now)
 local known = {}
 
 function valves.is_breaker(key)
@@ -241,7 +242,7 @@ end
 
 -- Notes who holds a valve since now.
 function valves.hold(valve, name)
-  valve.begun[#valve.begun + 1], valve.begun[#valve.begun + 2] = now, name
+  valve.begun[#valve.begun + 1], valve.begun[#valve.begun + 2] = NOW, name
 end
 
 function valves.let_loose(valve, name, since)
