@@ -28,6 +28,7 @@ from cicely.upkeep.rescue import Orphans, Watch, gone
 from cicely.upkeep.schedules import Ticker
 from cicely.worker.board import STARTS_WITHIN, Board
 from cicely.worker.processes import boottime, is_alive, kill_marked, this_host
+from cicely.worker.repeats import Repeats
 
 log = logging.getLogger("cicely.worker")
 
@@ -67,6 +68,7 @@ class Keeper:
         self._ticker = Ticker(engine)
         self._hooks = Hooks(engine)
         self._minutes = Minutes(lease_s)
+        self._repeats = Repeats()
         self._boards: Mapping[str, Board] = {}
         self._last_held: Held = {}
         self._number = FIRST_BEAT + 1
@@ -201,8 +203,7 @@ class Keeper:
         try:
             duty()
         except EngineError as error:
-            log.warning("the engine refused a duty of this worker: %s", error)
-            self._minutes.failed(time.monotonic())
+            self._complain("the engine refused a duty of this worker", error)
             self._watch.blink()
             self._beat_at = min(self._beat_at, time.monotonic() + self._lease_s / 10)
         except Exception:
@@ -218,13 +219,19 @@ class Keeper:
             except SessionClosed as closed:
                 log.warning("dropped, for a session that the engine gave up: %s", closed)
             except EngineError as error:
-                log.warning("the engine does not answer, trying again: %s", error)
-                self._minutes.failed(time.monotonic())
+                self._complain("the engine does not answer, trying again", error)
                 time.sleep(_RETRY_S)
                 return
             except Exception:
                 log.exception("a call to the engine failed and is dropped")
             self._calls.popleft()
+
+    def _complain(self, what: str, error: EngineError) -> None:
+        now = time.monotonic()
+        self._minutes.failed(now)
+        sentence = f"{what}: {error}"
+        if self._repeats.is_due(sentence, now):
+            log.warning("%s", sentence)
 
     def _rejoin(self, session: Session) -> None:
         self._engine.join(session)
