@@ -269,8 +269,10 @@ def listener(desk) -> Iterator[Listener]:
 
 
 def leave_to(listener: Listener, desk: Desk) -> None:
+    """Leave a demand that is listened for; returns when the clerk has it."""
     desk.doorbell("a").arm()
     listener.standing.leave(DEMAND)
+    desk.save("a", [])
 
 
 def test_the_thread_that_runs_jobs_takes_what_the_clerk_has_claimed(listener, desk, engine):

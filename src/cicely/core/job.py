@@ -6,7 +6,7 @@ Instants are Unix seconds by the engine's clock, durations are seconds. `bytes` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 
 import msgspec
@@ -67,6 +67,21 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     held: bool = False
     flow: Flow | None = None
     watched: bool = False
+
+
+def to_store(jobs: Iterable[NewJob], is_known: Callable[[NewJob], bool]) -> list[NewJob]:
+    """Return those that are to be stored: neither what is known nor one before them stands for them."""
+    stored: list[NewJob] = []
+    ids: set[str] = set()
+    keys: set[str] = set()
+    for job in jobs:
+        if job.id in ids or job.unique in keys or is_known(job):
+            continue
+        stored.append(job)
+        ids.add(job.id)
+        if job.unique:
+            keys.add(job.unique)
+    return stored
 
 
 class Enqueued(msgspec.Struct, frozen=True, gc=False):

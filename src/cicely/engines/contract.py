@@ -286,12 +286,13 @@ class Holder(msgspec.Struct, frozen=True):
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What stands between a job and its start, as the engine sees it at `now`.
 
-    `is_paused` its queue. `ahead` counts ready jobs that go before it in its lane, up to 1,000. `lanes`
-    counts the lanes of its queue that have ready jobs, up to 1,000; `lane_behind` those of them that
-    are served before its own. `valves`: of each of its keys, in order, with up to 20 `holders`.
-    `parents`: up to 10 jobs that it still waits for. `sessions` are all open ones; `taken`: by
-    session, what of its worker's resources its jobs use. `reserved`: all that workflows have reserved,
-    by worker, then by workflow; what is `used` of that is among the `taken` as well.
+    `is_paused` its queue. `ahead`, of a ready job, counts those that go before it in its lane, up to
+    1,000; of others it says nothing. `lanes` counts the lanes of its queue that have ready jobs, up to
+    1,000; `lane_behind` those of them that are served before its own. `valves`: of each of its keys, in
+    order, with up to 20 `holders`. `parents`: up to 10 jobs that it still waits for. `sessions` are all
+    open ones; `taken`: by session, what of its worker's resources its jobs use. `reserved`: all that
+    workflows have reserved, by worker, then by workflow; what is `used` of that is among the `taken` as
+    well.
     """
 
     job: Job

@@ -12,6 +12,7 @@ from cicely.core.breaker import BreakerRule
 from cicely.core.limits import FRESH, NEVER, Gauge, Limit, ceiling
 from cicely.core.reservations import Reservation
 from cicely.core.resources import Amounts
+from cicely.core.states import State
 from cicely.engines.contract import Engine, Holder, SettingRecord, Surroundings
 
 #: Instants and durations are compared so, in seconds.
@@ -56,6 +57,7 @@ def around_levelled(around: Surroundings | None) -> Surroundings | None:
         return None
     return msgspec.structs.replace(
         around,
+        ahead=around.ahead if around.job.state is State.READY else 0,
         parents=tuple(sorted(around.parents)),
         valves=tuple(levelled(r) or msgspec.structs.replace(r, gauge=FRESH) for r in around.valves),
         holders={key: _sorted(holders) for key, holders in around.holders.items()},

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from cicely.core.edge import INLINE_PARENTS, Edge, ParentEnd
-from cicely.core.job import Claim, Enqueued, NewJob, Tallies
+from cicely.core.job import Claim, Enqueued, NewJob, Tallies, to_store
 from cicely.core.outcome import Again, Finish, Outcome, Step, after_visibility
 from cicely.core.states import State
 from cicely.engines.contract import Ask, Demand, Intake, Save, Settled
@@ -24,7 +24,7 @@ class Life(Sessions):
     def enqueue(self, jobs: Sequence[NewJob], edges: Sequence[Edge] = ()) -> list[Enqueued]:
         with self._lock:
             self._check_ends(jobs, edges)
-            self._check_backlogs([job for job in jobs if not self._is_known(job)])
+            self._check_backlogs(to_store(jobs, self._is_known))
             waiting = {edge.child for edge in edges}
             answers = [self._enqueue_one(job, waits=job.id in waiting) for job in jobs]
             stands_for = {job.id: answer.id for job, answer in zip(jobs, answers, strict=True)}

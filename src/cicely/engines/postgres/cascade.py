@@ -15,7 +15,9 @@ from cicely.core.outcome import CANCELLED, Finish
 from cicely.core.states import State, allows
 from cicely.core.traits import CANCELS_SIBLINGS, JOIN_ALL, rule_of
 from cicely.engines.postgres import intents
+from cicely.engines.postgres.drawing import bind
 from cicely.engines.postgres.endings import Endings, Row, fresh, locked_rows, rows_of
+from cicely.engines.postgres.gates import stood
 from cicely.engines.postgres.graph import NODE, OUT, End, Link, Node, Nodes, end_of, ensure_nodes
 from cicely.engines.postgres.intents import Kind, Work
 from cicely.engines.postgres.member import session_of
@@ -26,11 +28,15 @@ from cicely.engines.postgres.waiting import let_go
 _SQL: Final = statements("graph")
 _STEER: Final = statements("steer")
 _WORKFLOW: Final = statements("workflow")
+_RESERVE: Final = statements("reserve")
 
 #: So many other jobs are touched by one call; fewer where it took long.
 MOST_TOUCHED: Final = 256
 _FEW_TOUCHED: Final = 64
 _LONG_S: Final = 0.020
+#: So many jobs of a workflow are looked at in a page, which counts as so many that are touched.
+_PAGE: Final = 256
+_COST_OF_A_PAGE: Final = 64
 
 
 #: Does a page of work, and returns what is left of it.
@@ -55,6 +61,7 @@ class Cascade:
             Kind.CANCEL_BEFORE: self._cancel_before,
             Kind.PUBLISH: self._publish,
             Kind.JUDGE: self._judge_alone,
+            Kind.BIND: self._bind,
         }
 
     # --- the order of work ----------------------------------------------------------------
@@ -319,6 +326,15 @@ class Cascade:
             self._judge(n)
         self._touched += len(held)
         return work.behind(held[-1]) if len(held) == room else None
+
+    # --- what is reserved -----------------------------------------------------------------
+    def _bind(self, work: Work) -> Work | None:
+        """Have the jobs of a workflow that are ready by now draw what it has reserved as well."""
+        bounds = {"workflow": work.job, "after": work.after, "limit": _PAGE}
+        page = [n for (n,) in self._txn.rows(_RESERVE["members"], bounds)]
+        stood(self._txn, bind(self._txn, work.job, page))
+        self._touched += _COST_OF_A_PAGE
+        return work.behind(page[-1]) if len(page) == _PAGE else None
 
 
 class Moves(Endings):

@@ -21,7 +21,7 @@ from cicely.engines.postgres.cascade import expire
 from cicely.engines.postgres.coming_back import comes_back_in_s
 from cicely.engines.postgres.gated import GatedQueue
 from cicely.engines.postgres.gates import Gates, gates_of
-from cicely.engines.postgres.graph import GATED, HOLDS, LABEL, LINKED, SHUNNED, WATCHED
+from cicely.engines.postgres.graph import APART, GATED, HOLDS, LABEL, LINKED, WATCHED
 from cicely.engines.postgres.heads import Stream, claim_of, with_flow, with_flows
 from cicely.engines.postgres.limiting import read_flow
 from cicely.engines.postgres.member import Member
@@ -230,7 +230,7 @@ class _Taking:
         self._taken.append(row)
         self._fences.append(taken.fence)
         self._note(taken, row)
-        if row[14] & SHUNNED:
+        if row[14] & APART:
             stand_anywhere(self._txn, row[1])
         if units or read_flow(row[16])[1]:
             self._charged[row[1]] = 0.0

@@ -27,7 +27,7 @@ T = TypeVar("T")
 _TABLE: Final = re.compile(
     r"\b(FROM|INTO|JOIN) "
     r"(job|tomb|ready|deferred|expiring|tag|delta|uniq|blob|blob_watch|ready_turn|delta_turn|label|node|held"
-    r"|workflow|queue|came|came_turn|valve|counter|gate|band|stream)\b"
+    r"|workflow|queue|came|came_turn|valve|counter|gate|band|stream|intent)\b"
 )
 _SEQUENCE: Final = "nextval('job_n')"
 _CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
@@ -142,6 +142,8 @@ class Enclosed:
 
 class _EnclosedTransaction(Transaction):
     """Runs statements with the tables' full names, by cursors that the caller's settings do not change."""
+
+    is_callers = True
 
     def __init__(self, link: Link, transactions: Transactions, *, now: float | None) -> None:
         super().__init__(link, transactions.names, {}, now=now)  # type: ignore[arg-type]  # None: the server's

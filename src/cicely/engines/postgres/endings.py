@@ -14,8 +14,9 @@ from cicely.core.outcome import Again, Deferred, Finish, Outcome
 from cicely.core.rollup import word_of
 from cicely.core.states import State
 from cicely.engines.postgres.days import day_of
+from cicely.engines.postgres.drawing import draw
 from cicely.engines.postgres.gates import gates_of, stood
-from cicely.engines.postgres.graph import HOLDS, LABEL, NODE, WATCHED
+from cicely.engines.postgres.graph import DRAWS, HOLDS, LABEL, NODE, WATCHED
 from cicely.engines.postgres.standing import stand
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import (
@@ -181,6 +182,8 @@ class Endings:
         self._done: list[Values] = []
         self._ready: list[Values] = []
         self._unwait: list[int] = []
+        #: Those that are ready again and may draw what their workflow has reserved.
+        self._drawing: list[int] = []
         #: Claims that give something back, unless whoever calls has noted them with their outcomes.
         self._holding: list[int] = []
         self.outcomes: dict[int, Outcome] = {}
@@ -261,6 +264,8 @@ class Endings:
         if due_at is None:
             self._ready.append((row.queue, stream, job_class, order, row.n))
             stood(txn, (stream,))
+            if row.traits & DRAWS:
+                self._drawing.append(row.n)
             txn.move(row.queue, RUNNING, READY)
         else:
             txn.execute(_SQL["deferred"], (due_at, row.n))
@@ -348,3 +353,5 @@ class Endings:
         txn.many(_SQL["done"], self._done)
         txn.many(_SQL["ready"], self._ready)
         self._unrun, self._unwait, self._done, self._ready = [], [], [], []
+        drawing, self._drawing = self._drawing, []
+        stood(txn, draw(txn, drawing))

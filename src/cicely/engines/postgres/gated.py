@@ -180,9 +180,9 @@ class GatedQueue:
         units = None
         if flow.resources:
             self._run.end()
-            units = self._room.units_for(flow.resources, row)
+            units = self._room.units_for(band.needs, row)
             if units is None:
-                band.is_out = not self._room.has(flow.resources)
+                band.is_out = not self._room.has(band.needs)
                 return False
         if row[4] is not None and row[4] <= self._txn.now:
             taking.expire(row)
@@ -196,7 +196,7 @@ class GatedQueue:
         if uses:
             self._run.add(row[1])
         if units is not None:
-            self._room.take(row[1], units)
+            self._room.take(row[1], band.needs, units)
         return True
 
     def _visit_plain(self, stream: Plain, taking: Taking, filling: Filling) -> None:

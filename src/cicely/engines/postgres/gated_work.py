@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from cicely.core.flow import Needs
-from cicely.core.resources import place
 from cicely.engines.contract import Session
 from cicely.engines.postgres.bands import open_sessions, suits
 from cicely.engines.postgres.limiting import Valves, read_flow
 from cicely.engines.postgres.member import Member
-from cicely.engines.postgres.room import left_of
+from cicely.engines.postgres.room import Left
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.streams import wants_of
 from cicely.engines.postgres.transaction import Transaction
@@ -39,10 +38,10 @@ class GatedWork:
             return False
         if self._sessions is None and any(needs.shuns for _, _, needs in fitting):
             self._sessions = open_sessions(self._txn)
-        left = left_of(self._txn, member.session)
+        left = Left(self._txn, member.session)
         return any(
             suits(needs, task, queue, member.session, self._sessions or ())
-            and place(needs.resources, left, member.session.offers) is not None
+            and (not needs.resources or left.placed(needs) is not None)
             for queue, task, needs in fitting
         )
 

@@ -13,15 +13,20 @@ import msgspec
 
 from cicely.core.flow import Use
 from cicely.core.outcome import Deferred, Failed, HandedBack, Outcome, Succeeded, Suspended
+from cicely.core.reservations import without
 from cicely.engines.postgres.arrays import bigints, byteas, ints
+from cicely.engines.postgres.drawing import draw
+from cicely.engines.postgres.graph import DRAWS
 from cicely.engines.postgres.lanes import Lanes
 from cicely.engines.postgres.limiting import Guard, Valves, read_flow
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.streams import Place
 from cicely.engines.postgres.transaction import Transaction, Values
+from cicely.engines.postgres.units import names_in, stored_names
 
 _SQL: Final = statements("valve")
 _STREAM: Final = statements("stream")
+_RESERVE: Final = statements("reserve")
 
 #: So many streams to which jobs came are looked at by one claim, and by a sweep for each step of its others.
 CAME_PER_CLAIM: Final = 512
@@ -42,6 +47,14 @@ class Hold(NamedTuple):
     claimed_at: float
 
 
+class Freed(NamedTuple):
+    """Resources of which a workflow's reservation on a worker ended: what jobs drew of it is theirs."""
+
+    workflow: str
+    worker: str
+    names: tuple[str, ...]
+
+
 class Gates:
     """Valves, lanes and streams, as one transaction sees and moves them."""
 
@@ -59,6 +72,9 @@ class Gates:
         self._streams: dict[int, int] = {}
         #: Gates that were looked at in this call: what they may wait for is noted.
         self.seen: set[int] = set()
+        #: What was freed of reservations, and whether any began or ended: nobody places jobs meanwhile.
+        self.freed: list[Freed] = []
+        self.has_reserved = False
         self.valves = Valves(txn)
         self.lanes = Lanes(txn)
 
@@ -80,6 +96,16 @@ class Gates:
             self._is_locked = True
         if self._ended:
             self._give_all_back()
+        freed, self.freed = self.freed, []
+        for one in freed:
+            self._draw_no_more(one)
+
+    def _draw_no_more(self, freed: Freed) -> None:
+        """Leave to running jobs what they drew of a reservation that ended."""
+        where = {"workflow": freed.workflow, "worker": freed.worker}
+        for n, stored in self._txn.rows(_RESERVE["drawn_of"], where):
+            left = without({name: {} for name in names_in(stored)}, freed.names)
+            self._txn.execute(_RESERVE["draw"], (stored_names(left), n))
 
     # --- what comes back ------------------------------------------------------------------
     def note_ends(self, ns: Sequence[int], outcomes: Mapping[int, Outcome] | None = None) -> None:
@@ -183,9 +209,10 @@ class Gates:
         queue, lane, job_class, flow = row
         [number] = txn.names.streams.numbers_of([Place(queue, lane, job_class, read_flow(flow)[0].needs)])
         where = {"stream": forgotten, "to": number, "queue": queue, "class": job_class}
-        txn.execute(_STREAM["move_jobs"], where)
+        moved = txn.rows(_STREAM["move_jobs"], where)
         txn.execute(_STREAM["move_ready"], where)
         self.came.add(number or 0)
+        self.came |= draw(txn, [n for n, traits in moved if traits & DRAWS])
 
     def park_gate(self, gate: int, queue: int, guard: Guard, open_at: float) -> None:
         """Put a gate out of sight until its valve may be open."""
@@ -233,7 +260,7 @@ class Gates:
 
     def close(self) -> None:
         """Do what is left to do before the commit."""
-        if self._ended:
+        if self._ended or self.freed or self.has_reserved:
             self.lock()
         if self.came:
             self._txn.execute(_STREAM["add_came"], {"streams": sorted(self.came)})

@@ -20,13 +20,15 @@ LABEL: Final = 4
 STEPS: Final = 8
 #: That others depend on it, or it on them.
 LINKED: Final = OUT | NODE | LABEL | STEPS
-#: It stands in a stream, and in that of those which shun a worker.
+#: It stands in a stream, and in another than its flow says: it shuns a worker, or draws what is reserved.
 GATED: Final = 16
-SHUNNED: Final = 32
+APART: Final = 32
 #: Of a claim: it took something beside its job, to be given back.
 HOLDS: Final = 64
 #: Each of its starts and successes is told.
 WATCHED: Final = 128
+#: It is of a workflow and wants resources, of which its workflow may have reserved some.
+DRAWS: Final = 256
 
 
 #: The node of a child that waits for more than so many is not locked by those that it waits for.

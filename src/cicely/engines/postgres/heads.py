@@ -10,9 +10,9 @@ import msgspec
 from cicely.core.job import Claim, Kind, Tallies
 from cicely.core.resources import Amounts
 from cicely.engines.postgres.limiting import read_flow
-from cicely.engines.postgres.room import units_in
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import Transaction, Values, token_of
+from cicely.engines.postgres.units import units_in
 
 _HEADS: Final = statements("claim")["heads"]
 _EXTRAS: Final = statements("valve")["extras"]

@@ -36,6 +36,8 @@ class Kind(IntEnum):
     PUBLISH = 5
     #: Let it run at once, being revived, unless it waits for another that is back.
     STAND_AGAIN = 6
+    #: Have the ready jobs of its workflow draw what that has reserved.
+    BIND = 7
 
 
 #: These come when nothing else is left: their numbers lie behind all others.

@@ -13,7 +13,6 @@ from cicely.core.job import AttemptRecord, Filter, Job, Page, Tallies
 from cicely.core.states import State
 from cicely.engines.contract import QueueRecord
 from cicely.engines.postgres.limiting import read_flow
-from cicely.engines.postgres.room import units_in
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import (
     CODES,
@@ -22,6 +21,7 @@ from cicely.engines.postgres.transaction import (
     state_of,
     tags_of,
 )
+from cicely.engines.postgres.units import units_in
 
 _SQL: Final = statements("read")
 

@@ -4,34 +4,61 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
-from cicely.core.resources import PATIENCE_S, Amounts, Wants, free, place
+from cicely.core.flow import Needs
+from cicely.core.reservations import Reservation, drawn, only, place_drawing, without
+from cicely.core.resources import PATIENCE_S, Amounts, free, place
 from cicely.engines.contract import Session
 from cicely.engines.postgres.gates import Gates
 from cicely.engines.postgres.limiting import encoded, read_flow
+from cicely.engines.postgres.reservations import Reservations
 from cicely.engines.postgres.statements import statements
+from cicely.engines.postgres.streams import wants_of
 from cicely.engines.postgres.transaction import Transaction, Values
+from cicely.engines.postgres.units import stored_names, units_in
 
 _SQL: Final = statements("valve")
 
-_decode = msgspec.msgpack.Decoder(dict[str, dict[str, float]]).decode
 
+class Left:
+    """What a session's worker has left, for whom: read when it is first asked for."""
 
-def units_in(stored: bytes | None) -> dict[str, dict[str, float]]:
-    """Read which units a claim has; none where that was edited by hand."""
-    if stored is None:
-        return {}
-    try:
-        return _decode(stored)
-    except (msgspec.DecodeError, TypeError):
-        return {}
+    def __init__(self, txn: Transaction, session: Session) -> None:
+        self._txn = txn
+        self._session = session
+        self._reservations: Reservations | None = None
+        self._left: Amounts = {}
 
+    def reservations(self) -> Reservations:
+        """Return what is reserved, with what jobs draw of it."""
+        if self._reservations is None:
+            txn, session = self._txn, self._session
+            self._reservations = Reservations(txn)
+            taken = [units_in(stored) for (stored,) in txn.rows(_SQL["taken"], {"worker": session.worker})]
+            self._left = free(session.offers, taken + self._reservations.left_on(session.worker))
+        return self._reservations
 
-def left_of(txn: Transaction, session: Session) -> dict[str, dict[str, float]]:
-    """Return what a session's worker has left."""
-    taken = txn.rows(_SQL["taken"], {"worker": session.worker}) if session.offers else ()
-    return free(session.offers, [units_in(stored) for (stored,) in taken])
+    def placed(self, needs: Needs) -> dict[str, dict[str, float]] | None:
+        """Return which units a job would get, None where they are not free.
+
+        A job that draws runs where its workflow has reserved, and nowhere else.
+        """
+        session = self._session
+        reserved = self.reservations().drawn_by(needs)
+        if not reserved:
+            return place(needs.resources, self._left, session.offers)
+        if session.worker not in reserved:
+            return None
+        return place_drawing(needs.resources, self._left, session.offers, reserved[session.worker])
+
+    def take(self, needs: Needs, units: Amounts) -> tuple[str, ...]:
+        """Note what a job has got; return which of the resources it draws."""
+        reservations = self.reservations()
+        one: Reservation | None = reservations.drawn_by(needs).get(self._session.worker)
+        names = drawn(needs.resources, one) if one is not None else ()
+        if one is not None:
+            reservations.draw(one, only(units, names))
+        self._left = free(self._left, [without(units, names)])
+        return names
 
 
 class Room:
@@ -42,33 +69,39 @@ class Room:
         self._gates = gates
         self._session = session
         self._is_read = False
-        self._left: Amounts = {}
+        self._left = Left(txn, session)
         #: The job that waits for room, since when, its flow, whether its queue is paused, and its stream.
         self._first: Values | None = None
-        self._taken: list[tuple[int, bytes]] = []
+        #: Of those taken: its number, its units, its workflow where it draws, and what.
+        self._taken: list[tuple[int, bytes, str | None, bytes | None]] = []
 
-    def _read(self) -> None:
+    def _read(self) -> Left:
         if not self._is_read:
             self._is_read = True
-            self._left = left_of(self._txn, self._session)
-            self._first = self._txn.row(_SQL["passed_over"], {"worker": self._session.worker})
+            first = self._txn.row(_SQL["passed_over"], {"worker": self._session.worker})
+            # Nobody waits for one that draws by now: what it wants is reserved for it.
+            if first is not None and not self._left.reservations().drawn_by(wants_of(first[-1])):
+                self._first = first[:-1]
+        return self._left
 
-    def units_for(self, wants: Wants, row: Values) -> dict[str, dict[str, float]] | None:
+    def units_for(self, needs: Needs, row: Values) -> dict[str, dict[str, float]] | None:
         """Return which units a job gets; None where they are not free, or kept for another.
 
         `row` ends with the job's flow and its stream.
         """
-        self._read()
-        placed = place(wants, self._left, self._session.offers)
+        left = self._read()
+        placed = left.placed(needs)
+        if left.reservations().drawn_by(needs):
+            # Who draws is not waited for, and waits for nobody.
+            return placed
         if placed is None:
             self._pass_over(row)
             return None
-        return None if self._keeps_free(wants, row[-1]) else placed
+        return None if self._keeps_free(needs, row[-1]) else placed
 
-    def has(self, wants: Wants) -> bool:
-        """Return whether so much is free."""
-        self._read()
-        return place(wants, self._left, self._session.offers) is not None
+    def has(self, needs: Needs) -> bool:
+        """Return whether so much is free for such a job."""
+        return self._read().placed(needs) is not None
 
     def _pass_over(self, row: Values) -> None:
         if self._first is None:
@@ -76,7 +109,7 @@ class Room:
             where = {"worker": self._session.worker, "n": row[1], "now": self._txn.now}
             self._txn.execute(_SQL["pass_over"], where)
 
-    def _keeps_free(self, wants: Wants, stream: int) -> bool:
+    def _keeps_free(self, needs: Needs, stream: int) -> bool:
         """Return whether it keeps free what one of a stream wants, for a job that it passed over for long."""
         if self._first is None:
             return False
@@ -88,20 +121,24 @@ class Room:
             # It would not start if there were room.
             return False
         names = {name for name, _ in read_flow(flow)[0].resources}
-        return any(name in names for name, _ in wants)
+        return any(name in names for name, _ in needs.resources)
 
-    def take(self, n: int, units: Amounts) -> None:
+    def take(self, n: int, needs: Needs, units: Amounts) -> None:
         """Note what a job has got."""
-        self._left = free(self._left, [units])
+        names = self._left.take(needs, units)
         if self._first is not None and self._first[0] == n:
             self._first = None
-        self._taken.append((n, encoded(units)))
+        workflow = needs.draws if names else None
+        self._taken.append((n, encoded(units), workflow, stored_names(names)))
 
     def write(self) -> None:
         """Store what was taken."""
         taken, self._taken = self._taken, []
         if taken:
-            ns, units = (list(column) for column in zip(*taken, strict=True))
-            self._txn.execute(_SQL["take_units"], {"ns": ns, "units": units, "worker": self._session.worker})
+            columns = zip(
+                ("ns", "units", "workflows", "drawn"), map(list, zip(*taken, strict=True)), strict=True
+            )
+            where = dict(columns)
+            self._txn.execute(_SQL["take_units"], where | {"worker": self._session.worker})
             # Should one come back, it is waited for anew.
-            self._txn.execute(_SQL["is_taken"], {"ns": ns})
+            self._txn.execute(_SQL["is_taken"], {"ns": where["ns"]})

@@ -528,9 +528,30 @@ CREATE TABLE acquired (
     PRIMARY KEY (n, request)
 );
 
--- What running jobs have of their workers, and the job that each worker passed over first, since when.
-CREATE TABLE taken (n bigint PRIMARY KEY, worker text COLLATE "C" NOT NULL, units bytea NOT NULL);
+-- What running jobs have of their workers. drawn: the names of those resources that come out of what their
+-- workflow has reserved; NULL, as the workflow is, for none.
+CREATE TABLE taken (
+    n bigint PRIMARY KEY,
+    worker text COLLATE "C" NOT NULL,
+    units bytea NOT NULL,
+    workflow text COLLATE "C",
+    drawn bytea
+);
 CREATE INDEX taken_worker ON taken (worker);
+CREATE INDEX taken_drawn ON taken (workflow, worker) WHERE drawn IS NOT NULL;
+
+-- What workflows have reserved on workers: see core/reservations.py.
+CREATE TABLE reservation (
+    workflow text COLLATE "C" NOT NULL,
+    worker text COLLATE "C" NOT NULL,
+    job text COLLATE "C" NOT NULL,
+    since float8 NOT NULL,
+    units bytea NOT NULL,
+    offers bytea NOT NULL,
+    PRIMARY KEY (workflow, worker)
+) WITH (fillfactor = 50);
+
+-- The job that each worker passed over first, since when.
 CREATE TABLE passed_over (worker text COLLATE "C" PRIMARY KEY, n bigint NOT NULL, at float8 NOT NULL);
 
 -- --- the past ------------------------------------------------------------------------------------

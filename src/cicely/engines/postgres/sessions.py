@@ -13,6 +13,7 @@ from cicely.engines.contract import Beat, Session, SessionRecord
 from cicely.engines.postgres.cascade import Moves
 from cicely.engines.postgres.endings import fresh, held_by, rows_of
 from cicely.engines.postgres.member import session_of
+from cicely.engines.postgres.reservations import end_with_worker
 from cicely.engines.postgres.settling import settle
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import TOKEN_BYTES, Transaction, Values, token_of
@@ -82,12 +83,14 @@ def retire(txn: Transaction, session_id: str, outcomes: Sequence[Outcome]) -> No
     if row is None:
         return
     settle(txn, outcomes)
-    txn.record.tell_of_worker(WORKER_LEFT, session_of(session_id, row[1]))
+    left = session_of(session_id, row[1])
+    txn.record.tell_of_worker(WORKER_LEFT, left)
     endings = Moves(txn)
     for held in fresh(txn, held_by(txn, row[0])):
         endings.release(held, "its session was retired")
     endings.write()
     close(txn, row[0])
+    end_with_worker(txn, left.worker)
     txn.is_stirred = True
 
 

@@ -9,11 +9,22 @@ from typing import Any, Final
 from cicely.core.edge import Fate
 from cicely.core.event import LONG_RUN_S, Event, kind_of_end
 from cicely.core.failpoints import failpoint
-from cicely.core.outcome import Again, Failed, Outcome, Pause, Succeeded, Suspended, decide, reason_of
+from cicely.core.outcome import (
+    Again,
+    Failed,
+    Outcome,
+    Pause,
+    Succeeded,
+    Suspended,
+    decide,
+    frees_of,
+    keeps_of,
+    reason_of,
+)
 from cicely.core.rollup import Word, run_us
 from cicely.core.states import State
 from cicely.engines.contract import RECEIPT_LEASES, Save, Verdict
-from cicely.engines.postgres import edges, waiting, workflows
+from cicely.engines.postgres import edges, reservations, waiting, workflows
 from cicely.engines.postgres.arrays import Array, bigints, byteas, floats, ints
 from cicely.engines.postgres.cascade import Cascade, Moves
 from cicely.engines.postgres.days import day_of
@@ -52,6 +63,7 @@ _COLUMNS: Final[tuple[tuple[str, Callable[[Any], Array]], ...]] = (
 )
 _SAVE: Final = statements("save")
 _STEER: Final = statements("steer")
+_RESERVE: Final = statements("reserve")
 
 #: Instants are floats: who ran about long enough is looked at.
 _TICK_S: Final = 0.001
@@ -88,6 +100,10 @@ class _Settling:
         self._ran: dict[tuple[int, int, float], int] = {}
         self._named = sorted({number_in(outcome.token) for outcome in outcomes})
         self._read()
+        keeping = {number_in(one.token) for one in outcomes if isinstance(one, Succeeded) and one.keeps}
+        if keeping:
+            # Before jobs of these workflows become ready.
+            reservations.own(txn, sorted(keeping))
 
     def _read(self) -> None:
         """Read the claims, which are locked from then on."""
@@ -107,7 +123,7 @@ class _Settling:
             recorded = self._recorded_reason(token)
             return Verdict.ALREADY if recorded == reason else Verdict.STALE
         self._recorded[token] = reason
-        if isinstance(outcome, Succeeded) and not held[5] and held[10] is None:
+        if isinstance(outcome, Succeeded) and not (held[5] or held[10] or outcome.keeps or outcome.frees):
             self._succeed(outcome, held)
         else:
             # In their order: what follows from the ends so far may have changed this job.
@@ -178,6 +194,7 @@ class _Settling:
         self._endings.outcomes[n] = outcome
         if isinstance(outcome, Failed) and outcome.elsewhere:
             self._endings.shuns[n] = self._worker_of(row.session)
+        self._heed_reservations(outcome, row)
         step = decide(outcome, row.tallies, cancelling=bool(row.cancelling), why=row.reason)
         if isinstance(step, Again | Pause):
             self._keep_receipt(outcome, row.session)
@@ -189,6 +206,26 @@ class _Settling:
             suspend(self._txn, row, step.suspended)
             return
         self._endings.carry_out(row, step, reason_of(outcome), outcome.token[:REQUEST_BYTES])
+
+    def _heed_reservations(self, outcome: Outcome, row: Row) -> None:
+        """End what an outcome frees, then keep what its job leaves to its workflow."""
+        frees, keeps = frees_of(outcome), keeps_of(outcome, cancelling=bool(row.cancelling))
+        if not frees and not keeps:
+            return
+        # Those that are ready again by now found what was reserved until now.
+        self._endings.write()
+        labelled = self._txn.row(_RESERVE["workflow"], {"n": row.n})
+        if labelled is None:
+            return
+        [workflow] = labelled
+        if frees:
+            reservations.free(self._txn, workflow, frees)
+        holder = self._txn.row(_STEER["worker"], (row.session,)) if keeps else None
+        if holder is None:
+            return
+        held = reservations.Held(row.n, row.id, workflow, session_of(*holder).offers)
+        if reservations.keep(self._txn, held, keeps):
+            Cascade(self._txn).run([Work(Kind.BIND, row.n, workflow)])
 
     def _worker_of(self, session: int | None) -> str:
         holder = self._txn.row(_STEER["worker"], (session,))

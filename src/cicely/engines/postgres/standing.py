@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from cicely.core.job import NewJob
-from cicely.engines.postgres.graph import GATED, SHUNNED
+from cicely.engines.postgres.graph import APART, GATED
 from cicely.engines.postgres.limiting import encoded, read_flow
 from cicely.engines.postgres.names import Names
 from cicely.engines.postgres.statements import statements
@@ -19,6 +19,11 @@ _SQL: Final = statements("valve")
 def is_gated(job: NewJob) -> bool:
     """Return whether a new job stands in a stream."""
     return bool(job.lane) or job.flow is not None
+
+
+def may_draw(job: NewJob) -> bool:
+    """Return whether a new job wants what its workflow may have reserved."""
+    return bool(job.workflow and job.flow is not None and job.flow.resources)
 
 
 def streams_of(jobs: Sequence[NewJob], names: Names) -> tuple[list[int | None], list[bytes | None]]:
@@ -42,13 +47,13 @@ def stand(txn: Transaction, n: int, *, job_class: int | None = None, shuns: str 
     if not lane and flow is None and not shuns:
         txn.execute(_SQL["restand"], (None, 0, n))
         return 0
-    needs = needs_of(None if flow is None else read_flow(flow)[0], shuns)
+    needs = needs_of(None if flow is None else read_flow(flow)[0], shuns=shuns)
     place = Place(queue, lane, own_class if job_class is None else job_class, needs)
     [stream] = txn.names.streams.numbers_of([place])
-    txn.execute(_SQL["restand"], (stream, GATED | (SHUNNED if shuns else 0), n))
+    txn.execute(_SQL["restand"], (stream, GATED | (APART if shuns else 0), n))
     return stream or 0
 
 
 def stand_anywhere(txn: Transaction, n: int) -> int:
-    """Let a job that shunned a worker stand again as if it had not."""
+    """Let a job that shunned a worker, or drew, stand again as if it had not."""
     return stand(txn, n)

@@ -44,10 +44,10 @@ class Unplaced(Exception):
         self.places = places
 
 
-def needs_of(flow: Flow | None, shuns: str = "") -> Needs:
+def needs_of(flow: Flow | None, *, shuns: str = "", draws: str = "") -> Needs:
     """Return what jobs of one stream have in common."""
     needs = _NO_WANTS if flow is None else flow.needs
-    return Needs(needs.keys, needs.resources, needs.traits, shuns) if shuns else needs
+    return Needs(needs.keys, needs.resources, needs.traits, shuns, draws) if shuns or draws else needs
 
 
 def wants_of(stored: bytes) -> Needs:
@@ -59,7 +59,7 @@ def wants_of(stored: bytes) -> Needs:
 
 
 def _wants(needs: Needs) -> bytes:
-    wants = Needs((), needs.resources, needs.traits, needs.shuns)
+    wants = Needs((), needs.resources, needs.traits, needs.shuns, needs.draws)
     return b"" if wants == _NO_WANTS else _encode(wants)
 
 

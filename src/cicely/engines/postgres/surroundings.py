@@ -15,10 +15,11 @@ from cicely.engines.contract import (
 from cicely.engines.postgres.controls import record_of
 from cicely.engines.postgres.limiting import Valves
 from cicely.engines.postgres.reading import get
-from cicely.engines.postgres.room import units_in
+from cicely.engines.postgres.reservations import Reservations
 from cicely.engines.postgres.sessions import sessions
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import Transaction
+from cicely.engines.postgres.units import units_in
 
 _SQL: Final = statements("surroundings")
 _VALVE: Final = statements("valve")
@@ -50,6 +51,7 @@ def surroundings(txn: Transaction, job_id: str) -> Surroundings | None:
         parents=tuple(parent for (parent,) in parents),
         sessions=tuple(open_sessions),
         taken=_taken(txn, [record.session.id for record in open_sessions]),
+        reserved=tuple(Reservations(txn).all()),
     )
 
 

@@ -11,10 +11,12 @@ from cicely.core.outcome import after_loss, after_visibility
 from cicely.core.rollup import Word
 from cicely.engines.contract import RECEIPT_LEASES, Silent
 from cicely.engines.postgres.cascade import Moves, expire
+from cicely.engines.postgres.drawing import draw
 from cicely.engines.postgres.endings import fresh, held_by, rows_of
 from cicely.engines.postgres.gates import stood
 from cicely.engines.postgres.graph import LINKED, OUT
 from cicely.engines.postgres.member import session_of
+from cicely.engines.postgres.reservations import end_with_worker
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import (
     READY,
@@ -70,6 +72,7 @@ def rescue(txn: Transaction, silent: Silent) -> int:
     if lost.is_supervisor:
         txn.record.count_other(Word.LOST_WORKERS)
     txn.execute(_SESSIONS["close"], {"id": member[0], "now": txn.now})
+    end_with_worker(txn, lost.worker)
     return len(rows)
 
 
@@ -94,9 +97,10 @@ def promote(txn: Transaction, batch: int) -> int:
     due = txn.rows(_PROMOTE, _until_now(txn, batch))
     if not due:
         return 0
-    waited = time_out(txn, [n for _, n, _ in due])
-    stood(txn, (stream for _, _, stream in due))
-    for queue, n, _ in due:
+    waited = time_out(txn, [n for _, n, *_ in due])
+    stood(txn, (stream for _, _, stream, _ in due))
+    stood(txn, draw(txn, [n for _, n, _, may_draw in due if may_draw]))
+    for queue, n, *_ in due:
         txn.move(queue, WAITING if n in waited else SCHEDULED, READY)
     return len(due)
 

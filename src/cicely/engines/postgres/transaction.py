@@ -49,6 +49,9 @@ class Retry(Exception):
 class Transaction:
     """The statements of one commit run here; counters are written once, at its end."""
 
+    #: Whether it is of somebody else, who commits it.
+    is_callers = False
+
     def __init__(self, link: Link, names: Names, members: dict[str, Member], *, now: float) -> None:
         self.link = link
         self.names = names

@@ -119,7 +119,16 @@ class Transactions:
             link.close()
 
     def _beside(self, link: Link, work: Work[object]) -> Transaction:
-        """Carry out something in a transaction of its own, behind a verb's."""
+        """Carry out something in a transaction of its own, behind a verb's, which is not repeated for it."""
+        for _ in range(_MOST_REPEATS):
+            try:
+                return self._beside_once(link, work)
+            except (Unnamed, Unplaced) as missing:
+                link.execute("ROLLBACK")
+                self._give_numbers(missing, link)
+        raise Retry
+
+    def _beside_once(self, link: Link, work: Work[object]) -> Transaction:
         txn = self._begin(link, self._begin_write)
         work(txn)
         txn.write_last()

@@ -12,9 +12,10 @@ from cicely.core.traits import CANCELS_SIBLINGS, role_of, rule_of
 from cicely.engines.contract import RECEIPT_LEASES
 from cicely.engines.postgres import intents
 from cicely.engines.postgres.cascade import Cascade
+from cicely.engines.postgres.drawing import draw
 from cicely.engines.postgres.endings import Row, locked_rows
 from cicely.engines.postgres.gates import stood
-from cicely.engines.postgres.graph import OUT, SHUNNED, Link, Node, end_of
+from cicely.engines.postgres.graph import APART, DRAWS, OUT, Link, Node, end_of
 from cicely.engines.postgres.intents import Kind, Work
 from cicely.engines.postgres.settling import DEFAULT_LEASE_S
 from cicely.engines.postgres.standing import stand_anywhere
@@ -83,9 +84,11 @@ class Undoing(Cascade):
             self._nodes.touch(node)
         order = rank(row.priority, txn.now, ageing_s=row.ageing_s)
         txn.execute(_SUSPEND["postpone"], (None, order, row.n))
-        stream = stand_anywhere(txn, row.n) if row.traits & SHUNNED else row.stream
+        stream = stand_anywhere(txn, row.n) if row.traits & APART else row.stream
         txn.execute(_SETTLE["ready"], (row.queue, stream, row.job_class, order, row.n))
         stood(txn, (stream,))
+        if row.traits & DRAWS:
+            stood(txn, draw(txn, [row.n]))
         txn.move(row.queue, WAITING, READY)
 
     def _bring_back(self, rows: Sequence[Row], reason: str) -> None:
@@ -107,7 +110,7 @@ class Undoing(Cascade):
         )
         txn.execute(_SQL["clear_errors"], {"ns": ns})
         for row in rows:
-            if row.traits & SHUNNED:
+            if row.traits & APART:
                 stand_anywhere(txn, row.n)
         for row in rows:
             txn.move(row.queue, row.state_code, WAITING)

@@ -8,6 +8,7 @@ from typing import Final
 from cicely.engines.contract import Silent, Swept
 from cicely.engines.postgres import past, releasing, schedules, sweeping, undoing, workflows
 from cicely.engines.postgres.coming_back import next_due_in_s
+from cicely.engines.postgres.reservations import end_unused
 from cicely.engines.postgres.stream_upkeep import look_after_streams
 from cicely.engines.postgres.transaction import Transaction
 from cicely.engines.postgres.turning import TURN_EVERY
@@ -25,6 +26,7 @@ def sweep(txn: Transaction, batch: int, silent: Sequence[Silent]) -> Swept:
     expired = sweeping.expire_late(txn, batch)
     has_arrivals = releasing.fold_some(txn, batch)
     has_intents = undoing.carry_on(txn, _MOST_INTENTS)
+    unreserved = end_unused(txn, batch)
     deleted = sweeping.delete_old(txn, batch)
     of_workflows, has_workflows = _keep_house(txn, batch)
     sweeping.forget(txn, batch)
@@ -33,7 +35,7 @@ def sweep(txn: Transaction, batch: int, silent: Sequence[Silent]) -> Swept:
     has_old = past.forget(txn, batch)
     txn.taken = TURN_EVERY
     txn.is_stirred = True
-    is_full = batch in (promoted, expired, deleted, taken_back)
+    is_full = batch in (promoted, expired, deleted, taken_back, unreserved)
     in_s = _next_due_in_s(txn)
     due = schedules.due(txn, batch)
     past.number(txn)

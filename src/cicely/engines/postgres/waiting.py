@@ -8,9 +8,10 @@ from typing import Final
 from cicely.core.job import rank
 from cicely.core.outcome import Await, Step, Suspended
 from cicely.engines.contract import KEEP_EVENT_S
+from cicely.engines.postgres.drawing import draw
 from cicely.engines.postgres.endings import Row, locked_rows
 from cicely.engines.postgres.gates import stood
-from cicely.engines.postgres.graph import STEPS, flag
+from cicely.engines.postgres.graph import DRAWS, STEPS, flag
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import (
     READY,
@@ -32,11 +33,15 @@ def let_go(txn: Transaction, ns: Sequence[int]) -> None:
     if not ns:
         return
     at_once = set()
-    for n, queue, stream in txn.rows(_SQL["go_at_once"], {"ns": list(ns), "now": txn.now}):
+    drawing = []
+    for n, queue, stream, may_draw in txn.rows(_SQL["go_at_once"], {"ns": list(ns), "now": txn.now}):
         at_once.add(n)
+        if may_draw:
+            drawing.append(n)
         txn.move(queue, WAITING, READY)
         if stream:
             stood(txn, (stream,))
+    stood(txn, draw(txn, drawing))
     if len(at_once) < len(ns):
         _start(txn, [n for n in ns if n not in at_once])
     txn.is_stirred = True
@@ -79,6 +84,7 @@ def _stand(txn: Transaction, ready: Sequence[_Start]) -> None:
         },
     )
     stood(txn, (one.stream for one in ready))
+    stood(txn, draw(txn, [one.n for one in ready if one.traits & DRAWS]))
     for one in ready:
         txn.move(one.queue, WAITING, READY)
 
@@ -86,12 +92,22 @@ def _stand(txn: Transaction, ready: Sequence[_Start]) -> None:
 class _Start:
     """When a job that waited runs: at once, unless it asked otherwise for its first run."""
 
-    __slots__ = ("awaited_until", "due_at", "expires_at", "job_class", "n", "queue", "rank", "stream")
+    __slots__ = (
+        "awaited_until",
+        "due_at",
+        "expires_at",
+        "job_class",
+        "n",
+        "queue",
+        "rank",
+        "stream",
+        "traits",
+    )
 
     def __init__(self, now: float, values: Values) -> None:
         (
             self.n, self.queue, self.stream, self.job_class, priority, ageing_s, fence, delay_s, wanted_at,
-            expires_s, expires_at, self.awaited_until,
+            expires_s, expires_at, self.awaited_until, self.traits,
         ) = values  # fmt: skip
         self.due_at: float | None = None
         self.expires_at: float | None = None

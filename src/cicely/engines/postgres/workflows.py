@@ -15,10 +15,12 @@ from cicely.core.traits import role_of
 from cicely.engines.postgres import edges as edging
 from cicely.engines.postgres import enqueueing
 from cicely.engines.postgres.cascade import Cascade
+from cicely.engines.postgres.drawing import bind_later, draw
 from cicely.engines.postgres.endings import Endings, locked_rows
-from cicely.engines.postgres.graph import GATED, LABEL, NODE, OUT, STEPS, WATCHED
+from cicely.engines.postgres.gates import stood
+from cicely.engines.postgres.graph import DRAWS, GATED, LABEL, NODE, OUT, STEPS, WATCHED
 from cicely.engines.postgres.intents import Kind, Work
-from cicely.engines.postgres.standing import is_gated, streams_of
+from cicely.engines.postgres.standing import is_gated, may_draw, streams_of
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.sweeping import delete
 from cicely.engines.postgres.transaction import Retry, Transaction, Values, state_of
@@ -91,6 +93,7 @@ def _store(
         | (LABEL if job.workflow or job.group else 0)
         | (GATED if is_gated(job) else 0)
         | (WATCHED if job.watched else 0)
+        | (DRAWS if may_draw(job) else 0)
         for job, is_waiting in zip(jobs, waits, strict=True)
     ]
     fresh: dict[str, int] = dict(txn.rows(_SQL["add"], columns))
@@ -99,7 +102,18 @@ def _store(
             txn.names.streams.forget(number)
     if len(fresh) < len(jobs):
         raise Retry
+    _draw(txn, [(fresh[job.id], job) for job, is_waiting in zip(jobs, waits, strict=True) if not is_waiting])
     return fresh
+
+
+def _draw(txn: Transaction, jobs: Sequence[tuple[int, NewJob]]) -> None:
+    """Have new jobs draw what their workflows have reserved, where they are ready."""
+    drawing = [(n, job.workflow) for n, job in jobs if may_draw(job)]
+    if drawing and txn.is_callers:
+        # It may last for minutes: those who reserve something do not wait for it.
+        bind_later(txn, drawing)
+    elif drawing:
+        stood(txn, draw(txn, [n for n, _ in drawing]))
 
 
 def _asks_for_a_start(job: NewJob) -> bool:

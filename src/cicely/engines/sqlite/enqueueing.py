@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from cicely.core.edge import Edge
-from cicely.core.job import Enqueued, NewJob, rank
+from cicely.core.job import Enqueued, NewJob, rank, to_store
 from cicely.core.rollup import Word
 from cicely.engines.sqlite.backlogs import check_backlogs
 from cicely.engines.sqlite.cascade import judge_each
@@ -142,7 +142,7 @@ class _Batch:
     def check_backlogs(self, jobs: Sequence[NewJob]) -> None:
         """Refuse the call where the bound of a backlog would be exceeded."""
         if self._has_backlogs:
-            check_backlogs(self._txn, [job for job in jobs if not self._is_known(job)])
+            check_backlogs(self._txn, to_store(jobs, self._is_known))
 
     def _is_known(self, new: NewJob) -> bool:
         return new.id in self._known or bool(new.unique and self._holder_of(new.unique))

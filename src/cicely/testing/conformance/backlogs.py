@@ -64,6 +64,28 @@ def test_jobs_that_are_known_are_not_counted_again(harness: Harness) -> None:
     assert [(answer.id, answer.fresh) for answer in answers] == [("a", False), ("b", False), ("b", False)]
 
 
+def test_jobs_that_another_of_the_same_call_stands_for_are_not_counted(harness: Harness) -> None:
+    engine = _bounded(harness, QUEUE_PREFIX + "main", 2)
+
+    answers = engine.enqueue(
+        [
+            job(id="a", unique="key"),
+            job(id="b", unique="key"),
+            job(id="c"),
+            job(id="c"),
+            job(id="d", unique="key"),
+        ]
+    )
+
+    assert [(answer.id, answer.fresh) for answer in answers] == [
+        ("a", True),
+        ("a", False),
+        ("c", True),
+        ("c", False),
+        ("a", False),
+    ]
+
+
 def test_a_key_takes_as_many_jobs_as_its_backlog_holds(harness: Harness) -> None:
     engine = _bounded(harness, "api", 2)
     engine.enqueue([job(id="a", flow=using("api")), job(id="b", queue="side", flow=using("api"))])

@@ -26,7 +26,7 @@ class PostgresHarness:
     """A schema of the shared server; each connection is a new one."""
 
     name = "postgres"
-    capabilities = frozenset(Capability) - {Capability.RESERVATIONS}
+    capabilities = frozenset(Capability)
 
     def __init__(self) -> None:
         self.clock = VirtualClock()

@@ -172,7 +172,7 @@ WHERE stream.id = i.id AND stream.n IS DISTINCT FROM i.n
 SELECT queue, lane, class, flow FROM job WHERE stream = %(stream)s LIMIT 1
 
 -- :name move_jobs
-UPDATE job SET stream = %(to)s WHERE stream = %(stream)s
+UPDATE job SET stream = %(to)s WHERE stream = %(stream)s RETURNING n, traits
 
 -- :name move_ready
 UPDATE ready SET stream = %(to)s WHERE queue = %(queue)s AND stream = %(stream)s AND class = %(class)s

@@ -20,11 +20,13 @@ WITH gone AS (
     RETURNING j.queue, coalesce(j.stream, 0) AS stream, j.class, j.rank, j.n
 )
 INSERT INTO ready (part, queue, stream, class, rank, n)
-SELECT (SELECT last_value FROM ready_turn), queue, stream, class, rank, n FROM gone RETURNING n, queue, stream
+SELECT (SELECT last_value FROM ready_turn), queue, stream, class, rank, n FROM gone
+RETURNING n, queue, stream,
+          CASE WHEN stream <> 0 THEN (SELECT j.traits & 256 <> 0 FROM job j WHERE j.n = ready.n) ELSE false END
 
 -- :name starts
 SELECT j.n, j.queue, coalesce(j.stream, 0), j.class, j.priority, j.ageing_s, j.fence, g.delay_s, g.wanted_at, g.expires_s,
-       g.expires_at, w.due_at
+       g.expires_at, w.due_at, j.traits
 FROM job j JOIN node g ON g.n = j.n LEFT JOIN deferred w ON w.due_at = j.due_at AND w.n = j.n
 WHERE j.n = ANY(%(ns)b::bigint[]) ORDER BY j.n
 

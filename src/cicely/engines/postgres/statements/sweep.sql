@@ -13,7 +13,8 @@ INSERT INTO ready (part, queue, stream, class, rank, n)
 SELECT (SELECT last_value FROM ready_turn), j.queue, coalesce(j.stream, 0), j.class, j.rank, j.n
 FROM gone JOIN job j ON j.n = gone.n
 ON CONFLICT DO NOTHING
-RETURNING queue, n, stream
+RETURNING queue, n, stream,
+          CASE WHEN stream <> 0 THEN (SELECT j.traits & 256 <> 0 FROM job j WHERE j.n = ready.n) ELSE false END
 
 -- late locks nothing: where a job stands is locked before its row in expiring, here as in a claim.
 

@@ -110,14 +110,18 @@ DELETE FROM acquired WHERE n = ANY(%(ns)b::bigint[])
 SELECT units FROM taken WHERE worker = %(worker)s
 
 -- :name take_units
-INSERT INTO taken (n, worker, units)
-SELECT n, %(worker)s, units FROM unnest(%(ns)b::bigint[], %(units)b::bytea[]) AS i (n, units)
+INSERT INTO taken (n, worker, units, workflow, drawn)
+SELECT n, %(worker)s, units, workflow, drawn
+FROM unnest(%(ns)b::bigint[], %(units)b::bytea[], %(workflows)b::text[], %(drawn)b::bytea[])
+     AS i (n, units, workflow, drawn)
 
 -- :name free_units
 DELETE FROM taken WHERE n = ANY(%(ns)b::bigint[])
 
 -- :name passed_over
-SELECT p.n, p.at, j.flow, q.paused, j.stream FROM passed_over p JOIN job j ON j.n = p.n
+SELECT p.n, p.at, j.flow, q.paused, j.stream, (
+    SELECT b.wants FROM stream s JOIN gate g ON g.id = s.gate JOIN band b ON b.id = g.band WHERE s.id = j.stream
+) FROM passed_over p JOIN job j ON j.n = p.n
 JOIN queue q ON q.id = j.queue JOIN ready r
   ON r.queue = j.queue AND r.stream = coalesce(j.stream, 0) AND r.class = j.class AND r.rank = j.rank AND r.n = j.n
 WHERE p.worker = %(worker)s

@@ -140,11 +140,13 @@ end
 -- these are and may be, and how many are refused. Nothing while no limit bounds that.
 function storing.refusal(at, ids)
   if not call('HGET', NS .. 'meta', 'bounded') then return nil end
-  local known, wanted = read_all(NS .. 'ids', ids), {}
+  local known, wanted, given, keys = read_all(NS .. 'ids', ids), {}, {}, {}
   for i = 1, #ids do
     local asked = ARGV[at + i]
     local _, _, _, _, _, unique = limit(asked, 5)
-    if not known[i] and not (unique ~= '' and call('HEXISTS', NS .. 'unique', unique) == 1) then
+    local is_held = unique ~= '' and (keys[unique] or call('HEXISTS', NS .. 'unique', unique) == 1)
+    if not known[i] and not given[ids[i]] and not is_held then
+      given[ids[i]], keys[unique] = true, unique ~= ''
       for key in pairs(backlog_keys(asked)) do wanted[key] = (wanted[key] or 0) + 1 end
     end
   end
