@@ -91,8 +91,7 @@ class Gates:
     def lock(self) -> None:
         """Take the lock, unless this call has it, and give back what was noted."""
         if not self._is_locked:
-            self._txn.rows(_STREAM["lock_shortly" if self._txn.may_flush_behind else "lock"])
-            self._txn.flushes_behind = self._txn.may_flush_behind
+            self._txn.rows(_STREAM["lock"])
             self._is_locked = True
         if self._ended:
             self._give_all_back()

@@ -74,12 +74,9 @@ class Transaction:
         #: Whether a page of the intents that were found is to be carried out behind this call.
         self.takes_over = False
         self.spread = 0
-        #: Whether the commit may come before what makes it last, and whether it does.
-        self.may_flush_behind = False
         #: What is sent with the commit, in one message; whether anything may be.
         self.last_words: list[str] = []
         self.rides_on_commit = False
-        self.flushes_behind = False
         #: The flow control of this call (gates.py), once something in it is gated.
         self.gates: Any = None
         #: Whether there are gated queues, as far as this call knows.

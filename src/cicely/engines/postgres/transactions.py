@@ -45,8 +45,6 @@ _CARRIED_ON: Final = 16
 #: Several statements in one message: one round trip.
 _CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
-#: Committed with what stands behind it: it waits for the disk as usual, and so for all before it in the log.
-_FLUSH: Final = "SELECT pg_logical_emit_message(true, 'cicely', '')"
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 #: Before the snapshot is taken: what it sees in these parts must not be emptied while it is looked at.
 _PARTS_STAY: Final = "LOCK TABLE run, ready, delta, came, holder, ONLY done IN ACCESS SHARE MODE"
@@ -75,7 +73,6 @@ class Transactions:
         self._begin_write = f"{_WRITE}; {local}{_CLOCK}".encode()
         self._begin_read = f"{_READ}; {local}{_PARTS_STAY}; {_CLOCK}".encode()
         self._end = b"COMMIT" if self.is_pooled else f"COMMIT; {WAITING}".encode()
-        self._end_and_flush = f"COMMIT; {_FLUSH}; {WAITING}".encode()
 
     @property
     def given_now(self) -> float | None:
@@ -140,7 +137,7 @@ class Transactions:
 
     def _commit(self, txn: Transaction) -> list[Values]:
         """Commit, and return who waits; when this returns, it lasts as the durability says."""
-        end = self._end_and_flush if txn.flushes_behind else self._end
+        end = self._end
         if txn.last_words:
             # Line by line: a statement may end in a comment.
             end = "\n;\n".join([*txn.last_words, end.decode()]).encode()
@@ -298,7 +295,6 @@ class Transactions:
             # Nothing was done yet: a connection that broke while it was idle is simply replaced.
             raise _Stale(error) from error
         txn = Transaction(link, self.names, self._members, now=self._now() if self._now else now)
-        txn.may_flush_behind = not self.is_pooled
         txn.rides_on_commit = True
         return txn
 

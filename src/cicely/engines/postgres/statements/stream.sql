@@ -8,12 +8,6 @@
 -- :name lock
 SELECT pg_advisory_xact_lock(hashtext('cicely flow'), hashtext(current_schema()))
 
--- The same, and the lock is let go before the commit is on disk: see Transactions. Others may see what is not there
--- yet, and build on it, since their own commits are behind it in the log.
--- :name lock_shortly
-SELECT pg_advisory_xact_lock(hashtext('cicely flow'), hashtext(current_schema())),
-       set_config('synchronous_commit', 'off', true)
-
 -- --- names ---------------------------------------------------------------------------------------
 -- Who gives names shares a lock (advisory, until the commit); who forgets some has it alone.
 
