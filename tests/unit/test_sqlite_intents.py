@@ -177,6 +177,20 @@ def test_jobs_of_other_graphs_do_not_wait_for_what_is_written_down(engine):
     assert engine.get(["q"])[0].state is State.READY
 
 
+def test_members_that_end_do_not_wait_for_a_workflow_that_is_being_published(engine):
+    members = [f"m{n}" for n in range(MANY)]
+    edges = [Edge(member, "body") for member in members]
+    engine.enqueue([*(job(id=member) for member in members), job(id="body")], edges)
+    claims = take(engine, MANY)
+    engine.enqueue([job(id=f"h{n}", workflow="w", held=True) for n in range(MANY)])
+    engine.publish("w")
+
+    engine.settle("s", [Succeeded(claim.token) for claim in claims])
+
+    assert rows(engine, "SELECT count(*) FROM intent") == [(1,)]
+    assert engine.get(["body"])[0].state is State.READY
+
+
 def test_the_edges_into_a_discarded_job_are_removed_in_pages(engine):
     names = [f"n{n}" for n in range(MANY)]
     engine.enqueue([job(id="z"), *(job(id=name) for name in names)], [Edge(name, "z") for name in names])

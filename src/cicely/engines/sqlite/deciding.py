@@ -19,6 +19,7 @@ from cicely.engines.sqlite.transaction import NODE, Transaction, Values, numbers
 
 _SQL: Final = statements("graph")
 _STEER: Final = statements("steer")
+_INTENT: Final = statements("intent")
 
 #: So many edges are decided by one call where they lead to few jobs.
 _MOST_LINKS: Final = 4 * PER_CALL
@@ -54,8 +55,15 @@ class Releases:
             and len(self._nodes) <= PER_CALL
             and all(rule_of(traits) is not Rule.FAILURE for _, _, _, traits in self._links)
             and not any(node.waits and node.broken for node in self._nodes.values())
-            and not has_intents(self._txn)
+            and not self._are_behind()
         )
+
+    def _are_behind(self) -> bool:
+        """Return whether something was written down of these jobs: what else was does not concern them."""
+        if not has_intents(self._txn):
+            return False
+        concerned = {*self._nodes, *(parent for _, parent, _, _ in self._links)}
+        return self._txn.row(_INTENT["of_any"], (numbers(concerned),)) is not None
 
     def carry_out(self, ended: Iterable[int]) -> None:
         """Decide the edges out of those that have succeeded."""
