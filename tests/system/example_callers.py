@@ -1,4 +1,4 @@
-"""Callers of the gateway in this process, and two servers that they may meet."""
+"""The service in this process, in virtual time, its callers, and two servers that they may meet."""
 
 from __future__ import annotations
 
@@ -6,6 +6,28 @@ import json
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from examples.code_evaluation import sandbox
+from examples.code_evaluation.app import app
+from examples.code_evaluation.gateway import gateway
+from examples.code_evaluation.places import EXECUTORS_VARIABLE
+from starlette.testclient import TestClient
+
+from cicely.testing import inline
+
+
+@pytest.fixture
+def world(monkeypatch):
+    monkeypatch.delenv(EXECUTORS_VARIABLE, raising=False)
+    with inline(app) as world:
+        yield world
+    sandbox.of_this_process().close()
+
+
+@pytest.fixture
+def client(world):
+    return TestClient(gateway)
 
 
 def submit(client, eval_id="e1", code="print('done')", **more):

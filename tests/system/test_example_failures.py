@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-from example_callers import BrokenServer, Webhook, ids, submit
-from examples.code_evaluation import places, programs, results, sandbox, verdicts
+from example_callers import BrokenServer, Webhook, client, ids, submit, world
+from examples.code_evaluation import places, programs, results, verdicts
 from examples.code_evaluation.app import (
     FAULT_VARIABLE,
     WEBHOOK_VARIABLE,
@@ -13,25 +12,10 @@ from examples.code_evaluation.app import (
     evaluate,
     process_dlq,
 )
-from examples.code_evaluation.gateway import gateway
 from examples.code_evaluation.places import EXECUTORS_VARIABLE
 from examples.code_evaluation.results import DATABASE_VARIABLE
-from starlette.testclient import TestClient
 
-from cicely.testing import inline
-
-
-@pytest.fixture
-def world(monkeypatch):
-    monkeypatch.delenv(EXECUTORS_VARIABLE, raising=False)
-    with inline(app) as world:
-        yield world
-    sandbox.of_this_process().close()
-
-
-@pytest.fixture
-def client(world):
-    return TestClient(gateway)
+__all__ = ["client", "world"]
 
 
 # --- programs -------------------------------------------------------------------------------------

@@ -5,28 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from example_callers import ids, submit
-from examples.code_evaluation import moving, sandbox
-from examples.code_evaluation.app import app, evaluate
-from examples.code_evaluation.gateway import gateway
-from examples.code_evaluation.places import EXECUTORS_VARIABLE
-from starlette.testclient import TestClient
+from example_callers import client, ids, submit, world
+from examples.code_evaluation import moving
+from examples.code_evaluation.app import evaluate
 
 from cicely.migration import Standing
-from cicely.testing import inline
 
-
-@pytest.fixture
-def world(monkeypatch):
-    monkeypatch.delenv(EXECUTORS_VARIABLE, raising=False)
-    with inline(app) as world:
-        yield world
-    sandbox.of_this_process().close()
-
-
-@pytest.fixture
-def client(world):
-    return TestClient(gateway)
+__all__ = ["client", "world"]
 
 
 def test_an_evaluation_is_accepted_once_however_often_it_is_submitted(client, world):

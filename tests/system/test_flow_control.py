@@ -12,8 +12,6 @@ from bounds import LENIENCY
 
 from cicely.core.breaker import BreakerRule
 from cicely.engines.connect import connect
-from cicely.testing.conformance import Capability
-from cicely.testing.conformance.postgres import PostgresHarness
 from cicely.testing.fleet import WorkerProcess, wait_for
 from cicely.testing.trial.run import Plan, run
 from cicely.worker.options import WorkerOptions
@@ -23,8 +21,6 @@ HERE = Path(__file__).parent
 
 #: The engines that control the flow.
 ENGINES = ["sqlite", "redis", "postgresql"]
-if Capability.FLOW not in PostgresHarness.capabilities:
-    ENGINES.remove("postgresql")
 
 
 class Place:

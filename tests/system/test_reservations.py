@@ -16,8 +16,6 @@ from cicely.core.job import Filter
 from cicely.core.outcome import MAX_CRASHES
 from cicely.core.states import State
 from cicely.engines.connect import connect
-from cicely.testing.conformance import Capability
-from cicely.testing.conformance.postgres import PostgresHarness
 from cicely.testing.fleet import WorkerProcess, wait_for
 from cicely.worker.options import WorkerOptions
 
@@ -25,8 +23,6 @@ HERE = Path(__file__).parent
 
 #: The engines that keep something for workflows.
 ENGINES = ["sqlite", "redis", "postgresql"]
-if Capability.RESERVATIONS not in PostgresHarness.capabilities:
-    ENGINES.remove("postgresql")
 
 
 class Place:
