@@ -22,6 +22,7 @@ class Functions:
 
     def __init__(self, packages: Sequence[str]) -> None:
         self.packages = tuple(packages)
+        self._inside = tuple(f"{package}." for package in self.packages)
         self._tasks: dict[str, Task] = {}
 
     def task_of(self, function: Callable[..., Any]) -> Task:
@@ -66,14 +67,15 @@ class Functions:
             if package not in sys.modules and importable_name("__main__") != package:
                 _import(package)
         for name, module in sys.modules.copy().items():
+            # Of thousands of modules few are covered: all but one are told by their names alone.
+            if name != "__main__" and not self._covers(name):
+                continue
             importable = importable_name(name)
             if self._covers(importable) and isinstance(module, ModuleType):
                 yield importable, module
 
     def _covers(self, module_name: str) -> bool:
-        return any(
-            module_name == package or module_name.startswith(f"{package}.") for package in self.packages
-        )
+        return module_name in self.packages or module_name.startswith(self._inside)
 
 
 def _import(package: str) -> None:

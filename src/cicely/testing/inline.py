@@ -46,7 +46,7 @@ from cicely.worker.attempt import refused, run_attempt
 from cicely.worker.context import Context, encoded_progress
 
 #: A test that runs more attempts than this at one instant has a job that enqueues itself.
-MAX_ATTEMPTS: Final = 10_000
+MAX_ATTEMPTS: Final = 100_000
 
 _KINDS: Final = (Kind.SYNC, Kind.ASYNC, Kind.ISOLATED)
 _SWEEP_BATCH: Final = 1_000
@@ -86,15 +86,18 @@ class Inline:
     def run(self, *, limit: int = MAX_ATTEMPTS) -> int:
         """Run all that is ready, and what that enqueues, until nothing is; return how many attempts.
 
-        Raises UsageError at `limit` attempts: a job enqueues itself for ever.
+        Raises UsageError after `limit` attempts if more is ready: a job enqueues itself for ever.
         """
         self._keep_schedules()
         count = 0
         while (claim := self._claim()) is not None:
+            if count == limit:
+                raise UsageError(
+                    f"{count:,} attempts at one instant, and one more of {claim.task} is ready: does it "
+                    "enqueue itself without a countdown? Where there are so many, call run(limit=...)"
+                )
             self._run(claim)
             count += 1
-            if count == limit:
-                raise UsageError(f"{count:,} attempts at one instant, the last of {claim.task}")
         return count
 
     def advance(self, seconds: Duration) -> int:
@@ -128,12 +131,11 @@ class Inline:
 
     def _claim(self) -> Claim | None:
         self._join()
-        records = self.engine.queues()
         groups = self.app.registry.queues_by_priority()
         declared = [name for group in groups for name in group]
         demand = Demand(
             request=os.urandom(8),
-            queues=(*declared, *(record.name for record in records if record.name not in declared)),
+            queues=(*declared, *(name for name in self.engine.queue_names() if name not in declared)),
             asks=(Ask(kinds=_KINDS, slots=1),),
         )
         claims = self.engine.claim(self._session_id, demand).claims

@@ -129,7 +129,11 @@ class MemoryEngine(Chronicle):
 
     def queues(self) -> list[QueueRecord]:
         with self._lock:
-            return [self._queue_record(name) for name in sorted(self._queues | self._paused)]
+            return [self._queue_record(name) for name in self.queue_names()]
+
+    def queue_names(self) -> list[str]:
+        """Return the names of `queues`, without counting."""
+        return sorted(self._queues | self._paused)
 
     def _queue_record(self, name: str) -> QueueRecord:
         counts: dict[State, int] = {}

@@ -53,6 +53,8 @@ class FlowControl:
         #: Every job; of these, those that have not ended by id, and those that are held by token.
         self._rows: dict[str, Row] = {}
         self._live: dict[str, Row] = {}
+        #: The streams of a queue, until one more job is ready; see `_lines_of`.
+        self._lines: dict[str, dict[Stream, list[Row]]] = {}
         self._held: dict[bytes, Row] = {}
         self._members: dict[str, Member] = {}
         self._settings: dict[tuple[str, str], Setting] = {}
@@ -79,25 +81,38 @@ class FlowControl:
                 row.units, row.drawn = {}, frozenset()
                 streams.remove(stream)
                 continue
-            while stream and stream[-1].state is not State.READY:
-                stream.pop()
+            _leave_out_at_the_end(stream)
             if not stream:
                 streams.remove(stream)
 
     def _streams(self, queue: str, member: Member, kinds: Collection[Kind]) -> list[list[Row]]:
         """Return the ready jobs that a session can run, by stream, the first at the end."""
-        streams: dict[Stream, list[Row]] = {}
-        for row in self._live.values():
-            if row.state is State.READY and row.new.queue == queue and row.kind in kinds:
-                streams.setdefault(stream_of(row), []).append(row)
-        fitting = [
+        session = member.session
+        return [
             rows
-            for (_, _, task, _, needs), rows in streams.items()
-            if member.session.runs(task) and self._suits(needs, task, queue, member.session)
+            for (_, _, task, kind, needs), rows in self._lines_of(queue).items()
+            if kind in kinds and session.runs(task) and self._suits(needs, task, queue, session)
         ]
-        for rows in fitting:
+
+    def _lines_of(self, queue: str) -> dict[Stream, list[Row]]:
+        """Return a queue's streams. Others look at them as well: who is no longer ready is left out alone."""
+        lines = self._lines.get(queue)
+        if lines is None:
+            lines = self._lines[queue] = self._stood_up(queue)
+        for stream, rows in list(lines.items()):
+            _leave_out_at_the_end(rows)
+            if not rows:
+                del lines[stream]
+        return lines
+
+    def _stood_up(self, queue: str) -> dict[Stream, list[Row]]:
+        lines: dict[Stream, list[Row]] = {}
+        for row in self._live.values():
+            if row.state is State.READY and row.new.queue == queue:
+                lines.setdefault(stream_of(row), []).append(row)
+        for rows in lines.values():
             rows.sort(key=lambda row: (row.rank, row.n), reverse=True)
-        return fitting
+        return lines
 
     def _suits(self, needs: Needs, task: str, queue: str, session: Session) -> bool:
         """Return whether a session's worker could ever run jobs with these needs."""
@@ -213,13 +228,8 @@ class FlowControl:
 
     def _heads(self) -> list[Row]:
         """Return the first of each stream: those behind wait for it, whatever they cost."""
-        heads: dict[Stream, Row] = {}
-        for row in self._live.values():
-            if row.state is State.READY and row.new.flow is not None:
-                first = heads.setdefault(stream_of(row), row)
-                if (row.rank, row.n) < (first.rank, first.n):
-                    heads[stream_of(row)] = row
-        return list(heads.values())
+        streams = [rows for queue in self._lanes for rows in self._lines_of(queue).values()]
+        return [rows[-1] for rows in streams if rows[-1].new.flow is not None]
 
     def _could_start(self, row: Row, member: Member) -> bool:
         """Return whether a session could start this ready job now, or within the 2 s of a wake-up."""
@@ -237,6 +247,7 @@ class FlowControl:
         """Let a job stand in line: in that of its workflow where this has reserved what it wants."""
         row.state = State.READY
         row.draws = self._reservations.has_some_for(row)
+        self._lines.pop(row.new.queue, None)
 
     def _heed_reservations(self, row: Row, outcome: Outcome) -> None:
         """End what an outcome frees, then keep what its job leaves to its workflow."""
@@ -254,6 +265,7 @@ class FlowControl:
         for row in self._live.values():
             if row.state is State.READY and row.new.workflow == workflow:
                 row.draws = row.draws or self._reservations.has_some_for(row)
+                self._lines.pop(row.new.queue, None)
 
     def _end_reservations(self, batch: int) -> int:
         """End reservations of workflows of which no job is live; return how many."""
@@ -381,6 +393,11 @@ class FlowControl:
                     f"{ready} jobs of {key} are ready and its backlog may hold {limit.backlog}: "
                     f"{count} more are refused; send them again when some have started"
                 )
+
+
+def _leave_out_at_the_end(rows: list[Row]) -> None:
+    while rows and rows[-1].state is not State.READY:
+        rows.pop()
 
 
 def _backlog_keys(new: NewJob) -> set[str]:
