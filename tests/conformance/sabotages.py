@@ -23,6 +23,7 @@ from cicely.engines.contract import (
     Grant,
     Holder,
     Intake,
+    Kept,
     Save,
     Schedule,
     Session,
@@ -414,6 +415,11 @@ class ReservesOfWorkersThatAreGone(MemoryEngine):
 class NeverLosesPatience(MemoryEngine):
     def _keeps_free(self, row: Row, worker: str) -> bool:
         return False
+
+
+class HidesForWhomRoomIsKept(MemoryEngine):
+    def _kept_from(self, row: Row) -> Iterator[Kept]:
+        return iter(())
 
 
 class RetriesWhereItFailed(MemoryEngine):

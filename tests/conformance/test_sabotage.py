@@ -71,6 +71,7 @@ NOTICED_BY = {
     s.SlowsNobody: "refusals",
     s.GivesUnitsTwice: "resources",
     s.NeverLosesPatience: "patience",
+    s.HidesForWhomRoomIsKept: "surroundings",
     s.GivesWhatIsReserved: "reservations",
     s.RunsWhatDrawsAnywhere: "reservations",
     s.BindsOnlyWhatComesLater: "reservations",

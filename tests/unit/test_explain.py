@@ -13,7 +13,7 @@ from cicely.core.limits import NEVER, Gauge, Limit, Rate
 from cicely.core.reservations import Reservation
 from cicely.core.resources import Amounts
 from cicely.core.states import State
-from cicely.engines.contract import Holder, Session, SessionRecord, SettingRecord, Surroundings
+from cicely.engines.contract import Holder, Kept, Session, SessionRecord, SettingRecord, Surroundings
 from cicely.observe.explain import explain
 from cicely.observe.reasons import Explanation, Reason
 
@@ -289,6 +289,52 @@ def test_what_another_session_of_the_worker_uses_is_taken() -> None:
     users = (Holder("h", "t", NOW, {"gpu": {"0": 1.0}}),)
 
     assert explain(scarce(one, two, taken={"t": users})).details["offered"] == 1.0
+
+
+def test_room_that_is_kept_for_another_job_says_for_which_and_how_much() -> None:
+    used = {"s": (Holder("h", "s", NOW, {"gpu": {"0": 1.0, "1": 1.0}}),)}
+    waiter = Kept("boss of s", "big", NOW - 75, (("gpu", 4.0), ("memory_gb", 16.0)))
+
+    found = explain(scarce(worker(offers=GPUS, held=0), taken=used, kept=(waiter,)))
+
+    assert found.reason is Reason.KEPT
+    assert found.text == (
+        "resource gpu: 2 of 4 free, but kept for job big, which wants gpu 4 and memory_gb 16 "
+        "and has waited 75 s for that"
+    )
+    assert found.details == {
+        "worker": "boss of s",
+        "for": "big",
+        "kept": {"gpu": 2.0},
+        "since": NOW - 15,
+        "passed_over_at": NOW - 75,
+        "wanted": {"gpu": 4.0, "memory_gb": 16.0},
+    }
+
+
+def test_room_that_one_worker_keeps_is_no_reason_where_another_has_some() -> None:
+    one, two = (worker(name, offers=GPUS) for name in ("s", "t"))
+    waiter = Kept("boss of s", "big", NOW - 75, (("gpu", 4.0),))
+
+    assert explain(scarce(one, two, kept=(waiter,))).reason is Reason.BUSY
+    assert explain(scarce(one, kept=(waiter,))).reason is Reason.KEPT
+
+
+def test_of_several_that_keep_their_room_the_one_that_does_so_for_longest_is_named() -> None:
+    one, two = (worker(name, offers=GPUS) for name in ("s", "t"))
+    waiters = (
+        Kept("boss of s", "big", NOW - 75, (("gpu", 4.0),)),
+        Kept("boss of t", "huge", NOW - 80, (("gpu", 4.0),)),
+    )
+
+    assert explain(scarce(one, two, kept=waiters)).details["for"] == "huge"
+
+
+def test_room_that_is_kept_where_there_is_none_is_not_the_reason() -> None:
+    used = {"s": (Holder("h", "s", NOW, {"gpu": {str(n): 1.0 for n in range(4)}}),)}
+    waiter = Kept("boss of s", "big", NOW - 75, (("gpu", 4.0),))
+
+    assert explain(scarce(worker(offers=GPUS), taken=used, kept=(waiter,))).reason is Reason.RESOURCE
 
 
 def test_where_one_worker_has_room_resources_are_no_reason() -> None:

@@ -49,6 +49,12 @@ def fits(wants: Wants, offers: Amounts) -> bool:
     return place(wants, offers, offers) is not None
 
 
+def is_kept(wants: Wants, waiter: Wants, *, since: float, now: float) -> bool:
+    """Return whether a worker keeps free what a job wants, for one that it passed over at `since`."""
+    names = {name for name, _ in waiter}
+    return now >= since + PATIENCE_S and any(name in names for name, _ in wants)
+
+
 def _place_one(
     amount: float, left: Mapping[str, float], offers: Mapping[str, float]
 ) -> dict[str, float] | None:

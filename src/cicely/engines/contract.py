@@ -22,7 +22,7 @@ from cicely.core.lanes import LaneWeight
 from cicely.core.limits import Gauge, Limit
 from cicely.core.outcome import Outcome, Step
 from cicely.core.reservations import Reservation
-from cicely.core.resources import Amounts
+from cicely.core.resources import Amounts, Wants
 from cicely.core.rollup import Count, RollupPage
 from cicely.core.states import State
 
@@ -283,6 +283,15 @@ class Holder(msgspec.Struct, frozen=True):
     units: Amounts = {}
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """Room that a worker keeps free for a job which it passed over first at `since`, and what that wants."""
+
+    worker: str
+    job_id: str
+    since: float
+    wants: Wants
+
+
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What stands between a job and its start, as the engine sees it at `now`.
 
@@ -292,7 +301,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     order, with up to 20 `holders`. `parents`: up to 10 jobs that it still waits for. `sessions` are all
     open ones; `taken`: by session, what of its worker's resources its jobs use. `reserved`: all that
     workflows have reserved, by worker, then by workflow; what is `used` of that is among the `taken` as
-    well.
+    well. `kept`, of a ready job that draws nothing: by worker, for whom open ones keep free what it wants.
     """
 
     job: Job
@@ -308,6 +317,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     sessions: tuple[SessionRecord, ...] = ()
     taken: Mapping[str, tuple[Holder, ...]] = {}
     reserved: tuple[Reservation, ...] = ()
+    kept: tuple[Kept, ...] = ()
 
 
 class QueueRecord(msgspec.Struct, frozen=True):

@@ -1,8 +1,8 @@
 """Why a job does not run: the one thing that holds it back now, its numbers, and when it may lift.
 
 A job in line is held back by the first of these that applies: its queue is paused, no worker could ever
-run it, a valve is shut (of several, the one that opens last), its worker's resources are taken, others
-are served before it.
+run it, a valve is shut (of several, the one that opens last), its worker's resources are taken, or kept
+free for another, others are served before it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from cicely.core.reservations import place_drawing
 from cicely.core.resources import Amounts, Wants, fits, free, place
 from cicely.core.states import State
 from cicely.engines.contract import SessionRecord, Surroundings
+from cicely.observe.keeping import kept
 from cicely.observe.reasons import Details, Explanation, Reason
 from cicely.observe.reserved import drawable, keepers_of, listed_keeper, reserved_by, waits_for_its_own
 from cicely.observe.shut import shut
@@ -171,8 +172,13 @@ def _no_room(around: Surroundings) -> Explanation | None:
         return _no_room_in_its_own(around, workers)
     offers = [record.session.offers for record in workers]
     left = [_left(around, record) for record in workers]
-    if any(place(wants, has, of) is not None for has, of in zip(left, offers, strict=True)):
-        return None
+    roomy = [
+        (record, has)
+        for record, has in zip(workers, left, strict=True)
+        if place(wants, has, record.session.offers) is not None
+    ]
+    if roomy:
+        return kept(around, roomy)
     scarce = _scarce(wants, left, offers)
     if scarce is None:
         text = f"no worker has {listing(wants)} free together"
@@ -182,8 +188,8 @@ def _no_room(around: Surroundings) -> Explanation | None:
     users = [one for used in around.taken.values() for one in used if name in one.units]
     taken = f"; taken{by(around, users)}" if users else ""
     keepers = keepers_of(around, name)
-    kept = reserved_by(around, keepers)
-    text = f"resource {name}: {is_free:g} of {has_all:g} free, and it wants {amount:g}{taken}{kept}"
+    reserved = reserved_by(around, keepers)
+    text = f"resource {name}: {is_free:g} of {has_all:g} free, and it wants {amount:g}{taken}{reserved}"
     details: Details = {"resource": name, "wanted": amount, "free": is_free, "offered": has_all}
     details["reserved"] = [listed_keeper(one) for one in keepers]
     return Explanation(Reason.RESOURCE, text, {**details, "holders": [listed(one) for one in users]})

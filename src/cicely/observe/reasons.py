@@ -32,6 +32,7 @@ class Reason(StrEnum):
     BREAKER = "breaker"
     PROBE = "probe"
     RESOURCE = "resource"
+    KEPT = "kept"
     LANE = "lane"
     BUSY = "busy"
     STARTING = "starting"

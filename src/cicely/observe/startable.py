@@ -37,7 +37,7 @@ _HELD_BACK: Final = frozenset(
     }
 )
 #: What a further process of the same worker does not change either: all share what the worker has.
-_HELD_BACK_HERE: Final = _HELD_BACK | {Reason.RESOURCE}
+_HELD_BACK_HERE: Final = _HELD_BACK | {Reason.RESOURCE, Reason.KEPT}
 
 #: The queue and the task of a job.
 Place = tuple[str, str]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -32,6 +32,7 @@ from cicely.engines.contract import (
     Facts,
     Grant,
     Holder,
+    Kept,
     QueueRecord,
     Schedule,
     Setting,
@@ -44,6 +45,7 @@ from cicely.engines.memory.bells import MemoryBell
 from cicely.engines.memory.chronicle import Chronicle
 from cicely.engines.memory.flow import Acquired, is_breaker
 from cicely.engines.memory.rows import Row
+from cicely.engines.memory.streams import needs_of
 from cicely.errors import SessionClosed
 
 
@@ -303,7 +305,17 @@ class MemoryEngine(Chronicle):
                 sessions=tuple(self.sessions()),
                 reserved=tuple(self._reservations.all()),
                 taken={member.session.id: tuple(self._users_of(member.session.id)) for member in members},
+                kept=tuple(self._kept_from(row)),
             )
+
+    def _kept_from(self, row: Row) -> Iterator[Kept]:
+        """Yield for whom workers keep free what a ready job wants."""
+        if row.state is not State.READY or self._reservations.drawn_by(row):
+            return
+        for worker in sorted({member.session.worker for member in self._members.values()}):
+            first = self._waits_for_room(worker)
+            if first is not None and self._keeps_free(row, worker):
+                yield Kept(worker, first.id, self._passed_over[worker][1], needs_of(first).resources)
 
     def _holders_of(self, key: str) -> list[Holder]:
         claims = [r for r in self._held.values() if r.new.flow and key in r.new.flow.keys]

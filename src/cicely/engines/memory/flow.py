@@ -23,7 +23,7 @@ from cicely.core.outcome import (
     keeps_of,
 )
 from cicely.core.reservations import Reservation, drawn, place_drawing
-from cicely.core.resources import PATIENCE_S, Amounts, free, place
+from cicely.core.resources import Amounts, free, is_kept, place
 from cicely.core.states import State
 from cicely.core.valves import Valve
 from cicely.engines.contract import Session, Setting
@@ -209,16 +209,14 @@ class FlowControl:
     def _keeps_free(self, row: Row, worker: str) -> bool:
         """Return whether a worker keeps free, for a job that it passed over for long, what this one wants."""
         first = self._waits_for_room(worker)
-        if first is None or self._now() < self._passed_over[worker][1] + PATIENCE_S:
-            return False
-        if stream_of(first) == stream_of(row):
+        if first is None or stream_of(first) == stream_of(row):
             # It is the one, or goes before it.
             return False
         if first.new.queue in self._paused or self._opens_at(first) > self._now():
             # It would not start if there were room.
             return False
-        names = {name for name, _ in needs_of(first).resources}
-        return any(name in names for name, _ in needs_of(row).resources)
+        wants, waiter = needs_of(row).resources, needs_of(first).resources
+        return is_kept(wants, waiter, since=self._passed_over[worker][1], now=self._now())
 
     def _valves_open_in_s(self) -> float | None:
         """Return in how many seconds the next valve opens at which ready jobs wait."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from cicely.core.flow import Needs
 from cicely.core.reservations import Reservation, drawn, only, place_drawing, without
-from cicely.core.resources import PATIENCE_S, Amounts, free, place
+from cicely.core.resources import Amounts, free, is_kept, place
 from cicely.engines.contract import Session
 from cicely.engines.postgres.gates import Gates
 from cicely.engines.postgres.limiting import encoded, read_flow
@@ -114,14 +114,13 @@ class Room:
         if self._first is None:
             return False
         _, since, flow, is_paused, of_stream = self._first
-        if of_stream == stream or self._txn.now < since + PATIENCE_S:
-            # Of its own stream: it is the one, or goes before it.
+        if of_stream == stream:
+            # It is the one, or goes before it.
             return False
-        if is_paused or self._gates.valves.opening(flow) is not None:
-            # It would not start if there were room.
+        if not is_kept(needs.resources, read_flow(flow)[0].resources, since=since, now=self._txn.now):
             return False
-        names = {name for name, _ in read_flow(flow)[0].resources}
-        return any(name in names for name, _ in needs.resources)
+        # It is one that would start if there were room.
+        return not is_paused and self._gates.valves.opening(flow) is None
 
     def take(self, n: int, needs: Needs, units: Amounts) -> None:
         """Note what a job has got."""

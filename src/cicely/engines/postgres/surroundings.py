@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
+from cicely.core.flow import NO_NEEDS
+from cicely.core.resources import is_kept
 from cicely.engines.contract import (
     SEEN_AHEAD,
     SEEN_HOLDERS,
     SEEN_PARENTS,
     Holder,
+    Kept,
+    SessionRecord,
     SettingRecord,
     Surroundings,
 )
 from cicely.engines.postgres.controls import record_of
-from cicely.engines.postgres.limiting import Valves
+from cicely.engines.postgres.limiting import Valves, read_flow
 from cicely.engines.postgres.reading import get
 from cicely.engines.postgres.reservations import Reservations
 from cicely.engines.postgres.sessions import sessions
 from cicely.engines.postgres.statements import statements
+from cicely.engines.postgres.streams import wants_of
 from cicely.engines.postgres.transaction import Transaction
 from cicely.engines.postgres.units import units_in
 
@@ -52,6 +58,7 @@ def surroundings(txn: Transaction, job_id: str) -> Surroundings | None:
         sessions=tuple(open_sessions),
         taken=_taken(txn, [record.session.id for record in open_sessions]),
         reserved=tuple(Reservations(txn).all()),
+        kept=tuple(_kept(txn, n, open_sessions)),
     )
 
 
@@ -82,6 +89,24 @@ def _valves(
         where = {"valve": valves.guard(key).number, "limit": SEEN_HOLDERS}
         holders[key] = tuple(Holder(*row) for row in txn.rows(_VALVE["holders"], where))
     return tuple(record_of(valves, key) for key in keys), holders
+
+
+def _kept(txn: Transaction, n: int, open_sessions: list[SessionRecord]) -> Iterator[Kept]:
+    """Yield for whom workers keep free what a ready job wants; the claim decides so in `Room`."""
+    place = txn.row(_SQL["place"], {"n": n})
+    needs = NO_NEEDS if place is None else wants_of(place[1])
+    if place is None or not needs.resources:
+        return
+    reservations, valves = Reservations(txn), Valves(txn)
+    workers = {record.session.worker for record in open_sessions}
+    rows = [] if reservations.drawn_by(needs) else txn.rows(_SQL["passed_over"], {"stream": place[0]})
+    for worker, job_id, since, stored, wanted in rows:
+        if worker not in workers or reservations.drawn_by(wants_of(wanted)):
+            continue
+        wants = read_flow(stored)[0].resources
+        may_start = valves.opening(stored) is None
+        if may_start and is_kept(needs.resources, wants, since=since, now=txn.now):
+            yield Kept(worker, job_id, since, wants)
 
 
 def _taken(txn: Transaction, open_sessions: list[str]) -> dict[str, tuple[Holder, ...]]:

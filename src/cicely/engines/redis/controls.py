@@ -13,6 +13,7 @@ from cicely.core.limits import FRESH, Gauge, Limit
 from cicely.engines.contract import (
     Grant,
     Holder,
+    Kept,
     Setting,
     SettingRecord,
     Surroundings,
@@ -21,7 +22,7 @@ from cicely.engines.contract import (
     name_of,
 )
 from cicely.engines.redis.caller import Caller
-from cicely.engines.redis.flows import reservation_in, units_in
+from cicely.engines.redis.flows import reservation_in, units_in, wants_in
 from cicely.engines.redis.keys import parts_of, quoted, unquoted
 from cicely.engines.redis.line import Reply
 from cicely.engines.redis.reading import get
@@ -104,7 +105,8 @@ def surroundings(run: Caller, job_id: str) -> Surroundings | None:
     [job] = get(run, [job_id]) if reply is not None else [None]
     if job is None or job.swept:
         return None
-    now, is_paused, is_held, ahead, lanes, behind, told, holders, parents, sessions, users, reserved = reply
+    now, is_paused, is_held, ahead, lanes, behind, told, holders, parents, sessions, users, *kept = reply
+    reserved, kept_free = kept
     keys = [unquoted(one[4].decode()) for one in told]
     records = [session_record(*one) for one in sessions]
     return Surroundings(
@@ -121,6 +123,7 @@ def surroundings(run: Caller, job_id: str) -> Surroundings | None:
         sessions=tuple(records),
         taken=_users([record.session.id for record in records], users),
         reserved=tuple(sorted(map(reservation_in, reserved), key=lambda one: (one.worker, one.workflow))),
+        kept=tuple(sorted(map(_kept, kept_free), key=lambda one: one.worker)),
     )
 
 
@@ -132,6 +135,11 @@ def _valve(key: str, told: Reply, now: float) -> SettingRecord:
 def _holder(told: Reply) -> Holder:
     job_id, session, since = told
     return Holder(job_id.decode(), session.decode(), float(since))
+
+
+def _kept(told: Reply) -> Kept:
+    worker, job_id, since, wants = told
+    return Kept(worker.decode(), job_id.decode(), float(since), wants_in(wants))
 
 
 def _users(sessions: Sequence[str], told: Sequence[Reply]) -> dict[str, tuple[Holder, ...]]:

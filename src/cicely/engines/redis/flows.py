@@ -10,6 +10,7 @@ import msgspec
 
 from cicely.core.flow import BREAKER_PREFIX, Flow, Use
 from cicely.core.reservations import Reservation
+from cicely.core.resources import Wants
 from cicely.engines.contract import Session
 from cicely.engines.redis.keys import quoted, unquoted
 
@@ -92,6 +93,14 @@ def units_in(packed: bytes | None) -> Units:
 def units_of(units: KeptUnits | None) -> Units:
     """Return units by the names of their resources."""
     return {unquoted(name): amounts for name, amounts in units.items()} if isinstance(units, dict) else {}
+
+
+_wants: Final = msgspec.msgpack.Decoder(list[tuple[str, float]]).decode
+
+
+def wants_in(packed: bytes) -> Wants:
+    """Return what a job wants of resources, as scripts tell it."""
+    return tuple([(unquoted(name), amount) for name, amount in _wants(packed)])
 
 
 class KeptReservation(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -8,7 +8,7 @@ import msgspec
 
 from cicely.core.flow import Needs
 from cicely.core.reservations import Reservation, drawn, place_drawing, without
-from cicely.core.resources import PATIENCE_S, Amounts, free, place
+from cicely.core.resources import Amounts, free, is_kept, place
 from cicely.engines.contract import Session
 from cicely.engines.sqlite.gates import gates_of
 from cicely.engines.sqlite.heads import FLOW, STREAM
@@ -82,14 +82,13 @@ class Room:
         if self._first is None:
             return False
         _, since, its_stream, flow, is_paused, _ = self._first
-        if stream == its_stream or self._txn.now < since + PATIENCE_S:
+        if stream == its_stream:
             # It is the one, or goes before it.
             return False
-        if is_paused or opening(gates_of(self._txn), flow) is not None:
-            # It would not start if there were room.
+        if not is_kept(needs.resources, read_flow(flow)[0].resources, since=since, now=self._txn.now):
             return False
-        names = {name for name, _ in read_flow(flow)[0].resources}
-        return any(name in names for name, _ in needs.resources)
+        # It is one that would start if there were room.
+        return not is_paused and opening(gates_of(self._txn), flow) is None
 
     def take(self, n: int, needs: Needs, units: Amounts) -> None:
         """Note what a job has got."""

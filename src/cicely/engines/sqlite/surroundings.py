@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
+from cicely.core.flow import NO_NEEDS
+from cicely.core.resources import is_kept
 from cicely.engines.contract import (
     SEEN_AHEAD,
     SEEN_HOLDERS,
     SEEN_PARENTS,
     Holder,
+    Kept,
+    SessionRecord,
     SettingRecord,
     Surroundings,
 )
 from cicely.engines.sqlite.controls import record_of
-from cicely.engines.sqlite.limiting import Valves
+from cicely.engines.sqlite.limiting import Valves, read_flow
 from cicely.engines.sqlite.reading import get
 from cicely.engines.sqlite.reservations import Reservations, units_in
 from cicely.engines.sqlite.sessions import sessions
 from cicely.engines.sqlite.statements import statements
+from cicely.engines.sqlite.streams import wants_of
 from cicely.engines.sqlite.transaction import Transaction
 
 _SQL: Final = statements("surroundings")
@@ -50,6 +56,7 @@ def surroundings(txn: Transaction, job_id: str) -> Surroundings | None:
         sessions=tuple(open_sessions),
         reserved=tuple(Reservations(txn).all()),
         taken=_taken(txn, [record.session.id for record in open_sessions]),
+        kept=tuple(_kept(txn, n, open_sessions)),
     )
 
 
@@ -79,6 +86,23 @@ def _valves(
         for key in keys
     }
     return tuple(record_of(valves, key) for key in keys), holders
+
+
+def _kept(txn: Transaction, n: int, open_sessions: list[SessionRecord]) -> Iterator[Kept]:
+    """Yield for whom workers keep free what a ready job wants; the claim decides so in `Room`."""
+    place = txn.row(_SQL["place"], (n,))
+    needs = NO_NEEDS if place is None else wants_of(place[1])
+    reservations, valves = Reservations(txn), Valves(txn, is_reading=True)
+    if place is None or not needs.resources or reservations.drawn_by(needs):
+        return
+    workers = {record.session.worker for record in open_sessions}
+    for worker, job_id, since, stored, wanted in txn.rows(_SQL["passed_over"], (place[0],)):
+        flow, uses, _ = read_flow(stored)
+        if worker not in workers or reservations.drawn_by(wants_of(wanted)):
+            continue
+        may_start = all(valves.opens_at(use) <= txn.now for use in uses)
+        if may_start and is_kept(needs.resources, flow.resources, since=since, now=txn.now):
+            yield Kept(worker, job_id, since, flow.resources)
 
 
 def _taken(txn: Transaction, open_sessions: list[str]) -> dict[str, tuple[Holder, ...]]:

@@ -7,10 +7,12 @@ from cicely.core.edge import Edge
 from cicely.core.flow import BREAKER_PREFIX, Flow, Use
 from cicely.core.limits import Limit
 from cicely.core.outcome import Deferred, Succeeded
+from cicely.core.resources import PATIENCE_S
 from cicely.engines.contract import SEEN_HOLDERS, SEEN_PARENTS, Engine, Surroundings
 from cicely.testing.conformance.bench import (
     QUEUE,
     TICK_S,
+    ids,
     job,
     look,
     near,
@@ -26,6 +28,10 @@ from cicely.testing.conformance.bench import (
 from cicely.testing.conformance.harness import Capability, Harness
 
 REQUIRES = frozenset({Capability.FLOW})
+
+BIG = wanting(gpu=2)
+#: Longer than a job is passed over.
+LONG_S = PATIENCE_S + 1.0
 
 
 def test_nothing_is_known_of_an_unknown_job(harness: Harness) -> None:
@@ -261,6 +267,86 @@ def test_who_uses_a_workers_resources_is_shown_by_session(harness: Harness) -> N
     assert near(around.now - around.taken["s"][0].since, 10.0)
 
 
+# --- what is kept for another -------------------------------------------------------------
+def test_a_worker_that_keeps_room_is_shown_with_the_job_for_which_it_does(harness: Harness) -> None:
+    engine = _with_one_of_two_taken(harness)
+    engine.enqueue([job(id="small", flow=wanting(gpu=1))])
+    before = _around(engine, "small")
+
+    harness.advance(LONG_S)
+
+    [kept] = _around(engine, "small").kept
+    assert before.kept == ()
+    assert (kept.worker, kept.job_id, kept.wants) == ("boss", "big", (("gpu", 2.0),))
+    assert near(before.now - kept.since, 0.0)
+    assert take(engine) == ()
+
+
+def test_the_job_for_which_room_is_kept_waits_for_no_other(harness: Harness) -> None:
+    engine = _with_one_of_two_taken(harness)
+    engine.enqueue([job(id="twin", flow=wanting(gpu=2))])
+    harness.advance(LONG_S)
+
+    assert _around(engine, "big").kept == ()
+    assert _around(engine, "twin").kept == ()
+
+
+def test_from_a_job_that_wants_something_else_nothing_is_kept(harness: Harness) -> None:
+    engine = _with_one_of_two_taken(harness)
+    engine.enqueue([job(id="disk", flow=wanting(disk=1)), job(id="plain")])
+    harness.advance(LONG_S)
+
+    assert _around(engine, "disk").kept == ()
+    assert _around(engine, "plain").kept == ()
+
+
+def test_from_a_job_that_is_not_ready_nothing_is_kept(harness: Harness) -> None:
+    engine = _with_one_of_two_taken(harness)
+    engine.enqueue([job(id="due", delay_s=1000, flow=wanting(gpu=1))])
+    harness.advance(LONG_S)
+
+    assert _around(engine, "due").kept == ()
+    assert _around(engine, "runs").kept == ()
+
+
+def test_nothing_is_shown_as_kept_once_the_job_for_which_it_was_is_gone(harness: Harness) -> None:
+    engine = _with_one_of_two_taken(harness)
+    engine.enqueue([job(id="small", flow=wanting(gpu=1))])
+    harness.advance(LONG_S)
+    assert _around(engine, "small").kept
+
+    engine.steer("cancel", ["big"])
+
+    assert _around(engine, "small").kept == ()
+    assert ids(take(engine)) == ["small"]
+
+
+def test_nothing_is_shown_as_kept_for_a_job_that_would_not_start_in_it(harness: Harness) -> None:
+    engine = _with_one_of_two_taken(harness, big=Flow(uses=(Use("api"),), resources=(("gpu", 2.0),)))
+    engine.enqueue([job(id="side", queue="side", flow=wanting(gpu=1)), job(id="small", flow=wanting(gpu=1))])
+    harness.advance(LONG_S)
+    assert _around(engine, "side").kept
+
+    engine.pause(QUEUE)
+    assert _around(engine, "side").kept == ()
+    engine.resume(QUEUE)
+    engine.configure([Limit(key="api", concurrency=1)])
+    engine.enqueue([job(id="calls", priority=9, flow=using("api"))])
+    assert ids(take(engine)) == ["calls"]
+
+    assert _around(engine, "small").kept == ()
+
+
+def test_nothing_is_shown_as_kept_by_a_worker_that_is_gone(harness: Harness) -> None:
+    engine = _with_one_of_two_taken(harness)
+    engine.enqueue([job(id="small", flow=wanting(gpu=1))])
+    harness.advance(LONG_S)
+
+    engine.retire("s")
+
+    assert _around(engine, "small").kept == ()
+
+
 def test_of_a_running_job_its_session_is_shown(harness: Harness) -> None:
     engine = harness.engine()
     engine.join(session(id="s"))
@@ -268,6 +354,17 @@ def test_of_a_running_job_its_session_is_shown(harness: Harness) -> None:
     take_one(engine)
 
     assert _around(engine).job.session == "s"
+
+
+def _with_one_of_two_taken(harness: Harness, big: Flow = BIG) -> Engine:
+    """Return an engine whose worker has passed over the job "big" for want of the unit that "runs" has."""
+    engine = harness.engine()
+    engine.join(session(id="s", offers={"gpu": {"0": 1.0, "1": 1.0}, "disk": {"": 1.0}}))
+    engine.enqueue([job(id="runs", flow=wanting(gpu=1))])
+    take_one(engine)
+    engine.enqueue([job(id="big", flow=big)])
+    assert take(engine) == ()
+    return engine
 
 
 def _around(engine: Engine, job_id: str = "a") -> Surroundings:

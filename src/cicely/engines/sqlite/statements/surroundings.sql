@@ -1,5 +1,5 @@
 -- What stands between a job and its start, in a snapshot. Indexes: job.id, seat_lane, gated (stream, rank, n),
--- ready (queue, class, rank, n), edge_in, taken (n).
+-- ready (queue, class, rank, n), edge_in, taken (n), passed_over (worker).
 
 -- :name job
 SELECT j.n, j.queue, j.lane, j.rank, q.paused, coalesce(w.held, 0)
@@ -31,6 +31,17 @@ SELECT clock FROM lane WHERE queue = ?1 AND name = ?2
 -- :name parents
 SELECT coalesce(j.id, g.id, '') FROM edge e INDEXED BY edge_in LEFT JOIN job j ON j.n = e.parent
 LEFT JOIN gone g ON g.n = e.parent WHERE e.child = ?1 AND e.held IS NULL ORDER BY e.id LIMIT ?2
+
+-- :name place
+SELECT j.stream, b.wants FROM job j JOIN gated g ON g.stream = j.stream AND g.rank = j.rank AND g.n = j.n
+JOIN stream s ON s.id = j.stream JOIN seat t ON t.id = s.seat JOIN band b ON b.id = t.band WHERE j.n = ?1
+
+-- :name passed_over
+SELECT p.worker, j.id, p.at, j.flow, b.wants
+FROM passed_over p JOIN job j ON j.n = p.n JOIN queue q ON q.id = j.queue AND NOT q.paused
+JOIN stream s ON s.id = j.stream JOIN seat t ON t.id = s.seat JOIN band b ON b.id = t.band
+JOIN gated g ON g.stream = j.stream AND g.rank = j.rank AND g.n = j.n WHERE j.stream <> ?1
+ORDER BY p.worker
 
 -- :name taken
 SELECT s.key, j.id, r.claimed_at, t.units

@@ -182,6 +182,24 @@ local function keeps_free(session, wanted, taken)
   return false
 end
 
+-- For whom which of these workers keep free what a ready job wants: worker, job, since when, and what that wants.
+function resources.kept_from(row, workers)
+  local kept, gates = {}, use('gates')
+  local stream = gates.stream_of(row)
+  local is_drawing = stream.class.draws and use('reservations').drawn_by(stream.class)
+  if #stream.class.wants == 0 or is_drawing or not gates.is_ready(row) then return kept end
+  for worker in pairs(workers) do
+    local session = { worker = worker }
+    if keeps_free(session, stream, {}) then
+      local first = session.passed
+      kept[#kept + 1] = {
+        worker, first.row.id, string.format('%.17g', first.at), pack(gates.stream_of(first.row).class.wants),
+      }
+    end
+  end
+  return kept
+end
+
 -- The units that a session's worker has for a job, and of which resources it draws; or nothing.
 function resources.room(session, stream, n, taken)
   local class = stream.class

@@ -71,7 +71,7 @@ local function parents_of(n)
   return parents
 end
 
--- The open sessions, and who uses what of the resources of their workers.
+-- The open sessions, who uses what of the resources of their workers, and which these are.
 local function crews()
   local sessions, users, seen = {}, {}, {}
   for i, id in ipairs(call('ZRANGE', NS .. 'sessions', 0, -1)) do
@@ -89,7 +89,7 @@ local function crews()
       end
     end
   end
-  return sessions, users
+  return sessions, users, seen
 end
 
 local function valves_of(keys)
@@ -111,12 +111,13 @@ function surroundings.told(row)
   end
   local is_gated, is_node = rows.has(row.flags, rows.GATED), rows.has(row.flags, rows.NODE)
   local told, holders = valves_of(is_gated and gates.stream_of(row).keys or {})
-  local sessions, users = crews()
+  local sessions, users, workers = crews()
   return {
     string.format('%.17g', now), call('SISMEMBER', NS .. 'paused', row.queue),
     is_node and call('HGET', NS .. 'w:' .. row.n, 'held') == '1' and 1 or 0, ahead_of(row), math.min(SEEN, count),
     math.min(SEEN, behind), told, holders, is_node and parents_of(row.n) or {}, sessions, users,
     call('EXISTS', NS .. 'reserved') == 1 and use('reservations').all() or {},
+    is_gated and use('resources').kept_from(row, workers) or {},
   }
 end
 
