@@ -79,6 +79,34 @@ def test_in_pages_random_verbs_come_to_the_same_end(monkeypatch, per_call):
     check_random_verbs(PagingHarness, examples=30)
 
 
+@pytest.mark.parametrize("per_call", [1, 2, 3, 4, agenda.PER_CALL])
+def test_what_a_cancelled_job_waits_for_is_asked_to_end_though_a_page_ends_before_it(
+    engine, monkeypatch, per_call
+):
+    """A page that ends at "ready" must not have its end cancel "behind" first: "runs" would go on."""
+    engine.enqueue([job(id="fails"), job(id="runs")])
+    fails, _ = take(engine, 2)
+    engine.enqueue(
+        [job(id="ready"), job(id="behind"), job(id="body")],
+        [
+            Edge("fails", "body", cancels_siblings=True),
+            Edge("ready", "body"),
+            Edge("behind", "body"),
+            Edge("ready", "behind"),
+            Edge("runs", "behind"),
+        ],
+    )
+    for module in (agenda, deciding):
+        monkeypatch.setattr(module, "PER_CALL", per_call)
+
+    engine.settle("s", [Failed(fails.token, "error", b"why")])
+    while engine.sweep(per_call).more:
+        pass
+
+    assert [found.cancelling for found in engine.get(["runs"])] == [True]
+    assert counts(engine) == {State.FAILED: 1, State.RUNNING: 1, State.CANCELLED: 3}
+
+
 # --- bounds ---------------------------------------------------------------------------------------
 MANY = 900
 

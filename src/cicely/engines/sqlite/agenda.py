@@ -3,7 +3,8 @@
 A call carries out so many at once; the rest is written down as *intents*, in the same transaction, and
 carried out by later calls and by sweeps. The cursor of an intent moves with what was done, so each step
 is done once. A task of a job waits behind the intents of that job; whatever else the call does, its other
-moves and its claim, comes before what it wrote down.
+moves and its claim, comes before what it wrote down. What is left of a cancellation comes first of all that
+was: what it has not reached must not end because of what it has.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ PER_CALL: Final = 256
 DECIDE, CANCEL_BEFORE, PUBLISH, UNDO, TAKE_ALONG, JUDGE, UNLINK, STAND_AGAIN, BIND = range(1, 10)
 
 
+#: The order of what was written down, as it is stored.
+_FIRST, _IN_TURN, _LATE = -1, 0, 1
+
+
 class Task(NamedTuple):
     """Something to be done about a job (or about a workflow, as minus its number) from a cursor on."""
 
@@ -43,6 +48,7 @@ class Agenda:
         #: How many jobs may still be touched.
         self.left = PER_CALL if left is None else min(left, PER_CALL)
         self._acts = acts
+        self._first: list[Task] = []
         self._queue: deque[Task] = deque()
         self._late: deque[Task] = deque()
         self._has_stored: bool | None = None
@@ -50,6 +56,10 @@ class Agenda:
     def push(self, *tasks: Task) -> None:
         """Add tasks at the end."""
         self._queue.extend(tasks)
+
+    def leave_first(self, *tasks: Task) -> None:
+        """Have the next call begin with these: there is no time for them now."""
+        self._first.extend(tasks)
 
     def push_late(self, *tasks: Task) -> None:
         """Add tasks that are begun one by one, when nothing else is left."""
@@ -85,8 +95,10 @@ class Agenda:
             self._queue.appendleft(rest)
 
     def _write_down(self, put_off: list[Task]) -> None:
-        self._store([*put_off, *self._queue], is_late=0)
-        self._store([*self._late], is_late=1)
+        self._store(self._first, _FIRST)
+        self._store([*put_off, *self._queue], _IN_TURN)
+        self._store([*self._late], _LATE)
+        self._first.clear()
         self._queue.clear()
         self._late.clear()
 
@@ -100,8 +112,8 @@ class Agenda:
             self._has_stored = has_intents(self.txn)
         return self._has_stored and self.txn.row(_SQL["of"], (task.n,)) is not None
 
-    def _store(self, tasks: list[Task], *, is_late: int) -> None:
-        self.txn.many(_SQL["add"], [(*task, is_late) for task in tasks])
+    def _store(self, tasks: list[Task], order: int) -> None:
+        self.txn.many(_SQL["add"], [(*task, order) for task in tasks])
         if tasks:
             self._has_stored = self.txn.may_have_intents = True
 

@@ -106,9 +106,7 @@ def decide(agenda: Agenda, task: Task) -> Task | None:
         broken = page.decide(link)
         if broken is not None and broken.traits & CANCELS_SIBLINGS:
             page.write()
-            rest = cancel_before(agenda, Task(CANCEL_BEFORE, broken.n, 0, broken.end.cause, broken.reason))
-            if rest is not None:
-                agenda.push(rest)
+            cancel_before(agenda, Task(CANCEL_BEFORE, broken.n, 0, broken.end.cause, broken.reason))
             return task._replace(cursor=link[0])
     page.write()
     return task._replace(cursor=links[-1][0] if links else task.cursor) if is_cut else None
@@ -221,9 +219,7 @@ def cancel_broken(agenda: Agenda, node: Node) -> bool:
         return False
     cancel_behind(agenda, (broken,))
     if broken.traits & CANCELS_SIBLINGS:
-        rest = cancel_before(agenda, Task(CANCEL_BEFORE, node.n, 0, broken.end.cause, broken.reason))
-        if rest is not None:
-            agenda.push(rest)
+        cancel_before(agenda, Task(CANCEL_BEFORE, node.n, 0, broken.end.cause, broken.reason))
     return True
 
 
@@ -276,10 +272,10 @@ class _Parents:
         return link
 
 
-def cancel_before(agenda: Agenda, task: Task) -> Task | None:
+def cancel_before(agenda: Agenda, task: Task) -> None:
     """Cancel the parents of a job that are still live, and what those wait for."""
     if not _is_cancelled(agenda.txn, task.n, task.cause):
-        return None
+        return
     stack = [_Parents(agenda.txn, task.n, task.cursor)]
     while stack and agenda.left > 0:
         link = stack[-1].next()
@@ -291,9 +287,7 @@ def cancel_before(agenda: Agenda, task: Task) -> Task | None:
         if row is not None and row.end is None:
             cancel(agenda, row, task.reason, cause=task.cause)
             stack.append(_Parents(agenda.txn, row.n, 0))
-    rest = [task._replace(n=parents.n, cursor=parents.cursor) for parents in stack]
-    agenda.push(*rest[1:])
-    return rest[0] if rest else None
+    agenda.leave_first(*(task._replace(n=parents.n, cursor=parents.cursor) for parents in stack))
 
 
 def _is_cancelled(txn: Transaction, n: int, cause: str) -> bool:

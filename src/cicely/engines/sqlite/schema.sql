@@ -270,7 +270,7 @@ CREATE TABLE workflow (
 CREATE INDEX workflow_check ON workflow (check_at);
 
 -- What an end, a publication or a revival set in motion and one call could not do: see cascade.py.
--- n: the job, or minus the workflow. is_late: only when nothing else is left.
+-- n: the job, or minus the workflow. is_late: 1 for what comes when nothing else is left, -1 before all else.
 CREATE TABLE intent (
     id INTEGER PRIMARY KEY,
     n INTEGER NOT NULL,

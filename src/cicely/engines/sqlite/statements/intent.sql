@@ -1,5 +1,5 @@
 -- What is still to be done because of an end, a publication or a revival. Indexes: intent_n, intent_order.
--- Runs under the write lock.
+-- is_late: 1 what waits until all else is done, -1 what comes before it. Runs under the write lock.
 
 -- :name any
 SELECT 1 FROM intent LIMIT 1
@@ -8,7 +8,7 @@ SELECT 1 FROM intent LIMIT 1
 SELECT 1 FROM intent WHERE n IN carray(?1) LIMIT 1
 
 -- :name of
-SELECT 1 FROM intent WHERE n = ?1 AND is_late = 0 LIMIT 1
+SELECT 1 FROM intent WHERE n = ?1 AND is_late <= 0 LIMIT 1
 
 -- :name next
 SELECT id, kind, n, cursor, cause, reason, is_late FROM intent ORDER BY is_late, id LIMIT 1
