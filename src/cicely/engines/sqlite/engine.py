@@ -46,6 +46,7 @@ from cicely.engines.sqlite import (
     deleting,
     edges,
     enqueueing,
+    forgetting,
     past,
     reading,
     reserving,
@@ -303,6 +304,7 @@ def _sweep(txn: Transaction, batch: int, silent: Sequence[Silent]) -> Swept:
     of_workflows, has_old = workflows.delete_old_workflows(cascade.begin(txn), batch)
     sweeping.forget(txn, batch)
     sweeping.mind_gates(txn, batch)
+    forgetting.forget_unused(txn, batch)
     has_waste = blobs.remove_waste(txn)
     has_past = past.forget(txn, batch)
     txn.is_stirred = True

@@ -19,7 +19,10 @@ _UNKNOWN: Final = ("", Kind.MESSAGE)
 
 
 class Names:
-    """What one connection has seen of the two name tables; both only grow."""
+    """What one connection has seen of the two name tables; both only grow.
+
+    And how far its sweeps have come in the tables of valves and lanes, of which some go.
+    """
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
@@ -27,6 +30,8 @@ class Names:
         self._queue_names: dict[int, str] = {}
         self._class_ids: dict[tuple[str, str], int] = {}
         self.classes: dict[int, tuple[str, Kind]] = {}
+        self.valves_swept_to = 0
+        self.lanes_swept_to = 0
 
     def forget(self) -> None:
         """Drop everything: some of it may have been rolled back."""

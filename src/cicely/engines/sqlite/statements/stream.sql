@@ -187,6 +187,21 @@ DELETE FROM seat WHERE id IN (
 -- :name forget_bands
 DELETE FROM band WHERE NOT EXISTS (SELECT 1 FROM seat WHERE band = band.id)
 
+-- The next lanes by number, and whether each may go: its queue has very many, and no job of it is ready.
+
+-- :name any_lane
+SELECT 1 FROM lane LIMIT 1
+
+-- :name next_unused_lane
+SELECT l.id, l.queue, l.name <> '' AND q.lanes >= ?3 AND NOT EXISTS (SELECT 1 FROM seat WHERE lane = l.id)
+FROM lane l JOIN queue q ON q.id = l.queue WHERE l.id > ?1 ORDER BY l.id LIMIT ?2
+
+-- :name forget_lanes
+DELETE FROM lane WHERE id IN carray(?1)
+
+-- :name fewer_lanes
+UPDATE queue SET lanes = lanes - ? WHERE id = ?
+
 -- Where rows of jobs cannot be read.
 
 -- :name head_keys

@@ -50,6 +50,19 @@ SELECT backlog, ready FROM valve WHERE key = ?1 AND backlog IS NOT NULL
 -- :name ready_in_queue
 SELECT jobs FROM counter WHERE queue = (SELECT id FROM queue WHERE name = ?1) AND state = ?2
 
+-- The next valves by number, and whether each may go: it is as if it were new, and nobody names its number.
+
+-- :name any
+SELECT 1 FROM valve LIMIT 1
+
+-- :name next_unused
+SELECT id, setting IS NULL AND gauge IS NULL AND ready = 0 AND NOT EXISTS (SELECT 1 FROM holder WHERE valve = v.id)
+    AND NOT EXISTS (SELECT 1 FROM park WHERE valve = v.id)
+FROM valve v WHERE id > ?1 ORDER BY id LIMIT ?2
+
+-- :name forget
+DELETE FROM valve WHERE id IN carray(?1)
+
 -- :name acquired
 SELECT uses, at FROM acquired WHERE n = ?1 AND request = ?2
 
