@@ -68,7 +68,7 @@ MINUTES ?= 2
 ENGINES ?= sqlite redis postgresql
 torture: .venv/dev.stamp simulation
 	CICELY_FULL=1 $(BIN)/python -m pytest tests/system/test_crash_loop.py tests/system/test_crash_workflows.py \
-		tests/system/test_flow_kills.py
+		tests/system/test_flow_kills.py tests/conformance/test_sentinel.py
 	CICELY_FULL=1 $(BIN)/python -m pytest -s -o faulthandler_timeout=0 tests/system/test_example_torture.py
 	$(BIN)/python -m cicely.testing.torture $(ENGINES) --minutes $(MINUTES)
 

@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -110,3 +111,46 @@ def shared_cluster() -> list[RedisServer]:
 def _has_joined(node: RedisServer, nodes: int) -> bool:
     told = node.tell("CLUSTER", "INFO")
     return b"cluster_state:ok" in told and b"cluster_known_nodes:%d" % nodes in told
+
+
+class Sentinels:
+    """A master, its replica and the sentinel that puts the one in the other's place."""
+
+    def __init__(self) -> None:
+        self.master = RedisServer()
+        self._replica = RedisServer(replicaof=f"127.0.0.1 {self.master.port}")
+        self._sentinel = RedisServer(sentinel_of=self.master.port)
+        self._await(lambda: b"slaves=1" in self._sentinel.tell("INFO", "sentinel"), PATIENCE_S)
+
+    @property
+    def url(self) -> str:
+        """The sentinel, and what it calls the master."""
+        return f"redis+sentinel://127.0.0.1:{self._sentinel.port}/jobs/0"
+
+    def await_replica(self) -> None:
+        """Return when the replica has all that was written."""
+        self._await(lambda: self.master.tell("WAIT", "1", "100") == b":1\r\n", PATIENCE_S)
+
+    def kill_master(self) -> None:
+        """Kill the master without a word to anyone."""
+        self.master.kill()
+
+    def await_new_master(self, patience_s: float) -> None:
+        """Return when the replica is the master and the sentinel says so."""
+        self._await(lambda: b"role:master" in self._replica.tell("INFO", "replication"), patience_s)
+        port = str(self._replica.port).encode()
+        ask = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "jobs")
+        self._await(lambda: port in self._sentinel.tell(*ask), patience_s)
+        self.master = self._replica
+
+    def _await(self, holds: Callable[[], bool], patience_s: float) -> None:
+        give_up_at = time.monotonic() + patience_s
+        while not holds():
+            assert time.monotonic() < give_up_at, f"not within {patience_s} s: {self.url}"
+            time.sleep(0.02)
+
+
+@cache
+def shared_sentinels() -> Sentinels:
+    """Return a master and its sentinel for the tests of one run."""
+    return Sentinels()

@@ -7,7 +7,7 @@ from cicely.engines.redis.engine import RedisEngine
 from cicely.engines.redis.place import place_of
 from cicely.testing.clock import VirtualClock
 from cicely.testing.conformance.harness import Capability
-from redis_server import RedisServer, shared_cluster, shared_newer_server, shared_server
+from redis_server import RedisServer, shared_cluster, shared_newer_server, shared_sentinels, shared_server
 
 
 class RedisHarness:
@@ -18,7 +18,6 @@ class RedisHarness:
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
-        self._servers = self.servers()
         self._opened: list[RedisEngine] = []
 
     @staticmethod
@@ -26,10 +25,15 @@ class RedisHarness:
         """Return the servers; the first is the one that URLs name."""
         return [shared_server()]
 
+    @property
+    def url(self) -> str:
+        """Where engines find it."""
+        return self.servers()[0].url
+
     def engine(self) -> Engine:
         """Connect to the server."""
         # No power fails in these tests, and no server: what a crash leaves has tests of its own.
-        place = place_of(f"{self._servers[0].url}?durability=none")
+        place = place_of(f"{self.url}?durability=none")
         engine = RedisEngine(place, now=self.clock.now)
         engine.open()
         self._opened.append(engine)
@@ -43,7 +47,7 @@ class RedisHarness:
         """Close every connection and empty the servers."""
         for engine in self._opened:
             engine.close()
-        for server in self._servers:
+        for server in self.servers():
             server.tell("FLUSHALL")
 
 
@@ -67,3 +71,19 @@ class ClusterHarness(RedisHarness):
     def servers() -> list[RedisServer]:
         """Return the nodes."""
         return shared_cluster()
+
+
+class SentinelHarness(RedisHarness):
+    """The same on the master that sentinels name, be it another one by now."""
+
+    name = "redis sentinel"
+
+    @property
+    def url(self) -> str:
+        """The sentinels, and what they call the master."""
+        return shared_sentinels().url
+
+    @staticmethod
+    def servers() -> list[RedisServer]:
+        """Return the master of this moment."""
+        return [shared_sentinels().master]
