@@ -97,3 +97,20 @@ def test_a_stopped_worker_says_how_many_jobs_it_waits_for(site):
     worker.wait(within_s=10)
 
     assert "stopping: 1 job" in worker.said
+
+
+def test_an_idle_worker_whose_file_was_deleted_stops_within_seconds(site):
+    worker = site.start(processes=1, lease_s=30.0)
+    site.jobs.naps.delay(0.0).get(timeout=20)
+    site.engine.close()
+    for file in site.folder.glob("jobs.db*"):
+        if file.is_file():
+            file.unlink()
+    # Its child asks an engine that answers nobody, again and again, once it looks for jobs.
+    wait_for(lambda: "does not answer, trying again" in worker.said, within_s=15)
+    since = time.monotonic()
+
+    worker.terminate()
+
+    assert worker.wait(within_s=10) == 0
+    assert time.monotonic() - since < 3 + LENIENCY

@@ -40,3 +40,15 @@ def test_a_second_request_leaves_no_time():
     assert not stop.ask(100.1)
 
     assert stop.kills(100.1)
+
+
+def test_who_has_jobs_to_give_back_asks_an_engine_that_does_not_answer_for_longer():
+    stop = Stop(GRACE_S)
+    leaving_s = stop.farewell_s
+
+    stop.owing.add("child")
+    owing_s = stop.farewell_s
+    stop.owing.discard("child")
+
+    assert owing_s > 2 * leaving_s
+    assert stop.farewell_s == leaving_s

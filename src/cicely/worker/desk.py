@@ -101,6 +101,25 @@ def insist(call: Callable[[], T]) -> T:
             tries += 1
 
 
+def never() -> bool:
+    """Return False: who asks wants the answer, however long it takes."""
+    return False
+
+
+def insist_until(is_over: Callable[[], bool], call: Callable[[], T]) -> T | None:
+    """Repeat a call until the engine answers it; None where nobody wants the answer any more."""
+
+    def once() -> T | None:
+        try:
+            return call()
+        except EngineUnavailable:
+            if is_over():
+                return None
+            raise
+
+    return insist(once)
+
+
 class Desk:
     """An engine for one session, at the other end of a socket. Safe to share between threads.
 
@@ -194,10 +213,10 @@ class Desk:
         """Whether the clerk has claimed for the demand left."""
         return _is_readable(self._end)
 
-    def collect(self) -> Brought:
+    def collect(self, is_over: Callable[[], bool] = never) -> Brought:
         """Return what was claimed for the demand that was left; where nothing was yet, take it back.
 
-        Where the engine did not answer, the claim is repeated until it does.
+        Where the engine did not answer, the claim is repeated until it does, or until `is_over`.
         """
         demand = self.standing
         if demand is None:
@@ -206,7 +225,7 @@ class Desk:
             return self._collected()
         except EngineUnavailable:
             sent_at = boottime()
-            intake = insist(lambda: self.claim("", demand))
+            intake = insist_until(is_over, lambda: self.claim("", demand)) or Intake()
             return Brought(has_rung=True, intake=intake, sent_at=sent_at)
         finally:
             self.standing = None

@@ -22,7 +22,7 @@ from cicely.core.outcome import HandedBack, Outcome, Stopped
 from cicely.engines.contract import Bell, Demand, Intake, Save, Settled, Verdict
 from cicely.worker.board import Board
 from cicely.worker.calls import Calls
-from cicely.worker.desk import Desk, Verbs, insist
+from cicely.worker.desk import Desk, Verbs, insist, insist_until
 from cicely.worker.errands import Brought
 from cicely.worker.outbox import Outbox
 from cicely.worker.pool import Pool
@@ -76,7 +76,8 @@ class Exchange:
         self._pools = pools
         self._start_s = start_s
         self._wants = Wants(pools, turns, paces=self.paces, max_jobs=max_jobs)
-        self._standing = Standing(desk, self._take_brought) if desk is not None else None
+        self._is_over = lambda: self.is_draining
+        self._standing = Standing(desk, self._take_brought, is_over=self._is_over) if desk else None
         self._on_lost = on_lost
         self._outbox = Outbox()
         self._saves = Saves()
@@ -242,7 +243,9 @@ class Exchange:
         failpoint("worker.handed-over")
 
     def _claim(self, demand: Demand) -> Intake:
-        return insist(lambda: self._engine.claim(self._session_id, demand))
+        # Who stops wants no more: what was claimed without its knowledge is handed back when it retires.
+        answer = insist_until(self._is_over, lambda: self._engine.claim(self._session_id, demand))
+        return answer or Intake()
 
     def _take_in(
         self, settled: Settled, outcomes: Sequence[Outcome], demand: Demand | None, sent_at: float

@@ -11,16 +11,22 @@ import threading
 from collections.abc import Callable
 
 from cicely.engines.contract import Demand
-from cicely.worker.desk import Desk
+from cicely.worker.desk import Desk, never
 from cicely.worker.errands import Brought
 
 
 class Standing:
-    """One child's. `take` is called with what was brought, by one thread at a time."""
+    """One child's. `take` is called with what was brought, by one thread at a time.
 
-    def __init__(self, desk: Desk, take: Callable[[Brought], None]) -> None:
+    An engine that does not answer is asked again until `is_over`.
+    """
+
+    def __init__(
+        self, desk: Desk, take: Callable[[Brought], None], *, is_over: Callable[[], bool] = never
+    ) -> None:
         self._desk = desk
         self._take = take
+        self._is_over = is_over
         self._lock = threading.Lock()
         self._ear: select.epoll | None = None
         self._is_listened_for = False
@@ -43,7 +49,7 @@ class Standing:
         with self._lock:
             if self._error is not None:
                 raise self._error
-            self._take(self._desk.collect())
+            self._take(self._desk.collect(self._is_over))
 
     # --- the thread that runs jobs ------------------------------------------------------------
     def ear(self, read_fd: int, *, then: Callable[[], None]) -> Callable[[], None]:
@@ -75,7 +81,7 @@ class Standing:
                 self._listen()
                 return False
             try:
-                self._take(self._desk.collect())
+                self._take(self._desk.collect(self._is_over))
             except Exception as error:  # noqa: BLE001  (it ends the thread that talks to the engine)
                 self._error = error
             return True

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 WRAP_UP_S: Final = 2.0
+#: So long an engine that does not answer is asked in the end, with jobs to give back and without.
+_OWING_S: Final = 10.0
+_LEAVING_S: Final = 2.0
 
 
 class Stop:
@@ -12,6 +15,8 @@ class Stop:
 
     def __init__(self, grace_s: float) -> None:
         self.is_on = False
+        #: Sessions of dead children whose jobs the engine has not got back yet.
+        self.owing: set[str] = set()
         self._grace_s = grace_s
         self._since = 0.0
         self._is_at_once = False
@@ -25,6 +30,11 @@ class Stop:
         self.is_on = True
         self._since = now
         return True
+
+    @property
+    def farewell_s(self) -> float:
+        """How long the engine is told that this worker leaves: one that holds nothing may be found gone."""
+        return _OWING_S if self.owing else _LEAVING_S
 
     def asks_to_wrap_up(self, now: float) -> bool:
         """Return, once, that jobs are to be asked to end: their time is over."""

@@ -136,7 +136,7 @@ class Supervisor:
 
     def _end(self) -> int:
         self._keeper.post(lambda: self._engine.retire(self.id))
-        self._keeper.finish(timeout_s=10.0)
+        self._keeper.finish(timeout_s=self._stop.farewell_s)
         self._engine.close()
         if self._memory_groups is not None:
             self._memory_groups.close()
@@ -308,10 +308,9 @@ class Supervisor:
         if not (outcomes or child.is_dying or child.excuse):
             outcomes = blame(child.board, status)
         ends = (*outcomes, *ends_of_neighbours(child.board, outcomes))
-        session_id = child.session_id
         self._beat_for_children()
         self._keeper.post(child.hear_out)
-        self._keeper.post(lambda: self._engine.retire(session_id, ends))
+        self._retire(child, ends)
         if child.excuse:
             self._note_failure(child)
         elif outcomes or (status != 0 and not child.is_dying):
@@ -319,6 +318,17 @@ class Supervisor:
         child.close()
         # By the keeper, which may be writing on it right now.
         self._keeper.post(child.board.close)
+
+    def _retire(self, child: Ward, ends: Sequence[Outcome]) -> None:
+        session_id = child.session_id
+        if ends or child.board.held() != frozenset():
+            self._stop.owing.add(session_id)
+
+        def retire() -> None:
+            self._engine.retire(session_id, ends)
+            self._stop.owing.discard(session_id)
+
+        self._keeper.post(retire)
 
     def _note_failure(self, child: Ward) -> None:
         log.error("child %d cannot work: %s", child.number, child.excuse)
