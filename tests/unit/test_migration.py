@@ -25,6 +25,8 @@ class Place:
         self.jobs.setdefault(job_id, Standing(state="live"))
 
     def status(self, job_id):
+        if self.is_down:
+            raise ConnectionError("nobody there")
         return self.jobs.get(job_id)
 
     def end(self, output="42"):
@@ -156,6 +158,7 @@ def test_a_copy_that_is_refused_does_not_concern_the_caller(world):
     migration = world.process(percent=0, mode="shadow")
 
     assert migration.submit("job", None) is OLD
+    world.new.is_down = False
     assert migration.compare().waiting == ("job",)
 
 
@@ -191,6 +194,31 @@ def test_what_the_old_side_does_not_end_is_listed(world):
     migration.submit("stuck", None)
 
     assert migration.drain(timeout="10s") == ["stuck"]
+
+
+def test_an_old_side_that_is_away_for_a_while_is_asked_again(world):
+    migration = world.process(percent=0)
+    migration.submit("job", None)
+    world.old.is_down = True
+
+    def back():
+        if world.now > 5:
+            world.old.is_down = False
+            world.old.end()
+
+    world.when_slept = back
+
+    assert migration.drain(timeout="10s") == []
+
+
+def test_an_old_side_that_stays_away_is_heard_when_the_time_is_over(world):
+    migration = world.process(percent=0)
+    migration.submit("job", None)
+    world.old.is_down = True
+
+    with pytest.raises(ConnectionError, match="nobody there"):
+        migration.drain(timeout="10s")
+    assert migration.traffic().phase is Phase.DRAINING
 
 
 def test_a_share_calls_draining_off(world):
@@ -258,6 +286,24 @@ def test_a_job_that_was_given_to_a_side_and_not_written_down_is_when_it_is_sent_
     assert process.holder("a") is OLD
     assert process.holder("b") is None
     assert (process.verify().accepted, process.verify().pending_old) == (1, ("a",))
+
+
+def test_in_fallback_the_accounts_speak_for_a_side_that_is_down(world):
+    world.process(percent=0, mode="fallback").submit("early", "payload")
+    world.old.is_down = True
+    process = world.process(percent=0, mode="fallback")
+
+    assert process.holder("early") is OLD
+    assert process.holder("late") is None
+    assert process.submit("late", "payload") is NEW
+    assert process.holder("late") is NEW
+
+
+def test_a_side_that_cannot_be_asked_says_so_to_the_caller_in_the_other_modes(world):
+    world.old.is_down = True
+
+    with pytest.raises(ConnectionError, match="nobody there"):
+        world.process(mode="track").holder("job")
 
 
 def test_a_copy_is_not_taken_for_a_job_that_was_not_written_down(world):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from cicely.migration.accounts import Entry, FileAccounts, How
+import pytest
+
+from cicely.migration.accounts import Entry, FileAccounts, How, MemoryAccounts
 from cicely.migration.comparison import Margins, compared
 from cicely.migration.routing import Which
 from cicely.migration.sides import FAILED, LIVE, SUCCEEDED, Standing
@@ -139,3 +141,14 @@ def test_a_book_in_a_file_is_shared_and_an_unfinished_line_is_passed_over(tmp_pa
 
 def test_a_book_that_nobody_wrote_to_is_empty(tmp_path):
     assert list(FileAccounts(tmp_path / "book").entries()) == []
+
+
+@pytest.mark.parametrize("job_id", ["a", 'a"', "a\n", "ä,["])
+def test_a_book_tells_the_entries_of_one_job(tmp_path, job_id):
+    others = [Entry(other, OLD, How.ACCEPTED) for other in ("aa", job_id + "x", '["a",')]
+    wanted = [Entry(job_id, NEW, How.ACCEPTED), Entry(job_id, OLD, How.SHADOWED)]
+    for book in (FileAccounts(tmp_path / "book"), MemoryAccounts()):
+        assert list(book.entries_of(job_id)) == []
+        book.add([*others, *wanted])
+
+        assert list(book.entries_of(job_id)) == wanted

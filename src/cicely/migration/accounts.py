@@ -41,6 +41,9 @@ class Accounts(Protocol):
     def entries(self) -> Iterator[Entry]:
         """Yield all entries, those of other processes among them where it is shared."""
 
+    def entries_of(self, job_id: str) -> Iterator[Entry]:
+        """Yield those of one job."""
+
 
 class MemoryAccounts:
     """The book of a service of one process; it ends with it."""
@@ -55,6 +58,10 @@ class MemoryAccounts:
     def entries(self) -> Iterator[Entry]:
         """Yield all entries."""
         return iter(list(self._entries))
+
+    def entries_of(self, job_id: str) -> Iterator[Entry]:
+        """Yield those of one job."""
+        return (entry for entry in self.entries() if entry.job_id == job_id)
 
 
 class FileAccounts:
@@ -88,11 +95,20 @@ class FileAccounts:
 
     def entries(self) -> Iterator[Entry]:
         """Yield all entries. A last line that a killed process left unfinished is passed over."""
+        return self._that_begin_with(b"")
+
+    def entries_of(self, job_id: str) -> Iterator[Entry]:
+        """Yield those of one job; no other line is decoded, so that a long book is read fast."""
+        return self._that_begin_with(b"[" + self._encode(job_id) + b",")
+
+    def _that_begin_with(self, begin: bytes) -> Iterator[Entry]:
         if not self._path.exists():
             return
         decode = msgspec.json.Decoder(Entry).decode
         with self._path.open("rb") as file:
             for line in file:
+                if not line.startswith(begin):
+                    continue
                 try:
                     yield decode(line)
                 except msgspec.DecodeError:

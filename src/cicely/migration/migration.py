@@ -135,7 +135,8 @@ class Migration:
         """Return the side that has a job already, the new one first; None where neither has.
 
         Ask before a submission that may be a repetition: the share may be another one than the first
-        time. The accounts have the job then, also where a process died between both.
+        time. The accounts have the job then, also where a process died between both. Raises what a
+        side raises; with "fallback" the accounts speak for one that cannot be asked.
         """
         holders = [which for which in (Which.NEW, Which.OLD) if self._knows(which, job_id)]
         # What both have in shadow mode is written down: one of them got a copy.
@@ -144,7 +145,13 @@ class Migration:
         return next(iter(holders), None)
 
     def _knows(self, which: Which, job_id: str) -> bool:
-        return self._sides[which].standings([job_id])[job_id].is_known
+        try:
+            return self._sides[which].standings([job_id])[job_id].is_known
+        except Exception as trouble:
+            if self.mode is not Mode.FALLBACK:
+                raise
+            log.warning("the %s side cannot be asked for job %s: %s", which, job_id, trouble)
+            return Entry(job_id, which, How.ACCEPTED) in self._accounts.entries_of(job_id)
 
     # --- the share ----------------------------------------------------------------------------
     def traffic(self) -> Traffic:
@@ -193,7 +200,8 @@ class Migration:
     def drain(self, timeout: Duration = "5m") -> list[str]:
         """Give the old side no more jobs and wait until it has worked off those that it has.
 
-        Returns those that it has not ended when the time is over. `set` calls it off.
+        Returns those that it has not ended when the time is over, or raises what it raises then; until
+        then a side that cannot be asked is asked again. `set` calls it off.
         """
         give_up_at = self._clock() + duration_s(timeout, name="timeout")
         self._store(self._stored().draining())
@@ -214,7 +222,11 @@ class Migration:
         """
         for start in range(0, len(job_ids), _PAGE):
             page = job_ids[start : start + _PAGE]
-            standings = self._sides[Which.OLD].standings(page)
+            try:
+                standings = self._sides[Which.OLD].standings(page)
+            except Exception as trouble:  # noqa: BLE001  (a side says by whatever it raises that it is away)
+                log.warning("the old side cannot be asked how its jobs stand: %s", trouble)
+                return job_ids[start:]
             if left := [job_id for job_id in page if not standings[job_id].has_ended]:
                 return left + job_ids[start + _PAGE :]
         return []
