@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import ValidationError
 
@@ -30,9 +31,13 @@ _LOOK_S = 0.1
 _PAGE = 500
 
 
+@gateway.exception_handler(OSError)
 @gateway.exception_handler(EngineUnavailable)
 def away(_request: Request, error: Exception) -> Response:
-    """Have the caller repeat the request as it is: what was accepted of it is not accepted again."""
+    """Have the caller repeat the request as it is: what was accepted of it is not accepted again.
+
+    An OSError is that of the old side of a migration, or of the book.
+    """
     return PlainTextResponse(f"try again: {error}\n", 503, headers={"Retry-After": "5"})
 
 
@@ -40,6 +45,13 @@ def away(_request: Request, error: Exception) -> Response:
 def refused(_request: Request, error: Exception) -> Response:
     """Say what cannot be; the message names the remedy."""
     return JSONResponse({"detail": str(error)}, 422)
+
+
+@gateway.exception_handler(RequestValidationError)
+def unreadable(_request: Request, error: RequestValidationError) -> Response:
+    """Say what is wrong, without what was sent: it may be nothing that JSON can say."""
+    wrong = [{key: one[key] for key in ("type", "loc", "msg")} for one in error.errors()]
+    return JSONResponse({"detail": wrong}, 422)
 
 
 @gateway.post("/evaluations", status_code=202)
@@ -176,7 +188,13 @@ async def followed(eval_id: str) -> StreamingResponse:
 async def _changes(job: Job[Any]) -> AsyncIterator[str]:
     last: dict[str, Any] = {}
     while True:
-        now = await asyncio.to_thread(_shown, job)
+        try:
+            now = await asyncio.to_thread(_shown, job)
+        except EngineUnavailable:
+            yield ": the engine is away\n\n"
+            continue
+        except JobNotFound:
+            return  # it was deleted meanwhile
         if now != last:
             yield f"event: {now['state']}\ndata: {json.dumps(now)}\n\n"
         if State(now["state"]).is_final:
@@ -209,6 +227,8 @@ def _found(eval_id: str) -> Job[Any] | None:
 
 def _known(eval_id: str) -> Job[Any]:
     job = _found(eval_id)
+    if job is None and moves and moves[SINGLE].status(eval_id).is_known:
+        raise HTTPException(409, f"{eval_id} is in the old queue, which can only be asked how it stands")
     if job is None:
         raise HTTPException(404, f"no evaluation has the id {eval_id}")
     return job

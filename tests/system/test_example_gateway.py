@@ -46,6 +46,23 @@ def test_an_id_that_would_not_fit_into_a_path_is_refused(client, eval_id):
     assert submit(client, eval_id=eval_id).status_code == 422
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"eval_id": NaN, "code": ""}',
+        b'{"eval_id": "a", "code": "\\ud800"}',
+        b'{"eval_id": "\\ud800", "code": "", "tier": "\\ud800"}',
+        b"\xff\xfe",
+    ],
+)
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+def test_what_no_answer_could_repeat_is_refused_as_well(client, body, kind):
+    answer = client.post("/evaluations", content=body, headers={"Content-Type": kind})
+
+    assert answer.status_code in (400, 422)
+    assert answer.json()["detail"]
+
+
 def test_premium_single_and_bulk_go_to_queues_of_their_own(client, world):
     submit(client, "single")
     submit(client, "premium", tier="premium")
@@ -145,16 +162,29 @@ def test_metrics_tell_jobs_depths_and_run_times(client, world):
 # --- the move ------------------------------------------------------------------------------------
 
 
+class OldQueue(dict):
+    is_down = False
+
+    def answer(self):
+        if self.is_down:
+            raise ConnectionRefusedError("nobody there")
+
+
 @pytest.fixture
 def old(world, monkeypatch, tmp_path):
     """Return what the old queue has, while half of all goes there."""
-    jobs = {}
+    jobs = OldQueue()
 
     class Old:
         def __init__(self, url):
-            self.submit = jobs.setdefault
+            pass
+
+        def submit(self, job_id, payload):
+            jobs.answer()
+            jobs.setdefault(job_id, payload)
 
         def status(self, job_id):
+            jobs.answer()
             return Standing(state="live") if job_id in jobs else None
 
     monkeypatch.setattr(moving, "Old", Old)
@@ -191,3 +221,30 @@ def test_while_the_service_is_moved_a_repetition_finds_its_first_side_whatever_t
     assert {client.get(f"/evaluations/e{number}").json()["eval_id"] for number in range(20)} == {
         f"e{number}" for number in range(20)
     }
+
+
+def test_while_the_old_queue_is_down_the_new_side_takes_everything(client, old):
+    before = [submit(client, f"e{number}").json()["side"] for number in range(20)]
+    old.is_down = True
+
+    after = [submit(client, f"late-{number}") for number in range(20)]
+    batch = client.post("/batches", content='{"eval_id": "bulk", "code": "pass"}')
+
+    assert set(before) == {"old", "new"}
+    assert {(one.status_code, one.json()["side"]) for one in after} == {(202, "new")}
+    assert batch.status_code == 202
+    # Of what the old queue has, nobody can say how it stands: the caller is to ask again.
+    again = submit(client, f"e{before.index('old')}")
+    assert (again.status_code, again.headers["retry-after"]) == (503, "5")
+    assert client.get("/evaluations/nobody").status_code == 503
+    old.is_down = False
+    assert moving.migration().verify().accepted == 41
+
+
+def test_what_the_old_queue_has_can_neither_be_followed_nor_cancelled(client, old):
+    moving.migration().set(0)
+    submit(client)
+
+    assert client.get("/evaluations/e1").json()["side"] == "old"
+    assert client.get("/evaluations/e1/events").status_code == 409
+    assert client.post("/evaluations/e1/cancel").status_code == 409
