@@ -22,6 +22,7 @@ from examples.code_evaluation.stage import Promises, forget_share, run_name, sta
 ALARM = 5
 #: A process may measure more memory than another one for the same program, and a busy machine is slow.
 DURATION_S, MEMORY_BYTES = 0.5, 8 << 20
+DRAIN_S = 120.0
 _FOLLOWED_S = 1.1
 
 
@@ -32,8 +33,7 @@ def main(options: argparse.Namespace) -> int:
         name = f"evaluations-{run_name()}"
         os.environ |= {FAULT_VARIABLE: str(fault), moving.NAME_VARIABLE: name}
         with Service(folder, executors=0, gateways=2, old=True) as service:
-            story = Story(service, fault, rate=options.rate, phase_s=options.seconds)
-            story.margins = Margins(duration_s=DURATION_S * options.lenient, memory_bytes=MEMORY_BYTES)
+            story = Story(service, fault, rate=options.rate, phase_s=options.seconds, lenient=options.lenient)
             code = story.play()
         forget_share(name)
         return code
@@ -42,7 +42,9 @@ def main(options: argparse.Namespace) -> int:
 class Story:
     """Its chapters, each of which lasts some seconds."""
 
-    def __init__(self, service: Service, fault: Path, *, rate: float, phase_s: float) -> None:
+    def __init__(
+        self, service: Service, fault: Path, *, rate: float, phase_s: float, lenient: float = 1.0
+    ) -> None:
         self._service = service
         self._fault = fault
         self._phase_s = phase_s
@@ -50,7 +52,8 @@ class Story:
         self._operator = moving.migration()
         self._load = Load([one.url for one in service.gateways], run=self._run, rate=rate)
         self._promises = Promises()
-        self.margins = Margins()
+        self._lenient = lenient
+        self._margins = Margins(duration_s=DURATION_S * lenient, memory_bytes=MEMORY_BYTES)
 
     def play(self) -> int:
         """Play all chapters; return 0 where every promise was kept."""
@@ -87,8 +90,8 @@ class Story:
                 eval_id, {"eval_id": eval_id, "code": plain(number), "language": "python"}, key=eval_id
             )
             time.sleep(0.5 / self._load.rate)
-        wait_for(lambda: not both.compare(self.margins).waiting, what="the end of the copies")
-        comparison = both.compare(self.margins)
+        wait_for(lambda: not both.compare(self._margins).waiting, what="the end of the copies")
+        comparison = both.compare(self._margins)
         tell(str(comparison))
         self._promises.promise(
             "jobs alike on both sides", comparison.compared - len(comparison.differing), wanted=count
@@ -114,7 +117,7 @@ class Story:
 
     def _drain(self) -> None:
         began_at = time.monotonic()
-        left = self._operator.drain("120s")
+        left = self._operator.drain(DRAIN_S * self._lenient)
         tell(f"the old side is worked off after {time.monotonic() - began_at:.1f} s; traffic goes on")
         self._promises.promise("left on the old side", len(left), wanted=0)
 

@@ -10,11 +10,12 @@ from backends import NAMES, empty_place, server
 from bounds import LENIENCY
 from example_runs import ROOT, run_example
 from examples.code_evaluation import results
+from examples.code_evaluation.__main__ import main
 from examples.code_evaluation.app import BACKOFF_VARIABLE, COOLDOWN_VARIABLE, FAULT_VARIABLE, app
 from examples.code_evaluation.client import Client
 from examples.code_evaluation.crew import Service
 from examples.code_evaluation.results import DATABASE_VARIABLE
-from examples.code_evaluation.stage import stage, wait_for
+from examples.code_evaluation.stage import be_lenient, stage, wait_for
 
 README = ROOT / "examples" / "code_evaluation" / "README.md"
 NOTE_FAILURE = "examples.code_evaluation.app.note_failure"
@@ -41,6 +42,35 @@ def short_times(monkeypatch):
     monkeypatch.setenv("EVALUATION_TIMEOUT_S", "2")
     for variable in ("CICELY_URL", "EVALUATION_BACKOFF", "EVALUATION_FAULT", "EVALUATION_EXECUTORS"):
         monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.mark.parametrize(
+    "words", ["migrate --rate=0", "kills --seconds=nan", "serve --port=-1", "tour --problems=0"]
+)
+def test_a_number_that_makes_no_sense_is_refused(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+
+    assert ended.value.code == 2
+    assert words.split("=")[1] in capsys.readouterr().err
+
+
+def test_a_place_where_no_jobs_can_be_kept_is_named_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="Not a directory; name another folder"):
+        main(["tour", f"--keep={tmp_path}/file/folder"])
+    monkeypatch.setenv("CICELY_URL", "banana://x")
+    with pytest.raises(SystemExit, match=r"^exercises.traffic: the URL 'banana://x' names no engine"):
+        main(["exercises.traffic"])
+
+
+def test_a_busy_machine_is_waited_for_as_much_longer_as_the_command_line_says():
+    be_lenient(3)
+    try:
+        with pytest.raises(TimeoutError, match=r"an end: not within 0.03 s"):
+            wait_for(lambda: False, what="an end", within_s=0.01)
+    finally:
+        be_lenient(1)
 
 
 def test_humaneval_goes_through_while_premium_passes_by_and_an_executor_is_away():

@@ -66,7 +66,8 @@ def _set(percent: float) -> None:
         "--url",
         os.environ["CICELY_URL"],
     ]
-    subprocess.run(words, check=True)
+    if code := subprocess.run(words, check=False).returncode:
+        sys.exit(code)  # the command has said why
 
 
 def _cost_us(split: Migration) -> float:
