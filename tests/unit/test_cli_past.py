@@ -185,3 +185,20 @@ def test_nothing_counted_is_said(shop):
 
     assert result.exit_code == 1
     assert "Nothing was counted" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("since", "words"),
+    [("3d", "since 3d ago ("), ("2026-01-31T08:00", "since 2026-01-31T08:00 ("), ("", "in all the time (")],
+)
+@pytest.mark.parametrize("command", ["tasks", "report"])
+def test_since_when_nothing_was_counted_is_said_as_it_was_asked(shop, command, since, words):
+    assert words in shop.run(command, "--since", since).stderr
+
+
+@pytest.mark.parametrize("command", ["tasks", "report", "events"])
+def test_a_since_that_is_neither_an_age_nor_a_time_is_refused(shop, command):
+    result = shop.run(command, "--since", "banana")
+
+    assert result.exit_code == 2
+    assert "write an age as 90s, 1h or 7d, or a time" in result.stderr

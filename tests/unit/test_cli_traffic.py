@@ -8,6 +8,7 @@ import pytest
 from cli_shop import Shop
 
 from cicely.migration import Migration
+from cicely.migration.shares import EngineShares
 
 
 @pytest.fixture
@@ -82,3 +83,22 @@ def test_a_finished_migration_is_left_alone(shop):
 
     assert result.exit_code == 2
     assert "finished" in result.stderr
+
+
+def test_a_share_that_cannot_be_read_is_set_again_as_the_message_says(shop):
+    EngineShares(lambda: shop.engine).write("default", b"ninety")
+
+    listed = shop.run("traffic")
+    assert listed.exit_code == 2
+    assert "set it again with `cicely traffic set`" in listed.stderr
+    assert shop.run("traffic", "set", "90").exit_code == 0
+    assert migration(shop).traffic().percent == 90
+
+
+def test_a_share_that_a_newer_version_stored_is_left_alone(shop):
+    EngineShares(lambda: shop.engine).write("default", b'{"percent": 5, "phase": "split", "form": 9}')
+
+    result = shop.run("traffic", "set", "90")
+
+    assert result.exit_code == 2
+    assert "newer Cicely" in result.stderr

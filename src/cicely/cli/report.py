@@ -10,7 +10,7 @@ import msgspec
 
 from cicely.cli.exits import NOTHING
 from cicely.cli.screen import Column, json_option, note, write_json, write_table
-from cicely.cli.selection import instant
+from cicely.cli.selection import instant, since_when
 from cicely.cli.target import Where, located
 from cicely.cli.text import counted
 
@@ -79,8 +79,8 @@ def report(
         overdue = _overdue(target.engine)
     if total is None:
         note(
-            f"Nothing was counted in whole minutes since {since} ago (in {target.source}); the last two are "
-            "not complete yet."
+            f"Nothing was counted in whole minutes {since_when(since)} (in {target.source}); the last two "
+            "are not complete yet."
         )
         ctx.exit(NOTHING)
     lines = judged(total, overdue=overdue, per_second=throughput, per_job=per_job)

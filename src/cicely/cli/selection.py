@@ -88,6 +88,17 @@ def instant(written: str, option: str) -> float | None:
         ) from None
 
 
+def since_when(written: str) -> str:
+    """Return the words for what `instant` understood: `since 7d ago`, `since 2030-01-31T08:00`."""
+    if not written:
+        return "in all the time"
+    try:
+        datetime.fromisoformat(written)
+    except ValueError:
+        return f"since {safe(written)} ago"
+    return f"since {safe(written)}"
+
+
 def every(engine: Engine, where: Filter) -> Iterator[tuple[Job, ...]]:
     """Yield all jobs that match, newest first, page by page."""
     cursor: str | None = None

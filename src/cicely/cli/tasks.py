@@ -9,7 +9,7 @@ import click
 
 from cicely.cli.exits import NOTHING
 from cicely.cli.screen import Column, json_option, note, write_json_lines, write_table
-from cicely.cli.selection import instant
+from cicely.cli.selection import instant, since_when
 from cicely.cli.target import Where, located
 from cicely.cli.text import span
 
@@ -68,7 +68,7 @@ def tasks(
     elif stats:
         write_table(_COLUMNS, map(_row, stats))
     else:
-        note(f"No task was enqueued or ran since {since} ago (in {target.source}).")
+        note(f"No task was enqueued or ran {since_when(since)} (in {target.source}).")
     ctx.exit(0 if stats else NOTHING)
 
 

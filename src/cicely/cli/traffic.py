@@ -55,13 +55,13 @@ def traffic(ctx: click.Context, *, where: Where, as_json: bool) -> None:
 @json_option
 def set_(*, where: Where, percent: float, name: str, as_json: bool) -> None:
     """Let so many percent go to the new side; 0 is the roll-back."""
-    from cicely.migration.traffic import Traffic
+    from cicely.migration.traffic import Traffic, replaced
 
     with where.open() as target:
         shares = _shares(target)
-        stored = _stored(shares)
+        stored = shares.read()
         chosen = name or _only(stored)
-        split = stored.get(chosen, Traffic()).split(percent)
+        split = replaced(stored[chosen], percent) if chosen in stored else Traffic().split(percent)
         shares.write(chosen, split.encoded())
     if as_json:
         write_json(_document(chosen, split))
@@ -83,9 +83,9 @@ def _stored(shares: EngineShares) -> dict[str, Traffic]:
     return {name: decoded(value) for name, value in sorted(shares.read().items())}
 
 
-def _only(stored: Mapping[str, Traffic]) -> str:
+def _only(stored: Mapping[str, bytes]) -> str:
     if len(stored) > 1:
-        raise ConfigError(f"there are several migrations ({', '.join(stored)}): name one with --name")
+        raise ConfigError(f"there are several migrations ({', '.join(sorted(stored))}): name one with --name")
     return next(iter(stored), "default")
 
 

@@ -52,12 +52,16 @@ class Traffic(msgspec.Struct, frozen=True):
         return Traffic(100.0, Phase.FINISHED)
 
 
+class Unreadable(ConfigError):
+    """What is stored as a share is none."""
+
+
 def decoded(data: bytes) -> Traffic:
-    """Return what `encoded` wrote. Raises ConfigError for anything else."""
+    """Return what `encoded` wrote. Raises Unreadable for anything else, ConfigError for a newer form."""
     try:
         traffic = msgspec.json.decode(data, type=Traffic)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(
+        raise Unreadable(
             f"the stored share {data[:80]!r} cannot be read ({error}): set it again with `cicely traffic set`"
         ) from error
     if traffic.form != _FORMAT:
@@ -65,6 +69,15 @@ def decoded(data: bytes) -> Traffic:
             f"the share was stored by a newer Cicely (form {traffic.form}): upgrade this process"
         )
     return traffic
+
+
+def replaced(data: bytes, percent: float) -> Traffic:
+    """Return the stored split with another share; one that cannot be read is replaced whole."""
+    try:
+        before = decoded(data)
+    except Unreadable:
+        before = Traffic()
+    return before.split(percent)
 
 
 def percent_of(value: object) -> float:
