@@ -267,6 +267,18 @@ def test_a_status_is_asked_of_the_side_that_knows_the_job(world):
     assert migration.status("other").state == "unknown"
 
 
+def test_in_fallback_the_side_that_knows_a_job_is_heard_while_the_other_is_down(world):
+    migration = world.process(percent=0, mode="fallback")
+    migration.submit("job", None)
+    world.new.is_down = True
+
+    assert migration.status("job").state == "live"
+    with pytest.raises(ConnectionError, match="nobody there"):
+        migration.status("other")
+    with pytest.raises(ConnectionError, match="nobody there"):
+        world.process(mode="track").status("job")
+
+
 # --- sides of Cicely's ----------------------------------------------------------------------------
 
 

@@ -124,11 +124,23 @@ class Migration:
             log.warning("the %s side takes no copy of job %s: %s", which, job_id, refusal)
 
     def status(self, job_id: str) -> Standing:
-        """Return how a job stands on the side that knows it, the new one first."""
+        """Return how a job stands on the side that knows it, the new one first.
+
+        Raises what a side raises; with "fallback" only where the other one does not know the job.
+        """
+        away: Exception | None = None
         for which in (Which.NEW, Which.OLD):
-            standing = self._sides[which].standings([job_id])[job_id]
+            try:
+                standing = self._sides[which].standings([job_id])[job_id]
+            except Exception as trouble:
+                if self.mode is not Mode.FALLBACK:
+                    raise
+                away = trouble
+                continue
             if standing.is_known:
                 return standing
+        if away is not None:
+            raise away
         return Standing()
 
     def holder(self, job_id: str) -> Which | None:
