@@ -107,6 +107,30 @@ def test_what_a_cancelled_job_waits_for_is_asked_to_end_though_a_page_ends_befor
     assert counts(engine) == {State.FAILED: 1, State.RUNNING: 1, State.CANCELLED: 3}
 
 
+@pytest.mark.parametrize("per_call", [1, 2, 3, 4, agenda.PER_CALL])
+def test_what_follows_from_the_rest_of_a_page_waits_for_what_followed_before(engine, monkeypatch, per_call):
+    engine.enqueue([job(id="fails"), job(id="ready")])
+    [fails] = take(engine)
+    engine.enqueue(
+        [job(id="late"), job(id="body"), job(id="behind")],
+        [
+            Edge("fails", "late", Rule.FAILURE, cancels_siblings=True),
+            Edge("fails", "body", cancels_siblings=True),
+            Edge("ready", "behind"),
+            Edge("ready", "body"),
+            Edge("body", "behind"),
+        ],
+    )
+    for module in (agenda, deciding):
+        monkeypatch.setattr(module, "PER_CALL", per_call)
+
+    engine.settle("s", [Failed(fails.token, "error", b"why")])
+    while engine.sweep(per_call).more:
+        pass
+
+    assert [found.reason for found in engine.get(["body", "behind"])] == ["job fails failed"] * 2
+
+
 # --- bounds ---------------------------------------------------------------------------------------
 MANY = 900
 

@@ -74,9 +74,10 @@ class Agenda:
             put_off = self._work_off()
         self._write_down(put_off)
 
-    def run_in_time(self) -> None:
-        """Carry out what is not late, and write down the rest."""
-        self._write_down(self._work_off())
+    def run_in_turn(self) -> None:
+        """Carry out what is not late, where nothing older is left, and write down the rest."""
+        is_turn = self.txn.row(_SQL["any_older"]) is None
+        self._write_down(self._work_off() if is_turn else [])
 
     def _work_off(self) -> list[Task]:
         """Carry out what is not late; return what waits behind earlier tasks."""
@@ -138,6 +139,6 @@ def carry_on(txn: Transaction, acts: Mapping[int, Act], left: int | None = None)
             txn.execute(_SQL["move"], (number, rest.cursor))
         else:
             txn.execute(_SQL["drop"], (number,))
-        # Its late ones come after all that is written down, not after this page of it.
-        agenda.run_in_time()
+        # What follows from it comes after all that is written down, not after this page of it.
+        agenda.run_in_turn()
         failpoint("sqlite.intent.after_page")

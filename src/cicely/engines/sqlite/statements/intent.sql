@@ -4,6 +4,9 @@
 -- :name any
 SELECT 1 FROM intent LIMIT 1
 
+-- :name any_older
+SELECT 1 FROM intent WHERE is_late <= 0 LIMIT 1
+
 -- :name of_any
 SELECT 1 FROM intent WHERE n IN carray(?1) LIMIT 1
 
