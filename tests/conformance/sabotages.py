@@ -368,6 +368,20 @@ class AnySuccessClosesABreaker(MemoryEngine):
         super()._tell(breaker_name, row, is_to_blame=is_to_blame)
 
 
+class ChargesProbes(MemoryEngine):
+    def _after_probe(self, row: Row, outcome: Outcome) -> Again | None:
+        return None
+
+
+class LetsOneJobProbeForEver(MemoryEngine):
+    def _after_probe(self, row: Row, outcome: Outcome) -> Again | None:
+        row.attempts, attempts = [], row.attempts
+        try:
+            return super()._after_probe(row, outcome)
+        finally:
+            row.attempts = attempts
+
+
 class SlowsNobody(MemoryEngine):
     def _refuse(self, key: str, retry_after_s: float) -> None:
         """Let them call again at once."""

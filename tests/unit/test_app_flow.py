@@ -222,6 +222,43 @@ def test_a_breaker_opens_after_its_failures_and_one_probe_closes_it(app: Cicely,
     assert app.breaker("executor").phase == "closed"
 
 
+def test_while_what_a_breaker_guards_is_down_its_probes_cost_no_job_its_only_attempt(
+    app: Cicely, world: Inline
+) -> None:
+    is_down = True
+
+    @app.task(breaker=Breaker("executor", failures=1, cooldown=60, on=ConnectionError))
+    def run(n: int) -> int:
+        if is_down:
+            raise ConnectionError("no route")
+        return n
+
+    jobs = run.delay_many([(n,) for n in range(4)])
+    world.run()
+    world.advance(15 * 60)
+    assert [job.state for job in jobs] == ["failed", "ready", "ready", "ready"]
+    assert len(world.ran) > 10
+    is_down = False
+    world.advance(61)
+    assert [job.get() for job in jobs[1:]] == [1, 2, 3]
+
+
+def test_a_job_that_alone_keeps_its_breaker_open_fails_in_the_end(app: Cicely, world: Inline) -> None:
+    @app.task(breaker=Breaker("executor", failures=1, cooldown=60, on=ConnectionError))
+    def run(n: int) -> None:
+        raise ConnectionError("no route")
+
+    first, second = run.delay_many([(n,) for n in range(2)])
+    world.run()
+    world.advance(9.5 * 60)
+    assert (first.state, second.state) == ("failed", "ready")
+    world.advance(3 * 60)
+    assert second.state == "failed"
+    [job] = world.engine.get([second.id])
+    assert job is not None
+    assert [attempt.reason for attempt in job.attempts] == ["probe"] * 10 + ["error"]
+
+
 def test_a_breaker_is_tripped_and_reset_by_hand(app: Cicely, world: Inline) -> None:
     @app.task(breaker=Breaker("executor"))
     def run() -> str:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cicely.core.breaker import BreakerRule, Phase, failed, opens_at, phase, succeeded, turned
+from cicely.core.breaker import BreakerRule, Phase, failed, opens_at, phase, succeeded, turned, was_probe
 from cicely.core.limits import FRESH, NEVER, Gauge
 
 NOW = 1_900_000_000.0
@@ -85,7 +85,29 @@ def test_successes_do_not_forgive_failures() -> None:
 def test_the_probes_failure_opens_it_again() -> None:
     gauge = failed(RULE, OPEN, now=HALF_OPEN_AT)
 
-    assert gauge == Gauge(opened_at=HALF_OPEN_AT, shut_until=HALF_OPEN_AT + 30)
+    again_at = HALF_OPEN_AT + 30
+    assert gauge == Gauge(opened_at=HALF_OPEN_AT, shut_until=again_at, probed_from=OPEN.shut_until)
+    assert failed(RULE, gauge, now=again_at + 1).probed_from == OPEN.shut_until
+
+
+def test_whoever_passes_one_that_is_not_closed_is_a_probe() -> None:
+    assert was_probe(OPEN, claimed_at=NOW + 30.5)
+    assert not was_probe(OPEN, claimed_at=NOW + 5)
+    assert not was_probe(after(NOW), claimed_at=NOW + 5)
+    assert not was_probe(FRESH, claimed_at=NOW + 5)
+
+
+def test_a_probe_stays_one_when_its_breaker_has_opened_again() -> None:
+    failed_again = failed(RULE, OPEN, now=HALF_OPEN_AT)
+
+    assert was_probe(failed_again, claimed_at=NOW + 30.5)
+    assert was_probe(turned(failed_again, "trip", now=NOW + 40), claimed_at=NOW + 30.5)
+    assert not was_probe(failed_again, claimed_at=NOW + 5)
+
+
+def test_who_runs_when_a_person_trips_it_is_no_probe() -> None:
+    assert not was_probe(turned(after(NOW), "trip", now=NOW + 5), claimed_at=NOW + 3)
+    assert not was_probe(turned(OPEN, "trip", now=NOW + 5), claimed_at=NOW - 3)
 
 
 def test_a_tripped_one_stays_open_for_ever() -> None:
@@ -103,7 +125,9 @@ def test_tripping_it_again_changes_nothing() -> None:
 
 
 def test_tripping_one_that_failures_opened_keeps_it_open() -> None:
-    assert turned(OPEN, "trip", now=NOW + 5) == Gauge(opened_at=NOW + 5, shut_until=NEVER)
+    tripped = turned(OPEN, "trip", now=NOW + 5)
+
+    assert tripped == Gauge(opened_at=NOW + 5, shut_until=NEVER, probed_from=OPEN.shut_until)
 
 
 def test_a_reset_one_is_as_new() -> None:

@@ -5,7 +5,9 @@ import pytest
 from cicely.core.job import Tallies
 from cicely.core.outcome import (
     MAX_CRASHES,
+    MAX_FREE_PROBES,
     MAX_LOST,
+    PROBED,
     Again,
     Crashed,
     Deferred,
@@ -17,6 +19,7 @@ from cicely.core.outcome import (
     Stopped,
     Succeeded,
     after_loss,
+    after_probe,
     after_visibility,
     decide,
     reason_of,
@@ -89,6 +92,25 @@ def test_a_deferral_is_free_and_waits() -> None:
     step = decide(Deferred(TOKEN, 20, "not yet"), SOME, cancelling=False)
 
     assert step == Again(SOME, "not yet", delay_s=20, has_started=True)
+
+
+@pytest.mark.parametrize("retry_in_s", [None, 60.0])
+def test_a_failed_probe_is_free_and_goes_behind_the_others(retry_in_s: float | None) -> None:
+    outcome = Failed(TOKEN, "error", b"why", retry_in_s, blames=("db", "mail"))
+
+    step = after_probe(outcome, SOME, last=("error",))
+
+    reason = "a probe of breaker db, mail, which failed"
+    assert step == Again(SOME, reason, delay_s=0.0, error=b"why", has_started=True)
+
+
+def test_after_ten_probes_in_a_row_one_is_charged() -> None:
+    outcome = Failed(TOKEN, "error", blames=("db",))
+
+    assert MAX_FREE_PROBES == 10
+    assert after_probe(outcome, SOME, last=[PROBED] * 10) is None
+    assert after_probe(outcome, SOME, last=[PROBED] * 9) is not None
+    assert after_probe(outcome, SOME, last=[*[PROBED] * 9, "deferred"]) is not None
 
 
 def test_a_stopped_attempt_ends_as_cancelled() -> None:

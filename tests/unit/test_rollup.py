@@ -81,6 +81,7 @@ def test_words_are_stored_under_numbers_of_their_own() -> None:
         ("crashed", Word.CRASHED),
         ("lost", Word.LOST),
         ("deferred", Word.DEFERRED),
+        ("probe", Word.DEFERRED),
         ("handed back", Word.RETURNED),
     ],
 )

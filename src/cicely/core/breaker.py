@@ -51,14 +51,24 @@ def failed(rule: BreakerRule, gauge: Gauge, *, now: float) -> Gauge:
         case Phase.OPEN:
             return gauge
         case Phase.HALF_OPEN:
-            return _opened(rule, now=now)
+            return _opened(rule, now=now, probed_from=_probed_from(gauge))
         case Phase.CLOSED:
             recent = (*(at for at in gauge.failures if at > now - rule.within_s), now)
             return _opened(rule, now=now) if len(recent) >= rule.failures else Gauge(failures=recent)
 
 
-def _opened(rule: BreakerRule, *, now: float) -> Gauge:
-    return Gauge(opened_at=now, shut_until=now + rule.cooldown_s)
+def _opened(rule: BreakerRule, *, now: float, probed_from: float = 0.0) -> Gauge:
+    return Gauge(opened_at=now, shut_until=now + rule.cooldown_s, probed_from=probed_from)
+
+
+def _probed_from(gauge: Gauge) -> float:
+    """Return since when a breaker that is not closed has let nothing pass but probes."""
+    return gauge.probed_from or gauge.shut_until
+
+
+def was_probe(gauge: Gauge, *, claimed_at: float) -> bool:
+    """Return whether a job that still runs was let through as a probe, before or after it may have failed."""
+    return gauge.opened_at > 0.0 and claimed_at >= _probed_from(gauge)
 
 
 def succeeded(gauge: Gauge, *, claimed_at: float, now: float) -> Gauge:
@@ -71,4 +81,6 @@ def turned(gauge: Gauge, move: str, *, now: float) -> Gauge:
     """Return the gauge after a person's `trip` or `reset`: a tripped breaker stays open until it is reset."""
     if move == "reset":
         return FRESH
-    return gauge if gauge.shut_until == NEVER else Gauge(opened_at=now, shut_until=NEVER)
+    if gauge.shut_until == NEVER:
+        return gauge
+    return Gauge(opened_at=now, shut_until=NEVER, probed_from=_probed_from(gauge))

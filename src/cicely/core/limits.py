@@ -70,7 +70,8 @@ class Gauge(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `full_at`: by meter ("" is the rate) when its bucket is full again. Nothing passes before
     `shut_until`. `ceiling`: how many might run at once at `ceiling_at`, after a refusal; 0 is "as the
-    limit says". Of a breaker: its `failures`, and since when it is open (0: closed).
+    limit says". Of a breaker: its `failures`, since when it is open (0: closed), and, where a probe has
+    failed meanwhile, since when those that it let pass were probes.
     """
 
     full_at: Mapping[str, float] = {}
@@ -79,6 +80,7 @@ class Gauge(msgspec.Struct, frozen=True, omit_defaults=True):
     ceiling_at: float = 0.0
     failures: tuple[float, ...] = ()
     opened_at: float = 0.0
+    probed_from: float = 0.0
 
 
 FRESH: Final = Gauge()

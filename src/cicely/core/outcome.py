@@ -6,7 +6,7 @@ The three cut-offs live here. `errors` is judged by the task's Retry before the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -19,6 +19,9 @@ from cicely.core.units import FOR_EVER_S
 MAX_CRASHES: Final = 3
 MAX_LOST: Final = 10
 
+#: So many probes of a breaker, one after the other, may fail at no cost to the job.
+MAX_FREE_PROBES: Final = 10
+
 #: Why a job was cancelled where nobody said.
 CANCELLED: Final = "cancelled"
 
@@ -29,6 +32,8 @@ CAUSE_MEMORY: Final = "out of memory"
 CAUSE_MALFORMED: Final = "malformed"
 CAUSE_POISON: Final = "poison"
 CAUSE_RECEIVES: Final = "max_receives"
+#: The word under which an attempt is recorded that cost nothing, because it was a breaker's probe.
+PROBED: Final = "probe"
 
 
 class ErrorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -263,6 +268,21 @@ def _after_failure(outcome: Failed, tallies: Tallies) -> Finish | Again:
         return Finish(State.FAILED, charged, outcome.cause, error=outcome.error)
     wait_s = min(outcome.retry_in_s, FOR_EVER_S)
     return Again(charged, outcome.cause, delay_s=wait_s, error=outcome.error, has_started=True)
+
+
+def after_probe(outcome: Failed, tallies: Tallies, *, last: Sequence[str]) -> Again | None:
+    """Return what becomes of a breaker's probe that failed as this counts; None: as of any other failure.
+
+    A breaker opens because of what it guards, and to find out costs the job nothing. It goes behind the
+    others, so that one of these probes next: if that succeeds, the breaker closes, and should the job itself
+    be the cause, it fails on its own account next time. Where no other is there, nobody can tell the one from
+    the other: when the `last` MAX_FREE_PROBES attempts were probes, by the words under which they are
+    recorded, the job is charged.
+    """
+    if len(last) >= MAX_FREE_PROBES and all(word == PROBED for word in last):
+        return None
+    reason = f"a probe of breaker {', '.join(outcome.blames)}, which failed"
+    return Again(tallies, reason, delay_s=0.0, error=outcome.error, has_started=True)
 
 
 def after_crash(tallies: Tallies, reason: str) -> Finish | Again:

@@ -81,6 +81,7 @@ _WENT_ON: Final = {
     "lost": Word.LOST,
     "handed back": Word.RETURNED,
     "deferred": Word.DEFERRED,
+    "probe": Word.DEFERRED,
 }
 _ENDED: Final = {
     State.SUCCEEDED: Word.SUCCEEDED,

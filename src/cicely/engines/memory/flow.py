@@ -368,6 +368,12 @@ class FlowControl:
             claimed_at = row.started_at or 0.0
             self._put_gauge(key, breaker.succeeded(gauge, claimed_at=claimed_at, now=self._now()))
 
+    def _was_probe(self, row: Row, blames: Collection[str]) -> bool:
+        """Return whether a claim was let through as a probe of a breaker that a failure blames."""
+        names = row.new.flow.breakers if row.new.flow else ()
+        gauges = [self._gauges.get(BREAKER_PREFIX + name, FRESH) for name in names if name in blames]
+        return any(breaker.was_probe(gauge, claimed_at=row.started_at or 0.0) for gauge in gauges)
+
     def _refuse(self, key: str, retry_after_s: float) -> None:
         limit, gauge = self._valve(key), self._gauges.get(key, FRESH)
         if isinstance(limit, Limit):

@@ -6,7 +6,18 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from cicely.core.event import WORKER_JOINED, WORKER_LEFT
-from cicely.core.outcome import Again, Finish, Outcome, Pause, decide, reason_of
+from cicely.core.outcome import (
+    MAX_FREE_PROBES,
+    PROBED,
+    Again,
+    Failed,
+    Finish,
+    Outcome,
+    Pause,
+    after_probe,
+    decide,
+    reason_of,
+)
 from cicely.engines.contract import RECEIPT_LEASES, Beat, Session, SessionRecord, Verdict
 from cicely.engines.memory.moves import Moves
 from cicely.engines.memory.rows import Member, Row
@@ -100,6 +111,10 @@ class Sessions(Moves):
         until = self._now() + RECEIPT_LEASES * self._lease_s(row.session)
         self._receipts[outcome.token] = (reason_of(outcome), until)
         self._heed(row, outcome)
+        probe = self._after_probe(row, outcome)
+        if probe is not None:
+            self._again(row, probe, PROBED)
+            return Verdict.ACCEPTED
         match decide(outcome, row.tallies, cancelling=row.cancelling, why=row.reason):
             case Finish() as step:
                 self._receipts[outcome.token] = (reason_of(outcome), float("inf"))
@@ -109,6 +124,13 @@ class Sessions(Moves):
             case Pause(suspended=suspended):
                 self._suspend(row, suspended)
         return Verdict.ACCEPTED
+
+    def _after_probe(self, row: Row, outcome: Outcome) -> Again | None:
+        """Return what becomes of a probe that costs its job nothing; None of anything else."""
+        if not isinstance(outcome, Failed) or row.cancelling or not self._was_probe(row, outcome.blames):
+            return None
+        last = [attempt.reason for attempt in row.attempts[-MAX_FREE_PROBES:]]
+        return after_probe(outcome, row.tallies, last=last)
 
     def _holding(self, token: bytes) -> Row | None:
         return self._held.get(token)

@@ -117,6 +117,17 @@ class Gates:
         """Note claims that end now, as they were read with what they took."""
         self._ended += ended
 
+    def was_probe(self, n: int, outcome: Failed) -> bool:
+        """Return whether a claim was let through as a probe of a breaker that its failure blames.
+
+        Without the lock: what may change meanwhile does not change that.
+        """
+        valves = Valves(self._txn)
+        for hold in map(Hold._make, self._txn.rows(_SQL["held"], {"ns": [n]})):
+            names = [name for name in read_flow(hold.flow)[0].breakers if name in outcome.blames]
+            return any(valves.was_probe(name, claimed_at=hold.claimed_at) for name in names)
+        return False
+
     def _give_all_back(self) -> None:
         """Give back what ended, in its order: a refusal counts who holds its key then."""
         ended, self._ended = self._ended, []

@@ -256,6 +256,10 @@ class Valves:
         else:
             self._ease(guard, breaker.succeeded(guard.gauge, claimed_at=claimed_at, now=self.now))
 
+    def was_probe(self, name: str, *, claimed_at: float) -> bool:
+        """Return whether a job that still runs was let through as a breaker's probe."""
+        return breaker.was_probe(self.guard(BREAKER_PREFIX + name).gauge, claimed_at=claimed_at)
+
     def turn(self, key: str, gauge: Gauge) -> bool:
         """Set where a breaker stands; return whether it stood otherwise."""
         guard = self._named(key)

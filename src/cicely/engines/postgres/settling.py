@@ -10,12 +10,15 @@ from cicely.core.edge import Fate
 from cicely.core.event import LONG_RUN_S, Event, kind_of_end
 from cicely.core.failpoints import failpoint
 from cicely.core.outcome import (
+    MAX_FREE_PROBES,
+    PROBED,
     Again,
     Failed,
     Outcome,
     Pause,
     Succeeded,
     Suspended,
+    after_probe,
     decide,
     frees_of,
     keeps_of,
@@ -195,7 +198,8 @@ class _Settling:
         if isinstance(outcome, Failed) and outcome.elsewhere:
             self._endings.shuns[n] = self._worker_of(row.session)
         self._heed_reservations(outcome, row)
-        step = decide(outcome, row.tallies, cancelling=bool(row.cancelling), why=row.reason)
+        probe = self._after_probe(outcome, row)
+        step = probe or decide(outcome, row.tallies, cancelling=bool(row.cancelling), why=row.reason)
         if isinstance(step, Again | Pause):
             self._keep_receipt(outcome, row.session)
         if isinstance(step, Pause):
@@ -205,7 +209,18 @@ class _Settling:
                 gates_of(self._txn).note_ends([n], {n: outcome})
             suspend(self._txn, row, step.suspended)
             return
-        self._endings.carry_out(row, step, reason_of(outcome), outcome.token[:REQUEST_BYTES])
+        word = reason_of(outcome) if probe is None else PROBED
+        self._endings.carry_out(row, step, word, outcome.token[:REQUEST_BYTES])
+
+    def _after_probe(self, outcome: Outcome, row: Row) -> Again | None:
+        """Return what becomes of a probe that costs its job nothing; None of anything else."""
+        if not isinstance(outcome, Failed) or not outcome.blames or row.cancelling:
+            return None
+        if not row.run_traits & HOLDS or not gates_of(self._txn).was_probe(row.n, outcome):
+            return None
+        where = {"n": row.n, "limit": MAX_FREE_PROBES}
+        last = [word for (word,) in self._txn.rows(_SQL["last_attempts"], where)]
+        return after_probe(outcome, row.tallies, last=last)
 
     def _heed_reservations(self, outcome: Outcome, row: Row) -> None:
         """End what an outcome frees, then keep what its job leaves to its workflow."""

@@ -71,10 +71,10 @@ def _setting(kind: str, name: bytes, kept: bytes | None) -> Setting:
 
 
 def _gauge(kept: bytes | None) -> Gauge:
-    """Return a valve's gauge, of which Lua writes all values in their order."""
+    """Return a valve's gauge, of which Lua writes the values in their order; a last that is 0 not."""
     if kept is None:
         return FRESH
-    values = zip(Gauge.__struct_fields__, _decode(kept), strict=True)
+    values = zip(Gauge.__struct_fields__, _decode(kept), strict=False)
     return msgspec.convert({name: value for name, value in values if value}, Gauge)
 
 

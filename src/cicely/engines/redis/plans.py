@@ -17,7 +17,9 @@ from cicely.core.job import Tallies
 from cicely.core.outcome import (
     CANCELLED,
     MAX_CRASHES,
+    MAX_FREE_PROBES,
     MAX_LOST,
+    PROBED,
     Again,
     Deferred,
     Failed,
@@ -28,6 +30,7 @@ from cicely.core.outcome import (
     Succeeded,
     Suspended,
     after_loss,
+    after_probe,
     after_visibility,
     decide,
     frees_of,
@@ -42,9 +45,14 @@ from cicely.engines.redis.keys import parts_of, quoted
 Step = tuple[str, str, float | None, bool, bool]
 #: What an outcome tells beside that; see scripts/parts/flow.lua.
 Told = tuple[object, ...]
-#: Outcome, charge, limit, step, last step, step when cancelling, outcome then, what it tells: see
-#: scripts/parts/decisions.lua.
-Plan = tuple[str, int, int, Step, Step | None, Step, str, Told | None]
+#: The step after a breaker's probe that is free, its outcome, how many are.
+Probe = tuple[Step, str, int]
+#: Outcome, charge, limit, step, last step, step when cancelling, outcome then, what it tells, and where it
+#: blames breakers what holds of a probe: see scripts/parts/decisions.lua.
+Plan = (
+    tuple[str, int, int, Step, Step | None, Step, str, Told | None]
+    | tuple[str, int, int, Step, Step | None, Step, str, Told | None, Probe]
+)
 #: Stands for the reason that was given when the job was cancelled.
 WHY: Final = "\x00"
 
@@ -77,7 +85,7 @@ def planned(outcome: Outcome) -> Planned:
     charge = _NOTHING if isinstance(step, Pause) else _charge_of(step.tallies)
     if charge != _CRASHES:
         plan = _plan((word, word), charge, _NOTHING, (step, None, stopped), _told(outcome))
-        return Planned(plan, _payload(step))
+        return Planned((*plan, *_probe(outcome)), _payload(step))
     last = decide(outcome, Tallies(crashes=MAX_CRASHES - 1), cancelling=False)
     plan = _plan((word, word), charge, MAX_CRASHES, (step, last, stopped))
     return Planned(plan, _payload(step), _payload(last))
@@ -138,6 +146,14 @@ def _plan(words: tuple[str, str], charge: int, limit: int, steps: Steps, told: T
         when_cancelling,
         told,
     )
+
+
+def _probe(outcome: Outcome) -> tuple[()] | tuple[Probe]:
+    """Return what becomes of a job by a failure of a probe, where that may be one."""
+    if not isinstance(outcome, Failed) or not outcome.blames:
+        return ()
+    step = after_probe(outcome, _FRESH, last=())
+    return () if step is None else ((_step(step), PROBED, MAX_FREE_PROBES),)
 
 
 def _told(outcome: Outcome) -> Told | None:

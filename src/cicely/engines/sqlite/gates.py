@@ -68,6 +68,11 @@ class Gates:
             for name in read_flow(hold.flow)[0].breakers:
                 self.valves.tell(name, claimed_at=hold.claimed_at, is_to_blame=name in blames)
 
+    def was_probe(self, hold: Hold, outcome: Failed) -> bool:
+        """Return whether a claim was let through as a probe of a breaker that its failure blames."""
+        names = [name for name in read_flow(hold.flow)[0].breakers if name in outcome.blames]
+        return any(self.valves.was_probe(name, claimed_at=hold.claimed_at) for name in names)
+
     def give_back(self, hold: Hold, spent: Mapping[str, float], *, unused: bool) -> None:
         """Give back what a claim took: rates and its lane's charge only where it came back unused."""
         flow, uses, _ = read_flow(hold.flow)

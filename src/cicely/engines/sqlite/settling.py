@@ -8,6 +8,9 @@ from typing import Any, Final
 from cicely.core.event import LONG_RUN_S, kind_of_end
 from cicely.core.failpoints import failpoint
 from cicely.core.outcome import (
+    MAX_FREE_PROBES,
+    PROBED,
+    Again,
     Deferred,
     Failed,
     Finish,
@@ -15,6 +18,7 @@ from cicely.core.outcome import (
     Pause,
     Succeeded,
     Suspended,
+    after_probe,
     decide,
     reason_of,
 )
@@ -193,7 +197,8 @@ class _Settling:
         row.charged = None
         if isinstance(outcome, Failed) and outcome.elsewhere:
             self._shun(row)
-        step = decide(outcome, row.tallies, cancelling=bool(row.cancelling), why=row.reason)
+        probe = self._after_probe(outcome, row)
+        step = probe or decide(outcome, row.tallies, cancelling=bool(row.cancelling), why=row.reason)
         if not isinstance(step, Finish):
             self._keep_receipt(outcome, row.session)
         if isinstance(step, Pause):
@@ -201,9 +206,19 @@ class _Settling:
             self._conclude()
             suspend(self._agenda, row, step.suspended)
             return
-        self._endings.carry_out(row, step, reason_of(outcome), outcome.token[:REQUEST_BYTES])
+        word = reason_of(outcome) if probe is None else PROBED
+        self._endings.carry_out(row, step, word, outcome.token[:REQUEST_BYTES])
         if row.flags & CHILDREN:
             self._conclude()
+
+    def _after_probe(self, outcome: Outcome, row: Row) -> Again | None:
+        """Return what becomes of a probe that costs its job nothing; None of anything else."""
+        if not isinstance(outcome, Failed) or not outcome.blames or row.cancelling:
+            return None
+        if not gates_of(self._txn).was_probe(row.hold, outcome):
+            return None
+        last = [word for (word,) in self._txn.rows(_SQL["last_attempts"], (row.n, MAX_FREE_PROBES))]
+        return after_probe(outcome, row.tallies, last=last)
 
     def _shun(self, row: Row) -> None:
         """Have a job avoid the worker that failed it."""

@@ -22,6 +22,7 @@ BEHAVIOURS = (
     "refusals",
     "acquiring",
     "breakers",
+    "probes",
     "resources",
     "patience",
     "reservations",

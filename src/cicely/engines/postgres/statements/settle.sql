@@ -114,6 +114,9 @@ INSERT INTO expiring (expires_at, n) VALUES (%s, %s) ON CONFLICT DO NOTHING
 -- :name error
 INSERT INTO live (n, error) VALUES (%s, %s) ON CONFLICT (n) DO UPDATE SET error = excluded.error
 
+-- :name last_attempts
+SELECT reason FROM attempt WHERE n = %(n)s ORDER BY fence DESC LIMIT %(limit)s
+
 -- :name attempt
 INSERT INTO attempt (n, fence, attempt, reason, started_at, ended_at, session, error)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (n, fence) DO NOTHING

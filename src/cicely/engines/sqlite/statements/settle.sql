@@ -70,6 +70,9 @@ INSERT INTO live (n, error) VALUES (?1, ?2) ON CONFLICT (n) DO UPDATE SET error 
 INSERT OR REPLACE INTO attempt (n, fence, attempt, reason, started_at, ended_at, session, error)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
+-- :name last_attempts
+SELECT reason FROM attempt WHERE n = ?1 ORDER BY fence DESC LIMIT ?2
+
 -- :name receipt
 INSERT OR REPLACE INTO receipt (token, reason, until_at) VALUES (?, ?, ?)
 

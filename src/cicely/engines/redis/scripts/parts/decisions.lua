@@ -2,7 +2,8 @@
 --
 -- A plan: outcome, charge, limit, step, last step, step when cancelling, outcome then, what it tells (see the part
 -- `flow`; nil for nothing); a step: state, '' to run
--- again or 'suspended', reason, delay_s, is_alone, has_started. `charge` says which of errors, crashes and lost (1 to 3, 0 for none)
+-- again or 'suspended', reason, delay_s, is_alone, has_started. Of a failure that blames breakers a ninth: the step
+-- after a probe, its outcome, and how many of these are free (see after_probe in core/outcome.py). `charge` says which of errors, crashes and lost (1 to 3, 0 for none)
 -- is raised; the last step is taken when that reached its limit. A reason WHY stands for the one that was given
 -- when the job was cancelled.
 local counts, rows, endings = use('counts'), use('rows'), use('endings')
@@ -45,6 +46,20 @@ local function again(job, tallies, outcome, step, error)
   if error ~= '' then call('HSET', NS .. 'l:' .. n, 'error', error) end
 end
 
+-- Whether a claim was a probe that costs its job nothing.
+local function is_free_probe(job, plan)
+  local probe = plan[9]
+  if not probe or not job.passed or not use('flow').was_probe(job, plan[8]) then return false end
+  local _, outcome, most = unpack(probe)
+  local last = call('LRANGE', NS .. 'a:' .. job.n, -most, -1)
+  if #last < most then return true end
+  for _, attempt in ipairs(last) do
+    local _, _, _, word = limit(attempt, 3)
+    if word ~= outcome then return true end
+  end
+  return false
+end
+
 -- Returns whether the job has ended. `payload` is the result of a success, else the error; `last_payload` the
 -- error of the last step.
 function decisions.carry_out(job, plan, payload, last_payload)
@@ -52,6 +67,8 @@ function decisions.carry_out(job, plan, payload, last_payload)
   local outcome, charge, step = plan[1], plan[2], plan[4]
   if job.why ~= '' then
     step, outcome, payload = plan[6], plan[7], ''
+  elseif is_free_probe(job, plan) then
+    step, outcome = plan[9][1], plan[9][2]
   elseif charge > 0 then
     tallies[charge] = tallies[charge] + 1
     if plan[3] > 0 and tallies[charge] >= plan[3] then

@@ -26,6 +26,16 @@ function flow.heed(job, told)
   end
 end
 
+-- Whether a claim was let through as a probe of a breaker that its outcome blames.
+function flow.was_probe(job, told)
+  for _, blamed in ipairs(told[5] or {}) do
+    for _, key in ipairs(keys_of(job.passed)) do
+      if key == blamed and valves.was_probe(valves.of(key), job.started_at) then return true end
+    end
+  end
+  return false
+end
+
 local function cost_of(n, passed, key)
   local costs = passed[5]
   if not costs then

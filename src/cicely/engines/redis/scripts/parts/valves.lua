@@ -1,8 +1,8 @@
 -- Valves: the limits and breakers that claims pass, by their keys (percent-encoded, as everywhere). The same rules as
 -- core/limits.py and core/breaker.py, which the machine of random verbs compares.
 --
--- `gauges` has where each stands: when its meters are full again, shut_until, ceiling, ceiling_at, failures, opened_at;
--- nothing while it stands as if it were new. `holders:<key>` has who holds it since when: n of a claim, and behind it
+-- `gauges` has where each stands: when its meters are full again, shut_until, ceiling, ceiling_at, failures, opened_at,
+-- and probed_from where that is not 0; nothing while it stands as if it were new. `holders:<key>` has who holds it since when: n of a claim, and behind it
 -- ':' and the request of what a running job acquired. What a call changes is written once, by `write`.
 local valves = { NEVER = math.huge }
 local NEVER = math.huge
@@ -36,10 +36,11 @@ end
 
 local function gauge_of(key)
   local kept = call('HGET', NS .. 'gauges', key)
-  local full_at, shut_until, ceiling, ceiling_at, failures, opened_at = unpack(kept and cmsgpack.unpack(kept) or {})
+  local full_at, shut_until, ceiling, ceiling_at, failures, opened_at, probed_from =
+    unpack(kept and cmsgpack.unpack(kept) or {})
   return {
     full_at = full_at or {}, shut_until = shut_until or 0, ceiling = ceiling or 0, ceiling_at = ceiling_at or 0,
-    failures = failures or {}, opened_at = opened_at or 0,
+    failures = failures or {}, opened_at = opened_at or 0, probed_from = probed_from or 0,
   }
 end
 
@@ -188,14 +189,27 @@ function valves.refuse(valve, retry_after_s)
   valve.has_moved = true
 end
 
-local function open(valve)
+-- Since when a breaker that is not closed has let nothing pass but probes.
+local function probed_from(gauge)
+  return gauge.probed_from > 0 and gauge.probed_from or gauge.shut_until
+end
+
+local function open(valve, since)
   valve.gauge = {
     full_at = {}, shut_until = now + valve.rule.cooldown_s, ceiling = 0, ceiling_at = 0, failures = {}, opened_at = now,
+    probed_from = since or 0,
   }
 end
 
 local function close(valve)
-  valve.gauge = { full_at = {}, shut_until = 0, ceiling = 0, ceiling_at = 0, failures = {}, opened_at = 0 }
+  valve.gauge = {
+    full_at = {}, shut_until = 0, ceiling = 0, ceiling_at = 0, failures = {}, opened_at = 0, probed_from = 0,
+  }
+end
+
+-- Whether a job that still runs was let through as a probe, before or after it may have failed.
+function valves.was_probe(valve, claimed_at)
+  return valve.gauge.opened_at > 0 and claimed_at >= probed_from(valve.gauge)
 end
 
 -- Tells a breaker of an end that counts: of a failure that blames it, or of any other.
@@ -209,7 +223,7 @@ function valves.tell(valve, is_to_blame, claimed_at)
   elseif is_open then
     return
   elseif probes then
-    open(valve)
+    open(valve, probed_from(gauge))
   else
     local recent = {}
     for _, at in ipairs(gauge.failures) do
@@ -233,7 +247,7 @@ function valves.turn(valve, move)
     close(valve)
   else
     if gauge.shut_until == NEVER then return false end
-    open(valve)
+    open(valve, probed_from(gauge))
     valve.gauge.shut_until = NEVER
   end
   valve.has_moved = true
@@ -271,6 +285,7 @@ local function write_gauge(valve)
     'HSET', NS .. 'gauges', valve.key,
     cmsgpack.pack({
       gauge.full_at, gauge.shut_until, gauge.ceiling, gauge.ceiling_at, gauge.failures, gauge.opened_at,
+      gauge.probed_from > 0 and gauge.probed_from or nil,
     })
   )
 end
