@@ -65,6 +65,19 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, tag="limit"):
     backlog: int | None = None
 
 
+class Waiter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who is held back at a limit first, by the engine's number, and since when: see core/patience.py.
+
+    `startable_since`: when all its limits were first seen open for it, 0 where they are not. `job` is its
+    id, where somebody looks.
+    """
+
+    n: int
+    since: float
+    startable_since: float = 0.0
+    job: str = ""
+
+
 class Gauge(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a valve stands. Instants are the engine's.
 
@@ -81,6 +94,7 @@ class Gauge(msgspec.Struct, frozen=True, omit_defaults=True):
     failures: tuple[float, ...] = ()
     opened_at: float = 0.0
     probed_from: float = 0.0
+    first: Waiter | None = None
 
 
 FRESH: Final = Gauge()
@@ -136,6 +150,20 @@ def room_for(
             # Sums are rounded: the last one that might pass is left to be asked for.
             room = min(room, math.floor(empty_s * per_s / taken))
     return max(1.0, room)
+
+
+def leaves_room(
+    limit: Limit,
+    gauge: Gauge,
+    cost: Mapping[str, float],
+    *,
+    other: Mapping[str, float],
+    now: float,
+    held: int,
+) -> bool:
+    """Return whether a job of the cost `other` may still pass after one of this cost; `held` hold it now."""
+    after = reserved(limit, gauge, cost, now=now)
+    return opens_at(limit, after, other, now=now, held=lambda _: held + 1) <= now
 
 
 def ceiling(limit: Limit, gauge: Gauge, *, now: float) -> float:

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from cicely.core.flow import Use
+from cicely.core.limits import Limit
 from cicely.core.reservations import Reservation
-from cicely.engines.contract import Demand, Engine, Grant, Intake, Setting, SettingRecord
+from cicely.engines.contract import Demand, Engine, Grant, Intake, Setting, SettingRecord, Verdict
+from cicely.engines.memory import MemoryEngine
+from cicely.engines.memory.flow import is_breaker
 from cicely.testing.conformance.harness import Capability, Harness
-from cicely.testing.pair import TICK_S, Held, Pair, Snapshot
+from cicely.testing.pair import TICK_S, Ending, Held, Pair, Snapshot
 from cicely.testing.standing import alike, around_levelled, reserved_of, standings_of
+
+
+class _Oracle(MemoryEngine):
+    """The memory engine, whose limits are told who waits for them."""
+
+    def adopt(self, records: Sequence[SettingRecord]) -> None:
+        """Have the same jobs wait for limits as elsewhere: which are seen waiting is left to the engine."""
+        by_key = {one.setting.key: one.gauge.first for one in records if isinstance(one.setting, Limit)}
+        for key in {*(key for key in self._gauges if not is_breaker(key)), *by_key}:
+            first = by_key.get(key)
+            row = self._rows.get(first.job) if first else None
+            adopted = msgspec.structs.replace(first, n=row.n, job="") if first and row else None
+            self._waiters.put_first(key, adopted)
 
 
 class FlowPair(Pair):
@@ -17,10 +35,28 @@ class FlowPair(Pair):
 
     def __init__(self, harness: Harness) -> None:
         super().__init__(harness)
+        self._oracle = _Oracle(now=self.clock.now)
+        self._engines[0] = self._oracle
         self.controls_flow = Capability.FLOW in harness.capabilities
         self._standings: tuple[SettingRecord, ...] = ()
 
     # --- verbs ----------------------------------------------------------------------------
+    def claim(self, session_id: str, demand: Demand) -> list[Held]:
+        """Claim on both, with the same jobs waiting for limits."""
+        self._level_waiters()
+        return super().claim(session_id, demand)
+
+    def settle(
+        self, session_id: str, endings: Sequence[Ending], demand: Demand | None
+    ) -> tuple[list[Verdict], list[Held]]:
+        """Settle on both and perhaps claim, with the same jobs waiting for limits."""
+        self._level_waiters()
+        return super().settle(session_id, endings, demand)
+
+    def _level_waiters(self) -> None:
+        if self.controls_flow:
+            self._oracle.adopt(self._engines[1].settings("limit"))
+
     def configure(self, setting: Setting) -> None:
         """Keep a setting on both."""
         self._ask(lambda engine, _: engine.configure([setting]))

@@ -241,9 +241,8 @@ class MemoryEngine(Chronicle):
         if not isinstance(setting, Valve):
             return SettingRecord(setting, now=self._now())
         key = valves.key_of(setting)
-        return SettingRecord(
-            setting, self._gauges.get(key, FRESH), self._count_holders(key, 0.0), self._now()
-        )
+        gauge = self._waiters.shown(self._gauges.get(key, FRESH))
+        return SettingRecord(setting, gauge, self._count_holders(key, 0.0), self._now())
 
     def turn(self, breaker: str, move: str) -> bool:
         with self._lock:

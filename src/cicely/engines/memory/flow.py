@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cicely.core import breaker, limits, valves
+from cicely.core import breaker, limits, patience, valves
 from cicely.core.event import kind_of_gauge
 from cicely.core.flow import BREAKER_PREFIX, NO_NEEDS, QUEUE_PREFIX, Needs, Use
 from cicely.core.job import Kind, NewJob
@@ -27,6 +27,7 @@ from cicely.core.resources import Amounts, free, is_kept, place
 from cicely.core.states import State
 from cicely.core.valves import Valve
 from cicely.engines.contract import Session, Setting
+from cicely.engines.memory.patience import Waiters, standing_of
 from cicely.engines.memory.record import Record
 from cicely.engines.memory.reservations import Reservations
 from cicely.engines.memory.rows import Member, Row
@@ -66,6 +67,18 @@ class FlowControl:
         #: By worker, the job that it passed over first for want of resources, and when.
         self._passed_over: dict[str, tuple[str, float]] = {}
         self._reservations = Reservations(self._held)
+        self._waiters = Waiters(
+            now,
+            self._gauges,
+            self._live,
+            self._paused,
+            self._valve,
+            self._valve_opens_at,
+            self._count_holders,
+            self._put_gauge,
+        )
+        #: Whether this claim left room of a limit for a job that goes first.
+        self._has_kept_back = False
 
     # --- the order ------------------------------------------------------------------------
     def _in_queue(self, queue: str, member: Member, kinds: Collection[Kind]) -> Iterator[Row]:
@@ -133,7 +146,19 @@ class FlowControl:
         """Return whether a job may be claimed now; note what it gets of the worker's resources."""
         if row.new.flow is None:
             return True
-        return self._opens_at(row) <= self._now() and self._has_room(row, member.session)
+        if self._opens_at(row) > self._now():
+            self._note_waiter(row, member.session)
+            return False
+        if patience.kept_back(self._waiters, row.n, standing_of(row)) is not None:
+            self._has_kept_back = True
+            return False
+        return self._has_room(row, member.session)
+
+    def _note_waiter(self, row: Row, session: Session) -> None:
+        """Note at its limits a job that only they hold back."""
+        reserved = self._reservations.drawn_by(row)
+        if not needs_of(row).resources or self._placed(row, session, reserved) is not None:
+            patience.note(self._waiters, row.n, standing_of(row).passes)
 
     def _opens_at(self, row: Row) -> float:
         """Return when the valves of a job let it pass, NEVER where only a release can tell."""
@@ -274,6 +299,7 @@ class FlowControl:
         """Take what a job passes as it is claimed; nobody waits for it any more."""
         self._charge(row)
         self._passed_over = {worker: one for worker, one in self._passed_over.items() if one[0] != row.id}
+        patience.went(self._waiters, row.n, standing_of(row).passes)
         for use in row.new.flow.uses if row.new.flow else ():
             self._reserve(use)
 

@@ -9,6 +9,7 @@ import msgspec
 from cicely.core.edge import INLINE_PARENTS, Edge, ParentEnd
 from cicely.core.job import Claim, Enqueued, NewJob, Tallies, to_store
 from cicely.core.outcome import Again, Finish, Outcome, Step, after_visibility
+from cicely.core.patience import LOOK_S
 from cicely.core.states import State
 from cicely.engines.contract import Ask, Demand, Intake, Save, Settled
 from cicely.engines.memory.rows import Link, Member, Row
@@ -72,13 +73,17 @@ class Life(Sessions):
             if demand.visibility_s is not None:
                 self._take_back_messages(PROMOTED_PER_CLAIM)
             self._promote(PROMOTED_PER_CLAIM)
+            self._has_kept_back = False
             rows = [r for r in self._held_by(session_id) if r.token[:8] == demand.request]
             if rows:
                 member.doubted = frozenset()
             rows = rows or list(self._take_all(member, demand))
             claims = tuple(self._claim_of(row) for row in rows)
             self._ring_idle()
-            return Intake(claims, self._next_due_in_s())
+            due_in_s = self._next_due_in_s()
+            if self._has_kept_back:
+                due_in_s = LOOK_S if due_in_s is None else min(due_in_s, LOOK_S)
+            return Intake(claims, due_in_s)
 
     def _take_all(self, member: Member, demand: Demand) -> Iterator[Row]:
         for ask in demand.asks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from cicely.core.patience import LOOK_S
 from cicely.engines.postgres import intents
 from cicely.engines.postgres.openings import Waiting, next_opening
 from cicely.engines.postgres.outlook import Outlook
@@ -30,7 +31,10 @@ def comes_back_in_s(txn: Transaction, seen: Outlook | None, *, has_found: bool) 
     if has_intents and (has_found or intents.is_alone(txn)):
         txn.takes_over = not has_found
         return 0.0
-    return _seconds_until(txn, due_at, Waiting(*waiting))
+    in_s = _seconds_until(txn, due_at, Waiting(*waiting))
+    if txn.gates is not None and txn.gates.has_kept_back:
+        return LOOK_S if in_s is None else min(in_s, LOOK_S)
+    return in_s
 
 
 def next_due_in_s(txn: Transaction) -> float | None:

@@ -138,7 +138,7 @@ def settings(txn: Transaction, kind: str) -> list[SettingRecord]:
 def record_of(valves: Valves, key: str) -> SettingRecord:
     """Return what guards a key, and where it stands."""
     guard = valves.guard(key)
-    return SettingRecord(guard.valve, guard.gauge, valves.held(guard), valves.now)
+    return SettingRecord(guard.valve, valves.shown(key), valves.held(guard), valves.now)
 
 
 def turn(txn: Transaction, breaker: str, move: str) -> bool:

@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Sequence
 from typing import Final
 
+from cicely.core import patience
 from cicely.engines.postgres.arrays import bigints, ints
 from cicely.engines.postgres.bands import Band
 from cicely.engines.postgres.gates import Gates
@@ -17,6 +18,7 @@ from cicely.engines.postgres.limiting import Guard, read_flow
 from cicely.engines.postgres.lines import Filling, Line, Plain, Taking
 from cicely.engines.postgres.openings import holds_for_all, looks_again_at
 from cicely.engines.postgres.passing import Run
+from cicely.engines.postgres.patience import Waiters
 from cicely.engines.postgres.room import Room
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import Transaction, Values
@@ -67,7 +69,10 @@ class GatedQueue:
         self._shut: dict[int, Guard] = {}
         self._passed: set[int] = set()
         self._blocked: dict[bytes | None, tuple[float, Guard]] = {}
-        self._run = Run(gates.valves)
+        self._waiters = Waiters(txn, gates)
+        self._run = Run(gates.valves, self._waiters)
+        #: Flows that were found shut, of which one was noted.
+        self._noted: set[bytes | None] = set()
         self._handed_out = 0
 
     @property
@@ -151,6 +156,7 @@ class GatedQueue:
         if not line.is_read:
             # Its head may be gone, but one with the same flow that does not pass needs no look.
             if self._is_blocked(line, line.flow):
+                self._note_waiter(line, line.first[1], line.flow)
                 return
             is_open = True
             self._read_lines(line, filling)
@@ -162,8 +168,8 @@ class GatedQueue:
             self._moved[line.number] = line
             self._push((self._clock_of(line.lane), *line.first), line)
         elif not (is_open and row[16] == line.flow) and self._is_blocked(line, row[16]):
-            return
-        elif self._consider(line, row, taking, filling):
+            self._note_waiter(line, row[1], row[16])
+        elif not self._is_kept_back(line, row) and self._consider(line, row, taking, filling):
             line.at += 1
             self._moved[line.number] = line
             following = line.rows[line.at] if line.at < len(line.rows) else row
@@ -186,6 +192,7 @@ class GatedQueue:
                 return False
         if row[4] is not None and row[4] <= self._txn.now:
             taking.expire(row)
+            patience.went(self._waiters, row[1], uses)
             return True
         if not filling.wants(band.task):
             return False
@@ -245,6 +252,24 @@ class GatedQueue:
                 self._gates.park_gate(line.gate, self._queue, guard, again_at)
         elif line.park != guard.number or guard.number not in self._open:
             self._gates.park_stream(line.number, self._queue, guard, again_at)
+        return True
+
+    def _note_waiter(self, line: Line, n: int, flow: bytes | None) -> None:
+        """Note at its limits a job that only they hold back."""
+        needs = line.band.needs
+        if flow not in self._noted and (not needs.resources or self._room.has(needs)):
+            self._noted.add(flow)
+            patience.note(self._waiters, n, read_flow(flow)[1])
+
+    def _is_kept_back(self, line: Line, row: Values) -> bool:
+        """Return whether a limit keeps for another job what this one would take; all look at it again."""
+        if not self._gates.valves.may_keep_room:
+            return False
+        self._run.end()
+        one = patience.Standing(line.number, read_flow(row[16])[1])
+        if patience.kept_back(self._waiters, row[1], one) is None:
+            return False
+        self._gates.has_kept_back = True
         return True
 
     def _close_parks(self) -> None:

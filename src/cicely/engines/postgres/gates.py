@@ -74,6 +74,8 @@ class Gates:
         self.seen: set[int] = set()
         #: What was freed of reservations, and whether any began or ended: nobody places jobs meanwhile.
         self.freed: list[Freed] = []
+        #: Whether a claim left room of a limit for a job that goes first.
+        self.has_kept_back = False
         self.has_reserved = False
         self.valves = Valves(txn)
         self.lanes = Lanes(txn)

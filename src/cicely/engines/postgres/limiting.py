@@ -11,7 +11,8 @@ from cicely.core import breaker, limits, valves
 from cicely.core.breaker import BreakerRule
 from cicely.core.event import kind_of_gauge
 from cicely.core.flow import BREAKER_PREFIX, Flow, Use
-from cicely.core.limits import FRESH, NEVER, Gauge, Limit
+from cicely.core.limits import FRESH, NEVER, Gauge, Limit, Waiter
+from cicely.core.patience import is_aged
 from cicely.core.valves import Valve
 from cicely.engines.postgres.arrays import bigints, byteas, ints
 from cicely.engines.postgres.statements import statements
@@ -106,6 +107,8 @@ class Valves:
         self._guards: dict[str, Guard] = {}
         self._pending: list[Values] = []
         self._woken: set[int] = set()
+        #: Whether some that were asked may keep room for a job that has waited for long.
+        self.may_keep_room = False
 
     @property
     def now(self) -> float:
@@ -121,6 +124,7 @@ class Valves:
         for *row, held in self._txn.rows(_SQL["guards"], {"keys": wanted}):
             guard = self._guards[row[0]] = Guard(*row)
             guard.counts[0.0] = held + self._count_pending(guard)
+            self.may_keep_room = self.may_keep_room or is_aged(guard.gauge, now=self.now)
         for key in wanted:
             self._guards.setdefault(key, Guard(key, 0, None, None))
 
@@ -221,6 +225,22 @@ class Valves:
         guard = self.guard(key)
         if guard.number:
             self._woken.add(guard.number)
+
+    def put_first(self, key: str, first: Waiter | None) -> None:
+        """Note who waits for a limit; when it opens for others does not change with that."""
+        guard = self._named(key)
+        guard.gauge = msgspec.structs.replace(guard.gauge, first=first)
+        guard.is_changed = True
+        self.may_keep_room = self.may_keep_room or is_aged(guard.gauge, now=self.now)
+
+    def shown(self, key: str) -> Gauge:
+        """Return where a valve stands as clients see it: who waits there by the id."""
+        gauge = self.guard(key).gauge
+        if gauge.first is None:
+            return gauge
+        row = self._txn.row(_SQL["id_of"], {"n": gauge.first.n})
+        first = None if row is None else msgspec.structs.replace(gauge.first, job=row[0])
+        return msgspec.structs.replace(gauge, first=first)
 
     # --- what comes back ------------------------------------------------------------------
     def correct(self, use: Use, spent: Mapping[str, float]) -> None:

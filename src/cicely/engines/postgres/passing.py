@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from cicely.core import patience
 from cicely.engines.postgres.limiting import Valves, read_flow
+from cicely.engines.postgres.patience import Waiters
 
 
 class Run:
     """The jobs that passed since a valve was asked; others ask anew when it ends."""
 
-    __slots__ = ("_flow", "_left", "_ns", "_valves")
+    __slots__ = ("_flow", "_left", "_ns", "_valves", "_waiters")
 
-    def __init__(self, valves: Valves) -> None:
+    def __init__(self, valves: Valves, waiters: Waiters) -> None:
         self._valves = valves
+        self._waiters = waiters
         self._flow: bytes | None = None
         self._left = 0.0
         self._ns: list[int] = []
@@ -40,4 +43,6 @@ class Run:
             self._valves.reserve(use, len(self._ns))
         for use in uses:
             self._valves.hold(use, self._ns)
+        for n in patience.noted(self._waiters, uses).intersection(self._ns):
+            patience.went(self._waiters, n, uses)
         self._ns = []

@@ -9,7 +9,7 @@ import msgspec
 
 from cicely.core import valves
 from cicely.core.flow import BREAKER_PREFIX, Use
-from cicely.core.limits import FRESH, Gauge, Limit
+from cicely.core.limits import FRESH, Gauge, Limit, Waiter
 from cicely.engines.contract import (
     Grant,
     Holder,
@@ -59,8 +59,8 @@ def settings(run: Caller, kind: str) -> list[SettingRecord]:
 
 
 def _record(kind: str, told: Reply, now: float) -> SettingRecord:
-    name, setting, gauge, held = told[:4]
-    return SettingRecord(_setting(kind, name, setting), _gauge(gauge), held, now)
+    name, setting, gauge, held, first = told[:5]
+    return SettingRecord(_setting(kind, name, setting), _gauge(gauge, first.decode()), held, now)
 
 
 def _setting(kind: str, name: bytes, kept: bytes | None) -> Setting:
@@ -70,12 +70,17 @@ def _setting(kind: str, name: bytes, kept: bytes | None) -> Setting:
     return valves.default_of(BREAKER_PREFIX + key if kind == "breaker" else key)
 
 
-def _gauge(kept: bytes | None) -> Gauge:
-    """Return a valve's gauge, of which Lua writes the values in their order; a last that is 0 not."""
+def _gauge(kept: bytes | None, first: str) -> Gauge:
+    """Return a valve's gauge, of which Lua writes the values in their order; `first` is who waits there."""
     if kept is None:
         return FRESH
-    values = zip(Gauge.__struct_fields__, _decode(kept), strict=False)
-    return msgspec.convert({name: value for name, value in values if value}, Gauge)
+    given = dict(zip(Gauge.__struct_fields__, _decode(kept), strict=False))
+    waiter = given.pop("first", None)
+    gauge = msgspec.convert({name: value for name, value in given.items() if value}, Gauge)
+    if waiter is None or not first:
+        return gauge
+    n, since, startable_since = waiter
+    return msgspec.structs.replace(gauge, first=Waiter(int(n), since, startable_since, first))
 
 
 # --- what running jobs acquire ------------------------------------------------------------
@@ -107,7 +112,7 @@ def surroundings(run: Caller, job_id: str) -> Surroundings | None:
         return None
     now, is_paused, is_held, ahead, lanes, behind, told, holders, parents, sessions, users, *kept = reply
     reserved, kept_free = kept
-    keys = [unquoted(one[4].decode()) for one in told]
+    keys = [unquoted(one[5].decode()) for one in told]
     records = [session_record(*one) for one in sessions]
     return Surroundings(
         job=job,

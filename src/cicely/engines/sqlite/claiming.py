@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from cicely.core.job import Claim
+from cicely.core.patience import LOOK_S
 from cicely.core.resources import Amounts
 from cicely.engines.contract import Ask, Demand, Intake
 from cicely.engines.sqlite.agenda import has_intents
@@ -68,7 +69,10 @@ def claim(txn: Transaction, member: Member, demand: Demand) -> Intake:
     # One that stopped at its bound has not seen what is there, and who left something to do lets go of
     # more: let it come back at once.
     is_left = is_cut or (txn.may_have_intents and has_intents(txn))
-    return Intake(tuple(claims), 0.0 if is_left else next_due_in_s(txn))
+    due_in_s = 0.0 if is_left else next_due_in_s(txn)
+    if txn.gates is not None and gates_of(txn).has_kept_back:
+        due_in_s = LOOK_S if due_in_s is None else min(due_in_s, LOOK_S)
+    return Intake(tuple(claims), due_in_s)
 
 
 def next_due_in_s(txn: Transaction) -> float | None:

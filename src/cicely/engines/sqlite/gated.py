@@ -9,6 +9,8 @@ import heapq
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
+from cicely.core import patience
+from cicely.core.flow import Use
 from cicely.core.resources import Amounts
 from cicely.engines.sqlite.bands import Band
 from cicely.engines.sqlite.gates import Gates, gates_of
@@ -18,6 +20,7 @@ from cicely.engines.sqlite.limiting import Guard, read_flow
 from cicely.engines.sqlite.lines import Line, Parked, Plain, Seats, Siblings, Waiting
 from cicely.engines.sqlite.openings import holds_for_all, looks_again_at, opening
 from cicely.engines.sqlite.passing import Run
+from cicely.engines.sqlite.patience import Waiters
 from cicely.engines.sqlite.room import Room
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import Transaction, Values, numbers
@@ -103,7 +106,8 @@ class GatedQueue:
         self._pushed = 0
         self._parks: dict[int, Parked] = {}
         self._shut = 0
-        self._run = Run(self._gates)
+        self._waiters = Waiters(txn, self._gates)
+        self._run = Run(self._gates, self._waiters)
         #: Flows that do not pass now, since when, and where.
         self._blocked: dict[bytes | None, tuple[float, Guard]] = {}
         for stream in plain:
@@ -185,12 +189,15 @@ class GatedQueue:
             if self._shut >= _MOST_SHUT:
                 taking.cut()
             return False
+        if uses and self._gates.valves.may_keep_room and self._is_kept_back(line, row, uses):
+            return False
         units = self._units_for(line, row) if flow.resources else None
         if units is None and flow.resources:
             return False
         self._show(line, row)
         if row[4] is not None and row[4] <= self._txn.now:
             taking.expire(row)
+            patience.went(self._waiters, row[1], uses)
             return True
         if not filling.wants(band.task):
             band.is_out = True
@@ -254,6 +261,7 @@ class GatedQueue:
                 self._run.begin(row[FLOW])
                 return False
             self._blocked[row[FLOW]] = found
+            self._note_waiter(line, row)
         at, guard = found
         now = self._txn.now
         visited = self._parks.get(guard.number)
@@ -262,6 +270,21 @@ class GatedQueue:
             visited.is_shut = visited.is_shut or holds_for_all(guard, at, now)
         if line.parked is None or line.parked is not visited:
             self._gates.streams.park(row[STREAM], self._queue, guard.number, looks_again_at(guard, at, now))
+        return True
+
+    def _note_waiter(self, line: Line, row: Values) -> None:
+        """Note at its limits a job that only they hold back."""
+        needs = line.band.needs
+        if not needs.resources or self._room.has(needs):
+            patience.note(self._waiters, row[1], read_flow(row[FLOW])[1])
+
+    def _is_kept_back(self, line: Line, row: Values, uses: Sequence[Use]) -> bool:
+        """Return whether a limit keeps for another job what this one would take; all look at it again."""
+        self._run.end()
+        if patience.kept_back(self._waiters, row[1], patience.Standing(row[STREAM], uses)) is None:
+            return False
+        self._gates.has_kept_back = True
+        self._show(line, row)
         return True
 
     def _show(self, line: Line, row: Values) -> None:

@@ -42,6 +42,8 @@ class Gates:
         self.reservations = Reservations(txn)
         self.streams = Streams(txn, self.valves, self.lanes, self.reservations)
         self._has_acquired: bool | None = None
+        #: Whether a claim left room of a limit for a job that goes first.
+        self.has_kept_back = False
 
     @property
     def now(self) -> float:

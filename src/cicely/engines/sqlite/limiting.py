@@ -10,7 +10,8 @@ import msgspec
 from cicely.core import breaker, limits, valves
 from cicely.core.event import kind_of_gauge
 from cicely.core.flow import BREAKER_PREFIX, Flow, Use
-from cicely.core.limits import FRESH, NEVER, Gauge, Limit
+from cicely.core.limits import FRESH, NEVER, Gauge, Limit, Waiter
+from cicely.core.patience import is_aged
 from cicely.core.valves import Valve
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.telling import tell
@@ -132,6 +133,8 @@ class Valves:
         self._pending: dict[_Held, list[int]] = {}
         self._gone: dict[_Held, list[int]] = {}
         self._woken: set[int] = set()
+        #: Whether some that were asked may keep room for a job that has waited for long.
+        self.may_keep_room = False
 
     @property
     def now(self) -> float:
@@ -148,6 +151,7 @@ class Valves:
                 row = (number, None, None)
             found = self._guards[key] = Guard(key, *row)
             self._by_number[found.number] = found
+            self.may_keep_room = self.may_keep_room or is_aged(found.gauge, now=self._txn.now)
         return found
 
     def guard_of(self, number: int) -> Guard | None:
@@ -221,6 +225,22 @@ class Valves:
     def wake(self, key: str) -> None:
         """Let those be looked at who wait at a key."""
         self._woken.add(self.guard(key).number)
+
+    def put_first(self, key: str, first: Waiter | None) -> None:
+        """Note who waits for a limit; when it opens for others does not change with that."""
+        guard = self.guard(key)
+        guard.gauge = msgspec.structs.replace(guard.gauge, first=first)
+        guard.is_changed = True
+        self.may_keep_room = self.may_keep_room or is_aged(guard.gauge, now=self._txn.now)
+
+    def shown(self, key: str) -> Gauge:
+        """Return where a valve stands as clients see it: who waits there by the id."""
+        gauge = self.guard(key).gauge
+        if gauge.first is None:
+            return gauge
+        row = self._txn.row(_SQL["id_of"], (gauge.first.n,))
+        first = None if row is None else msgspec.structs.replace(gauge.first, job=row[0])
+        return msgspec.structs.replace(gauge, first=first)
 
     # --- what comes back ------------------------------------------------------------------
     def correct(self, use: Use, spent: Mapping[str, float]) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from cicely.core import patience
 from cicely.engines.sqlite.gates import Gates
 from cicely.engines.sqlite.limiting import read_flow
+from cicely.engines.sqlite.patience import Waiters
 
 
 class Run:
     """The jobs that passed since a valve was asked; others ask anew when it ends."""
 
-    __slots__ = ("_flow", "_gates", "_left", "_ns")
+    __slots__ = ("_flow", "_gates", "_left", "_ns", "_waiters")
 
-    def __init__(self, gates: Gates) -> None:
+    def __init__(self, gates: Gates, waiters: Waiters) -> None:
         self._gates = gates
+        self._waiters = waiters
         self._flow: bytes | None = None
         self._left = 0.0
         self._ns: list[int] = []
@@ -42,4 +45,6 @@ class Run:
             self._gates.valves.reserve(use, len(self._ns))
         for use in uses:
             self._gates.valves.hold(use, self._ns)
+        for n in patience.noted(self._waiters, uses).intersection(self._ns):
+            patience.went(self._waiters, n, uses)
         self._ns = []

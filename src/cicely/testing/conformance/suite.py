@@ -25,6 +25,7 @@ BEHAVIOURS = (
     "probes",
     "resources",
     "patience",
+    "precedence",
     "reservations",
     "unreserving",
     "accepting",

@@ -242,6 +242,12 @@ UPDATE share SET clock = %(clock)s WHERE queue = %(queue)s
 -- :name weigh
 UPDATE lane SET weight = %s FROM queue WHERE queue.name = %s AND lane.queue = queue.id AND lane.name = %s
 
+-- Who waits at a limit, if it could be claimed but for that.
+-- :name waiter
+SELECT j.stream, j.flow FROM job j JOIN queue q ON q.id = j.queue AND NOT q.paused JOIN ready r
+  ON r.queue = j.queue AND r.stream = coalesce(j.stream, 0) AND r.class = j.class AND r.rank = j.rank AND r.n = j.n
+WHERE j.n = %(n)s
+
 -- --- parks ---------------------------------------------------------------------------------------
 
 -- :name park_gates

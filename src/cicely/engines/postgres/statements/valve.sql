@@ -51,6 +51,9 @@ SELECT r.n, CASE WHEN r.charged > 0 THEN (SELECT id FROM lane WHERE queue = j.qu
        j.flow, r.charged, r.claimed_at
 FROM run r JOIN job j ON j.n = r.n WHERE r.n = ANY(%(ns)b::bigint[])
 
+-- :name id_of
+SELECT id FROM job WHERE n = %(n)s
+
 -- --- settings ------------------------------------------------------------------------------------
 
 -- :name configured

@@ -30,6 +30,7 @@ _RARE: Final = frozenset(
         "node",
         "parents",
         "passing",
+        "patience",
         "past",
         "releases",
         "reservations",

@@ -1,6 +1,7 @@
 -- settings: lists the settings of a kind, and the valves of that kind that stand as new ones do not.
 -- Keys: set:<kind>, gauges, holders:<key>. Work: the settings.
--- ARGV: now, kind. Returns now, then for each its name, setting or false, gauge or false, who holds it.
+-- ARGV: now, kind. Returns now, then for each its name, setting or false, gauge or false, who holds it, and the
+-- id of who waits for it first or ''.
 local kind, seen = ARGV[2], {}
 local replies = { string.format('%.17g', now) }
 for _, name in ipairs(call('HKEYS', NS .. 'set:' .. kind)) do

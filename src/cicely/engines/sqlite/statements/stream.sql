@@ -173,6 +173,11 @@ SELECT s.id, s.queue, j.flow FROM (
     SELECT id, queue, keys, n FROM stream INDEXED BY stream_order WHERE park = 0 AND rank IS NOT NULL LIMIT ?2
 ) s JOIN job j ON j.n = s.n WHERE s.keys <> '' LIMIT ?1
 
+-- Who waits at a limit, if it could be claimed but for that.
+-- :name waiter
+SELECT j.stream, j.flow FROM job j JOIN queue q ON q.id = j.queue AND q.paused = 0
+JOIN gated g ON g.stream = j.stream AND g.rank = j.rank AND g.n = j.n WHERE j.n = ?1
+
 -- Empty ones go.
 
 -- :name forget_streams

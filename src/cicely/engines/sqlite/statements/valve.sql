@@ -31,6 +31,9 @@ SELECT j.id, coalesce(s.key, ''), h.since FROM holder h JOIN job j ON j.n = h.n
 LEFT JOIN run r ON r.n = h.n LEFT JOIN session s ON s.id = r.session
 WHERE h.valve = ?1 ORDER BY h.since, h.n LIMIT ?2
 
+-- :name id_of
+SELECT id FROM job WHERE n = ?1
+
 -- :name configured
 INSERT INTO valve (key, setting, backlog) VALUES (?1, ?2, ?3)
 ON CONFLICT (key) DO UPDATE SET setting = ?2, backlog = ?3

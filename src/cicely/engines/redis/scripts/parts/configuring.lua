@@ -17,12 +17,20 @@ function configuring.tell(kind, name, what)
   if kind ~= 'note' then use('past').tell(kind .. '.' .. what, name) end
 end
 
--- A valve as clients are told of it: name, setting or false, gauge or false, who holds it.
+-- The id of the job that waits for a limit first, '' for none.
+local function first_at(gauge)
+  local first = gauge and cmsgpack.unpack(gauge)[8]
+  local row = first and use('rows').of(first[1])
+  return row and row.id or ''
+end
+
+-- A valve as clients are told of it: name, setting or false, gauge or false, who holds it, and who waits for it first.
 function configuring.told(kind, name)
   local key = key_of(kind, name)
+  local gauge = key and call('HGET', NS .. 'gauges', key)
   return {
-    name, call('HGET', NS .. 'set:' .. kind, name), key and call('HGET', NS .. 'gauges', key),
-    key and call('ZCARD', NS .. 'holders:' .. key) or 0,
+    name, call('HGET', NS .. 'set:' .. kind, name), gauge, key and call('ZCARD', NS .. 'holders:' .. key) or 0,
+    first_at(gauge),
   }
 end
 

@@ -232,6 +232,8 @@ end
 local function chosen(stream, gate, n)
   if #stream.keys > 1 then
     local _, by = gates.opens_at(stream, n)
+    -- Claims do not look at it before its gate opens. What wants room of a worker as well waits for one that has it.
+    if by and #stream.class.wants == 0 then use('patience').note(stream, n) end
     return by or gate or stream.keys[1]
   end
   return stream.keys[1] or ''
@@ -341,6 +343,7 @@ function gates.write()
     if jobs ~= 0 then call('HINCRBY', NS .. 'queued', key, jobs) end
   end
   queued = {}
+  valves.write_noted()
 end
 
 -- Looks at some streams that may be held back by something else than by where they stand.

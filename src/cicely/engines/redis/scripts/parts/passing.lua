@@ -1,7 +1,7 @@
 -- Takes jobs of a queue that are not all plain: the lane whose clock is behind goes first, within a lane the job of
 -- the lowest rank, of those that may pass. Streams that stand at shut gates are not looked at.
 local asks, gates, valves, lanes, streams = use('asks'), use('gates'), use('valves'), use('lanes'), use('streams')
-local abilities, resources = use('abilities'), use('resources')
+local abilities, resources, patience = use('abilities'), use('resources'), use('patience')
 local passing = {}
 local MOST_GATES, SMALLEST_PAGE, LARGEST_PAGE = 64, 4, 128
 -- So many streams that may not pass are looked at in a claim, and of a class that has no room.
@@ -121,6 +121,7 @@ local function take(taking, heap, entry, costs, units, names)
     valves.reserve(valve, costs and costs[key])
     valves.hold(valve, entry.n)
   end
+  patience.went(stream, entry.n)
   if units then resources.take(session, stream.class, units, names) end
   local charged = lanes.charge(stream.queue, stream.lane)
   note(taking, entry.n, stream.class, {
@@ -144,6 +145,12 @@ local function take_plain(taking, heap, queue, stream)
   add_plain(heap, queue, stream)
 end
 
+-- Notes at its limits a job that only they hold back.
+local function note_waiter(taking, stream, n, costs)
+  if #stream.keys < 2 and not costs then return end
+  if #stream.class.wants == 0 or resources.has_room(stream.class, taking.session) then patience.note(stream, n) end
+end
+
 -- Returns whether the first job of a stream may pass now, what it costs, which units it gets, and which it draws.
 local function may_pass(taking, entry)
   local stream, source = entry.stream, entry.source
@@ -158,6 +165,12 @@ local function may_pass(taking, entry)
     else
       source.blocked, source.min_at = source.blocked + 1, math.min(source.min_at, at)
     end
+    note_waiter(taking, stream, entry.n, costs)
+    return false
+  end
+  if valves.may_keep_room and patience.keeps_back(stream, entry.n) then
+    -- All look at it again.
+    source.waits, taking.has_kept_back = true, true
     return false
   end
   if #stream.class.wants == 0 then return true, costs end
@@ -233,6 +246,7 @@ function passing.fill(taking, queue, ask)
       end
     end
   end
+  valves.write_noted()
   write(taking, sources, #heap == 0 and visits < MOST_VISITS)
   return goes_on and not asks.is_full(ask)
 end

@@ -97,7 +97,7 @@ local function valves_of(keys)
   for i, key in ipairs(keys) do
     local is_breaker = use('valves').is_breaker(key)
     told[i] = configuring.told(is_breaker and 'breaker' or 'limit', is_breaker and sub(key, #'breaker%3A' + 1) or key)
-    told[i][5] = key
+    told[i][6] = key
     holders[i] = holders_of(key)
   end
   return told, holders

@@ -4,6 +4,7 @@ local PROMOTED = 256
 local EXPIRIES = 8
 -- So many streams that several things may hold back are looked at, to know when the next may pass.
 local AUDITED = 16
+local LOOK_S = 1
 local NONE = {}
 local FRESH, FRESH_GATED = pack(0, 0, 0, 0, 0), pack(0, rows.GATED, 0, 0, 0)
 
@@ -298,6 +299,12 @@ function taking.next_at(due_at)
   return due_at and at and math.min(due_at, at) or due_at or at
 end
 
+-- Who left room of a limit for a job that goes first looks again soon: what else holds that one back is not told.
+function taking.looks_at(taken, due_at)
+  local at = taking.next_at(due_at)
+  return taken.has_kept_back and math.min(at or now + LOOK_S, now + LOOK_S) or at
+end
+
 -- A demand: request, queues, asks, visibility_s. The reply: in how many seconds the next job is due or '',
 -- then four values per claim.
 function taking.take(session, demand)
@@ -326,7 +333,7 @@ function taking.take(session, demand)
   if is_gated then taken.passed, taken.taken, taken.cuts, taken.gated = {}, {}, {}, {} end
   for _, ask in ipairs(demand[3]) do answer(taken, ask, queues) end
   if #taken.ns > 0 then write_taken(taken, reply, request, visibility_s and now + visibility_s) end
-  if is_gated then reply[1] = moving.seconds_until(taking.next_at(due_at)) end
+  if is_gated then reply[1] = moving.seconds_until(taking.looks_at(taken, due_at)) end
   return with_extras(reply)
 end
 

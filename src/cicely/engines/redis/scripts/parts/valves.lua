@@ -2,7 +2,7 @@
 -- core/limits.py and core/breaker.py, which the machine of random verbs compares.
 --
 -- `gauges` has where each stands: when its meters are full again, shut_until, ceiling, ceiling_at, failures, opened_at,
--- and probed_from where that is not 0; nothing while it stands as if it were new. `holders:<key>` has who holds it since when: n of a claim, and behind it
+-- probed_from, and who waits for it first (see the part `patience`); nothing while it stands as if it were new. `holders:<key>` has who holds it since when: n of a claim, and behind it
 -- ':' and the request of what a running job acquired. What a call changes is written once, by `write`.
 local valves = { NEVER = math.huge }
 local NEVER = math.huge
@@ -11,7 +11,8 @@ local BURST_SHARE, CUT, CUT_COOLDOWN_S, REGROWTH = 0.03, 0.8, 15, 0.1
 -- What was rounded off is looked at again after so long.
 local LEAST_S = 0.001
 local NOW = string.format('%.17g', now)
-local known = {}
+local PATIENCE_S = 60
+local known, noted = {}, {}
 
 function valves.is_breaker(key)
   return sub(key, 1, #BREAKER) == BREAKER
@@ -36,10 +37,11 @@ end
 
 local function gauge_of(key)
   local kept = call('HGET', NS .. 'gauges', key)
-  local full_at, shut_until, ceiling, ceiling_at, failures, opened_at, probed_from =
+  local full_at, shut_until, ceiling, ceiling_at, failures, opened_at, probed_from, first =
     unpack(kept and cmsgpack.unpack(kept) or {})
+  if first and now >= first[2] + PATIENCE_S then valves.may_keep_room = true end
   return {
-    full_at = full_at or {}, shut_until = shut_until or 0, ceiling = ceiling or 0, ceiling_at = ceiling_at or 0,
+    first = first, full_at = full_at or {}, shut_until = shut_until or 0, ceiling = ceiling or 0, ceiling_at = ceiling_at or 0,
     failures = failures or {}, opened_at = opened_at or 0, probed_from = probed_from or 0,
   }
 end
@@ -122,6 +124,23 @@ function valves.opens_at(valve, cost)
     if opens_at > at then at = opens_at end
   end
   return at
+end
+
+-- How many may hold a limit at once.
+function valves.width(valve)
+  return ceiling(valve.rule, valve.gauge)
+end
+
+-- Whether a job of the cost `other` may still pass a limit after one of this cost has.
+function valves.leaves_room(valve, cost, other)
+  local rule, gauge = valve.rule, valve.gauge
+  if gauge.shut_until > now or held_since(valve, 0) + 1 >= ceiling(rule, gauge) then return false end
+  for meter, rate in pairs(rule.meters) do
+    local holds, per_s = bucket(meter, rate)
+    local full_at = math.max(now, gauge.full_at[meter] or 0) + cost_of(cost, meter) / per_s
+    if full_at - math.max(0, holds - cost_of(other, meter)) / per_s > now then return false end
+  end
+  return true
 end
 
 -- When a ceiling that bounds a limit has grown by one more than hold it; NEVER where another bound holds them back.
@@ -277,7 +296,7 @@ end
 local function write_gauge(valve)
   local gauge = valve.gauge
   if next(gauge.full_at) == nil and gauge.shut_until == 0 and gauge.ceiling == 0 and gauge.ceiling_at == 0
-    and #gauge.failures == 0 and gauge.opened_at == 0 then
+    and #gauge.failures == 0 and gauge.opened_at == 0 and not gauge.first then
     call('HDEL', NS .. 'gauges', valve.key)
     return
   end
@@ -285,9 +304,22 @@ local function write_gauge(valve)
     'HSET', NS .. 'gauges', valve.key,
     cmsgpack.pack({
       gauge.full_at, gauge.shut_until, gauge.ceiling, gauge.ceiling_at, gauge.failures, gauge.opened_at,
-      gauge.probed_from > 0 and gauge.probed_from or nil,
+      gauge.probed_from, gauge.first,
     })
   )
+end
+
+-- Notes who waits for a limit; when it opens for others does not change with that.
+function valves.put_first(valve, first)
+  valve.gauge.first = first
+  if first and now >= first[2] + PATIENCE_S then valves.may_keep_room = true end
+  noted[#noted + 1] = valve
+end
+
+function valves.write_noted()
+  if #noted == 0 then return end
+  for _, valve in ipairs(noted) do write_gauge(valve) end
+  noted = {}
 end
 
 -- Writes what changed, and opens or shuts the gates of these keys.
