@@ -97,14 +97,15 @@ function endings.succeed(
   )
   note(n, id, packed, NOTHING, result, delete_at, flags)
   counts.move(queue, 'running', 'succeeded', 1)
-  if flags % 32 > 1 then
-    if rows.has(flags, CHILDREN) then use('releases').add(n, id) end
-  elseif is_said and flags < WATCHED and us < LONG_RUN_US then
+  local leads = flags % 32 > 1 and rows.has(flags, CHILDREN)
+  if is_said and flags < WATCHED and us < LONG_RUN_US then
     endings.alike = {
       packed = packed .. SMALL .. NOTHING, held = unheld[session], asked = unasked[session], request = request,
-      old = old[delete_at], queue = queue, task = task, started_at = started_at, more = 0,
+      old = flags % 32 < MEMBER and old[delete_at], queue = queue, task = task, started_at = started_at,
+      leads = leads, more = 0,
     }
   end
+  if leads then use('releases').add(n, id) end
 end
 
 -- Another end like the last one.
@@ -112,9 +113,11 @@ function endings.succeed_alike(alike, n, id, result)
   if #result > INLINE_BYTES then return false end
   gone_runs[#gone_runs + 1] = n
   local held, ns, ids, size = alike.held, alike.old, endings.ended_ids, #written
-  held[#held + 1], ns[#ns + 1], ids[#ids + 1] = n, n, id
+  held[#held + 1], ids[#ids + 1] = n, id
+  if ns then ns[#ns + 1] = n end
   written[size + 1], written[size + 2] = ENDS .. n, alike.packed .. bin(result)
   alike.more = alike.more + 1
+  if alike.leads then use('releases').add(n, id) end
   return true
 end
 
