@@ -14,7 +14,7 @@ from cicely.engines.redis.caller import Caller
 from cicely.engines.redis.keys import parts_of, quoted, token_of
 from cicely.engines.redis.line import Reply, Word
 from cicely.engines.redis.plans import Plan, encode, lateness, text, told
-from cicely.engines.redis.records import UNREADABLE, claim_of, fence_in
+from cicely.engines.redis.records import UNREADABLE, Beside, claim_of, fence_in
 from cicely.errors import SessionClosed
 
 _VERDICTS: Final = {
@@ -23,7 +23,7 @@ _VERDICTS: Final = {
     ord("s"): Verdict.STALE,
 }
 _PER_CLAIM: Final = 4
-_PER_EXTRA: Final = 4
+_PER_EXTRA: Final = 5
 _DAMAGED: Final = ErrorRecord(
     "Malformed", "its stored record cannot be read; it was edited by hand?"
 ).encoded()
@@ -71,9 +71,7 @@ def _claims(
     request: bytes, values: list[bytes], extras: list[Reply]
 ) -> tuple[tuple[Claim, ...], list[bytes]]:
     """Return the claims, and the tokens of those whose records somebody damaged."""
-    more = {
-        extras[i]: (extras[i + 1], extras[i + 2], extras[i + 3]) for i in range(0, len(extras), _PER_EXTRA)
-    }
+    more = {extras[i]: Beside(*extras[i + 1 : i + _PER_EXTRA]) for i in range(0, len(extras), _PER_EXTRA)}
     claims, damaged = [], []
     for i in range(0, len(values), _PER_CLAIM):
         n, record, checkpoint, body = values[i : i + _PER_CLAIM]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -36,20 +37,31 @@ _CLAIM_HEAD: Final = b"\x9b"
 _END_HEAD: Final = b"\xdc\x00\x10"
 _ATTEMPT_HEAD: Final = b"\x97"
 _TOMB_HEAD: Final = b"\x94"
-_SAID_HEAD: Final = b"\x94"
 
 #: Of MessagePack's integers, by their first byte, how many bytes follow; below it none do.
 _SIZES: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
 _ONE_BYTE: Final = 0x80
 _LEAST: Final = 10
+#: A parent that has succeeded: its id, the score of its edge, its end.
+_AS_IT_IS: Final = 3
+#: What of a score are the edge's traits.
+_TRAITS: Final = 64
 
 _plain_record = msgspec.msgpack.Decoder(Record).decode
 _gated_record = msgspec.msgpack.Decoder(GatedRecord).decode
 _held = msgspec.msgpack.Decoder(Held).decode
 _end = msgspec.msgpack.Decoder(End).decode
 _attempt = msgspec.msgpack.Decoder(tuple[int, int, str, float, float, str, bytes]).decode
-_said = msgspec.msgpack.Decoder(tuple[str, str, int, int]).decode
 _tomb = msgspec.msgpack.Decoder(Tomb).decode
+
+
+class Beside(NamedTuple):
+    """What goes with some claims (see scripts/parts/parents.lua); a node is workflow, group and joins."""
+
+    node: Sequence[bytes | None] | None
+    parents: list[Reply] | None
+    steps: int | None
+    units: bytes | None
 
 
 def claim_of(
@@ -59,7 +71,7 @@ def claim_of(
     *,
     checkpoint: bytes | None,
     body: bytes | None,
-    beside: tuple[bytes, list[Reply] | None, bytes | None] | None,
+    beside: Beside | None,
 ) -> Claim:
     """Make a claim of what `take` returns for each; `beside` is what goes with some."""
     read = _record(record)
@@ -76,7 +88,7 @@ def claim_of(
         Tallies(read.errors, read.crashes, read.lost),
         checkpoint,
         read.created_at,
-        *(_beside(*beside) if beside is not None else _NOTHING_BESIDE),
+        *(_beside(beside) if beside is not None else _NOTHING_BESIDE),
         read.reason if read.errors or read.crashes or read.lost else "",
         limits_of(read.flow) if isinstance(read, GatedRecord) else (),
     )
@@ -88,15 +100,21 @@ def _record(record: bytes) -> Record | GatedRecord:
     return _plain_record(_RECORD_HEAD + record)
 
 
+_NO_NODE: Final = (None, None, None)
 _NOTHING_BESIDE: Final[tuple[int, tuple[ParentEnd, ...], int, str, str, Units]] = (0, (), 0, "", "", {})
 
 
-def _beside(
-    said: bytes, parents: list[Reply] | None, units: bytes | None
-) -> tuple[int, tuple[ParentEnd, ...], int, str, str, Units]:
+def _beside(beside: Beside) -> tuple[int, tuple[ParentEnd, ...], int, str, str, Units]:
     """Return joins, parents, steps, workflow, group and units of a claim."""
-    workflow, group, joins, steps = _said(_SAID_HEAD + said)
-    return joins, tuple(map(parent_end, parents or ())), steps, workflow, group, units_in(units)
+    workflow, group, joins = beside.node or _NO_NODE
+    return (
+        int(joins or 0),
+        tuple(map(parent_end, beside.parents or ())),
+        beside.steps or 0,
+        workflow.decode() if workflow else "",
+        group.decode() if group else "",
+        units_in(beside.units),
+    )
 
 
 def fence_in(record: bytes) -> int:
@@ -275,6 +293,10 @@ def _last_attempt(end: End) -> list[AttemptRecord]:
 
 def parent_end(told: Reply) -> ParentEnd:
     """Make a parent's end of what scripts/parts/parents.lua tells."""
+    if len(told) == _AS_IT_IS:
+        job_id, score, ended = told
+        end = _end(_END_HEAD + ended)
+        return ParentEnd(job_id.decode(), role_of(int(score) % _TRAITS), end.state, end.result, end.error)
     job_id, traits, state, error, result, cause, is_gone = told
     return ParentEnd(
         job_id.decode(), role_of(traits), State(state.decode()), result, error, cause.decode(), is_gone == 1

@@ -2,6 +2,10 @@
 local rows = use('rows')
 local parents = {}
 local INLINE = use('rules').inline_parents
+local LAST = tostring(INLINE - 1)
+local byte = string.byte
+-- How ends of successes begin, and what those end with whose result lies apart.
+local SUCCEEDED, LARGE = pack('succeeded'), pack(1) .. rows.bin('') .. rows.bin('')
 
 local function error_of(n)
   local ended = n and call('GET', NS .. 'd:' .. n)
@@ -55,15 +59,44 @@ function parents.list(n, after, count)
   return told_of
 end
 
--- What goes with a claim: workflow, group, how many parents and how many steps in one; the parents where they
--- are few.
-function parents.with_claim(n, flags)
-  local steps = rows.has(flags, rows.STEPS) and call('LLEN', NS .. 'o:' .. n) or 0
-  if not rows.has(flags, rows.NODE) then return pack('', '', 0, steps), false end
-  local workflow, group, joins = unpack(call('HMGET', NS .. 'w:' .. n, 'workflow', 'group', 'joins'))
-  joins = tonumber(joins or 0)
-  local few = joins > 0 and joins <= INLINE and parents.list(n, 0, INLINE)
-  return pack(workflow or '', group or '', joins, steps), few
+-- What goes with a parent that has succeeded, where nothing has to be looked up for it: its id, its edge and its
+-- end, for the client to read. Nothing of another one.
+local function as_it_is(score, record, ended)
+  if not record or not ended or sub(ended, 1, #SUCCEEDED) ~= SUCCEEDED or sub(ended, -#LARGE) == LARGE then return end
+  local a, b, c, d, e, kind, size = byte(record, 1, 7)
+  if not size or a > 127 or b > 127 or c > 127 or d > 127 or e > 127 then return end
+  if kind == 217 then return { sub(record, 8, 7 + size), score, ended } end
+  if kind > 160 and kind < 192 then return { sub(record, 7, kind - 154), score, ended } end
+end
+
+-- What goes with some claims, five values for each: which of the claims it is of; workflow, group and how many
+-- parents; the parents where they are few; how many steps; units.
+function parents.with_claims(claims)
+  local reply, keys = {}, {}
+  for _, claim in ipairs(claims) do
+    local n, flags, size = claim.n, claim.flags, #reply
+    local node = rows.has(flags, rows.NODE) and call('HMGET', NS .. 'w:' .. n, 'workflow', 'group', 'joins')
+    local joins = node and tonumber(node[3] or 0) or 0
+    if joins > 0 and joins <= INLINE then
+      claim.links, claim.from = call('ZRANGE', NS .. 'in:' .. n, '0', LAST, 'WITHSCORES'), #keys
+      for i = 1, #claim.links, 2 do
+        keys[#keys + 1], keys[#keys + 2] = NS .. 'j:' .. claim.links[i], NS .. 'd:' .. claim.links[i]
+      end
+    end
+    reply[size + 1], reply[size + 2], reply[size + 3] = claim.at, node, false
+    reply[size + 4] = rows.has(flags, rows.STEPS) and call('LLEN', NS .. 'o:' .. n)
+    reply[size + 5] = claim.units
+  end
+  local said = read_all(nil, keys)
+  for place, claim in ipairs(claims) do
+    local few, links = {}, claim.links
+    for i = 1, links and #links or 0, 2 do
+      local record, ended = said[claim.from + i], said[claim.from + i + 1]
+      few[#few + 1] = as_it_is(links[i + 1], record, ended) or told(links[i], tonumber(links[i + 1]), record, ended)
+    end
+    if links then reply[5 * place - 2] = few end
+  end
+  return reply
 end
 
 return parents

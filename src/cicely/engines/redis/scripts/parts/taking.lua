@@ -6,7 +6,7 @@ local EXPIRIES = 8
 local AUDITED = 16
 local LOOK_S = 1
 local NONE = {}
-local FRESH, FRESH_GATED = pack(0, 0, 0, 0, 0), pack(0, rows.GATED, 0, 0, 0)
+local HEAD_BYTES = #pack(0, 0, 0, 0, 0)
 
 -- Takes from a stream until another one's job is next (true), the ask is over (false), or nothing more of its
 -- task fits (nil).
@@ -90,26 +90,26 @@ local function open_queues(queues)
   return open, is_gated
 end
 
--- Adds what a client needs of a claim: n, record, checkpoint, large body. Only who ran left a checkpoint. What
--- goes with some claims comes last: which of the claims it is of, the two values of `with_claim`, and its units.
+-- Notes a claim with which more goes: of a job with a node or steps, or with units.
+local function note_beside(reply, at, n, flags, units)
+  local beside = reply.beside or {}
+  reply.beside = beside
+  beside[#beside + 1] = { at = at, n = n, flags = flags, units = units }
+end
+
+-- Adds what a client needs of a claim: n, record, checkpoint, large body. Only who ran left a checkpoint.
 local function add_claim(reply, n, record, has_run, flags, passed)
   local size = #reply
   reply[size + 1], reply[size + 2] = n, record
   reply[size + 3] = has_run and call('HGET', NS .. 'l:' .. n, 'checkpoint')
   reply[size + 4] = flags % 2 == 1 and call('GET', NS .. 'b:' .. n)
   local units = passed and passed[6]
-  if flags % 32 > 1 or units then
-    local extras = reply.extras or {}
-    reply.extras = extras
-    extras[#extras + 1] = (size - 1) / 4
-    extras[#extras + 1], extras[#extras + 2] = use('parents').with_claim(n, flags)
-    extras[#extras + 1] = units and pack(units) or false
-  end
+  if flags % 32 > 1 or units then note_beside(reply, (size - 1) / 4, n, flags, units and pack(units) or false) end
 end
 
--- The reply is whole: a last value that does not belong to four others are the extras.
+-- The reply is whole: a last value that does not belong to four others is what goes with some claims.
 local function with_extras(reply)
-  if reply.extras then reply[#reply + 1] = reply.extras end
+  if reply.beside then reply[#reply + 1] = use('parents').with_claims(reply.beside) end
   return reply
 end
 
@@ -138,11 +138,11 @@ local function sound(record, right_queue)
   end
 end
 
--- Most records are alike: never claimed, and the same behind the id as far as the claim keeps them. Where the kept
--- part of such a record ends; nothing of another one.
+-- Most records are alike: never claimed, with the same flags, and the same behind the id as far as the claim keeps
+-- them. Where the kept part of such a record ends; nothing of another one.
 local function end_of_alike(like, record)
-  if not record or sub(record, 1, #FRESH) ~= like.head then return nil end
-  local is_read, off, id = pcall(limit, record, 1, #FRESH)
+  if not record or sub(record, 1, HEAD_BYTES) ~= like.head then return nil end
+  local is_read, off, id = pcall(limit, record, 1, HEAD_BYTES)
   if not is_read or type(id) ~= 'string' then return nil end
   local kept = off + like.size
   return sub(record, off + 1, kept) == like.behind and kept or nil
@@ -154,13 +154,15 @@ local function count_alike(batch)
 end
 
 -- What such records have behind their ids.
-local function note_alike(batch, record, kept, pair, passed)
-  local head, off = sub(record, 1, #FRESH), limit(record, 1, #FRESH)
-  if head ~= (passed and FRESH_GATED or FRESH) then return end
+local function note_alike(batch, record, kept, pair, flags, passed)
+  local head, is_gated = sub(record, 1, HEAD_BYTES), passed and true or false
+  if flags % 2 == 1 or flags >= rows.WATCHED or is_gated ~= (flags >= rows.GATED) then return end
+  if head ~= pack(0, flags, 0, 0, 0) then return end
+  local off = limit(record, 1, HEAD_BYTES)
   count_alike(batch)
   batch.alike = {
-    head = head, behind = sub(record, off + 1, kept), size = kept - off, pair = pair, jobs = 0,
-    is_gated = passed and true or false,
+    head = head, behind = sub(record, off + 1, kept), size = kept - off, pair = pair, flags = flags, jobs = 0,
+    has_more = flags % 32 > 1, is_gated = is_gated,
   }
 end
 
@@ -235,7 +237,7 @@ local function take_one(taking, batch, i)
   add_claim(batch.reply, n, record, fence > 0, flags, passed)
   if batch.deadline_at then call('ZADD', NS .. 'late', batch.deadline_at, n) end
   if not batch.deadline_at and not taking.has_late and not (passed and passed[6]) then
-    note_alike(batch, record, kept, pair, passed)
+    note_alike(batch, record, kept, pair, flags, passed)
   end
 end
 
@@ -258,6 +260,7 @@ local function take_alike(batch, n, record, kept, passed)
   began[claimed + 1], began[claimed + 2] = n, passed and claim .. packed(passed) or claim
   held[#held + 1] = n
   reply[size + 1], reply[size + 2], reply[size + 3], reply[size + 4] = n, record, false, false
+  if alike.has_more then note_beside(reply, (size - 1) / 4, n, alike.flags, false) end
   alike.jobs = alike.jobs + 1
 end
 
