@@ -9,6 +9,11 @@ local HELD = 64
 -- So many edges and children of all parents, and of one, are decided here in a call.
 local MOST_LINKS, MOST_CHILDREN, MOST_OF_ONE = 1024, 512, 256
 local VALUES_BEFORE_RANK = 17
+-- A number costs the server a hundred times what a text does where it is written in a command.
+local LAST_OF_ONE, WHOLE = tostring(MOST_OF_ONE), '%d'
+-- How most waiting jobs go on behind their kind: without a rank, neither late nor due.
+local UNRANKED = pack(0) .. '\192\192'
+local HEAD_BYTES = #pack(0, 0, 0, 0, 0)
 
 local nodes, children = {}, {}
 local links, known = 0, 0
@@ -43,7 +48,7 @@ end
 -- Notes the edges out of a job; false where they are not that simple.
 local function note(parent)
   if agenda.is_behind(parent) then return false end
-  local found = call('ZRANGE', NS .. 'out:' .. parent, 0, MOST_OF_ONE, 'WITHSCORES')
+  local found = call('ZRANGE', NS .. 'out:' .. parent, '0', LAST_OF_ONE, 'WITHSCORES')
   local count = #found / 2
   if count > MOST_OF_ONE or links + count > MOST_LINKS or known + count > MOST_CHILDREN then return false end
   for i = 1, #found, 2 do
@@ -51,7 +56,7 @@ local function note(parent)
   end
   for i = 1, #found, 2 do
     local into = nodes[found[i]].into
-    into[#into + 1], into[#into + 2] = found[i + 1] + HELD, parent
+    into[#into + 1], into[#into + 2] = string.format(WHOLE, found[i + 1] + HELD), parent
   end
   links = links + count
   return true
@@ -76,13 +81,27 @@ local function due_now(record)
   if not is_read or type(queue) ~= 'string' or type(task) ~= 'string' or type(lane) ~= 'string'
     or type(kind) ~= 'string' or type(base) ~= 'number' or type(flags) ~= 'number' or flags % 64 >= 32 or lane ~= ''
     then return nil end
-  local b, _, expires_at, due_at = limit(record, 3, a)
+  local after, _, expires_at, due_at = limit(record, 3, a)
   if expires_at or due_at then return nil end
   local rank = base + math.floor(now * 1000000)
-  return {
-    queue = queue, kind = kind, task = task, rank = rank,
-    record = sub(record, 1, a) .. pack(rank) .. sub(record, 1 + limit(record, 1, a)),
-  }
+  local packed = pack(rank)
+  local at = { queue = queue, kind = kind, task = task, rank = rank, packed = packed }
+  at.record = sub(record, 1, a) .. packed .. sub(record, 1 + limit(record, 1, a))
+  if sub(record, a + 1, after) == UNRANKED and sub(record, 1, HEAD_BYTES) == pack(0, flags, 0, 0, 0) then
+    local off = limit(record, 1, HEAD_BYTES)
+    at.head, at.behind = sub(record, 1, HEAD_BYTES), sub(record, off + 1, after)
+    at.size, at.before_rank = #at.behind, a - off
+  end
+  return at
+end
+
+-- The same of a record that is like the one before: between its flags and its rank, but for the id.
+local function due_alike(like, record)
+  if not record or sub(record, 1, HEAD_BYTES) ~= like.head then return nil end
+  local is_read, off, id = pcall(limit, record, 1, HEAD_BYTES)
+  if not is_read or type(id) ~= 'string' or sub(record, off + 1, off + like.size) ~= like.behind then return nil end
+  local a = off + like.before_rank
+  return sub(record, 1, a) .. like.packed .. sub(record, a + 2)
 end
 
 local function let_go_one(node)
@@ -93,16 +112,20 @@ end
 
 -- Lets those go that nothing keeps any more. Without a field `pending` there are no undecided edges.
 local function let_go(free)
-  local keys, written = {}, {}
+  local keys, written, ready, at = {}, {}, use('ready'), nil
   for i, node in ipairs(free) do keys[i] = NS .. 'j:' .. node.n end
   for i, record in ipairs(read_all(nil, keys)) do
     local node = free[i]
-    local at = not node.start and due_now(record)
-    if at then
+    local ranked = not node.start and at and at.head and due_alike(at, record)
+    if not ranked and not node.start then
+      at = due_now(record)
+      ranked = at and at.record
+    end
+    if ranked then
       call('HDEL', NS .. 'w:' .. node.n, 'waits', 'pending', 'held')
-      use('ready').add_plain(node.n, at.queue, at.kind, at.task, at.rank)
+      ready.add_plain(node.n, at.queue, at.kind, at.task, at.rank)
       counts.move(at.queue, 'waiting', 'ready', 1)
-      written[#written + 1], written[#written + 2] = keys[i], at.record
+      written[#written + 1], written[#written + 2] = keys[i], ranked
     else
       let_go_one(node)
     end
