@@ -3,7 +3,8 @@ local BLOCK_DIGITS = 9
 local storing = {}
 local WAITING, NOBODY = 'waiting', '\160'
 local QUEUE, BREAKER = 'queue%3A', 'breaker%3A'
-local EMPTY = { [0] = pack(0, 0, 0, 0, 0), pack(0, 1, 0, 0, 0) }
+-- Heads of records, by their flags.
+local heads = {}
 
 -- What is said of jobs beside them, where anything is.
 local linking
@@ -29,8 +30,29 @@ local function count(queue, task)
   enqueued[counted] = (enqueued[counted] or 0) + 1
 end
 
-local function store(i, asked, a, b, traits, id, queue, unique, task, lane, base, tags)
-  local _, kind, delay_s, due_at, expires_s, expires_at = limit(asked, 6, a)
+local function head_of(flags)
+  local head = heads[flags]
+  if not head then
+    head = pack(0, flags, 0, 0, 0)
+    heads[flags] = head
+  end
+  return head
+end
+
+-- What a record has between its card and its tail, of a plain one. Those of a call are mostly alike.
+local last_kind, last_rank, last_expires_at, last_due_at, last_body
+
+local function body_of(kind, rank, expires_at, due_at)
+  if rank ~= last_rank or kind ~= last_kind or expires_at ~= last_expires_at or due_at ~= last_due_at then
+    last_kind, last_rank, last_expires_at, last_due_at = kind, rank, expires_at, due_at
+    last_body = pack(kind, rank, expires_at, due_at, now, 0, nil, '')
+  end
+  return last_body
+end
+
+local function store(
+  i, asked, a, b, traits, id, queue, unique, task, lane, base, tags, kind, delay_s, due_at, expires_s, expires_at
+)
   local is_gated, flow, beside = traits % 64 >= 32, nil, ''
   if is_gated then
     local before = b
@@ -78,8 +100,8 @@ local function store(i, asked, a, b, traits, id, queue, unique, task, lane, base
     records[#records + 1], records[#records + 2] = NS .. 'b:' .. n, ARGV[body_at]
   end
   records[#records + 1] = NS .. 'j:' .. n
-  records[#records + 1] = (EMPTY[flags + traits] or pack(0, flags + traits, 0, 0, 0)) .. sub(asked, 1, a)
-    .. pack(kind, rank, expires_at, due_at, now, 0, nil, '') .. beside .. sub(asked, b + 1)
+  records[#records + 1] = head_of(flags + traits) .. sub(asked, 1, a) .. body_of(kind, rank, expires_at, due_at)
+    .. beside .. sub(asked, b + 1)
   local block = sub(n, 1, BLOCK_DIGITS)
   blocks[block] = (blocks[block] or 0) + 1
 end
@@ -169,7 +191,7 @@ function storing.store(at, ids, said)
   for i = 1, total do
     local asked = ARGV[at + i]
     local a, id, queue, _, _, unique, _, _, task, lane, base, tags = limit(asked, 11)
-    local b, _, _, _, _, _, traits = limit(asked, 6, a)
+    local b, kind, delay_s, due_at, expires_s, expires_at, traits = limit(asked, 6, a)
     replies[i] = id
     if not known[i] and not taken[id] then
       local holder = unique ~= '' and (holders[unique] or call('HGET', NS .. 'unique', unique))
@@ -178,7 +200,9 @@ function storing.store(at, ids, said)
       else
         taken[id] = true
         replies[i] = false
-        store(i, asked, a, b, traits, id, queue, unique, task, lane, base, tags)
+        store(
+          i, asked, a, b, traits, id, queue, unique, task, lane, base, tags, kind, delay_s, due_at, expires_s, expires_at
+        )
       end
     end
     body_at = body_at + traits % 2
