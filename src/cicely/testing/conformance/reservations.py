@@ -385,6 +385,35 @@ def test_no_job_waits_for_one_that_waits_for_its_reservation(harness: Harness) -
 
 
 # --- seen ---------------------------------------------------------------------------------
+def test_what_a_worker_keeps_for_a_large_job_is_not_shown_as_kept_from_one_that_draws(
+    harness: Harness,
+) -> None:
+    engine = _reserved(harness, TWO_GPUS)
+    engine.enqueue([job(id="large", task="other", priority=9, flow=wanting(gpu=2))])
+    assert take(engine, 5) == ()
+    harness.advance(PATIENCE_S + 1)
+    engine.enqueue([_of_w("a"), job(id="small", flow=GPU)])
+
+    assert [one.job_id for one in _around(engine, "small").kept] == ["large"]
+    assert _around(engine, "a").kept == ()
+
+
+def test_nothing_is_shown_as_kept_for_a_job_that_draws_by_now(harness: Harness) -> None:
+    engine = _worker(harness, {"gpu": {"0": 1.0, "1": 1.0, "2": 1.0}})
+    engine.enqueue([_of_w("first", flow=wanting(gpu=2)), job(id="foreign", flow=GPU), _waits()])
+    first, _ = take(engine, 5)
+    engine.enqueue([_of_w("large", task="other", flow=wanting(gpu=2))])
+    assert take(engine, 5) == ()
+    harness.advance(PATIENCE_S + 1)
+    engine.enqueue([job(id="small", flow=GPU)])
+    assert [one.job_id for one in _around(engine, "small").kept] == ["large"]
+
+    settle(engine, Succeeded(first.token, keeps=("gpu",)))
+
+    assert _around(engine, "small").kept == ()
+    assert ids(take(engine, 5)) == ["large"]
+
+
 def test_what_is_reserved_is_shown_with_who_began_it(harness: Harness) -> None:
     engine = _reserved(harness, ONE_GPU)
     harness.advance(10)
