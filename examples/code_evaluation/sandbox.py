@@ -34,6 +34,14 @@ class Program(msgspec.Struct, frozen=True):
     memory_bytes: int = 128 << 20
     max_processes: int = MAX_PROCESSES
 
+    def __post_init__(self) -> None:
+        if self.language not in LANGUAGES:
+            raise ValueError(
+                f"the language {self.language} is not known here; there are {', '.join(LANGUAGES)}"
+            )
+        if min(self.timeout_s, self.memory_bytes, self.max_processes) <= 0:
+            raise ValueError("timeout_s, memory_bytes and max_processes must be above 0")
+
 
 class Ran(msgspec.Struct, frozen=True):
     """What came of a program. `ended`: finished, killed, or the limit: timeout, memory, processes."""
@@ -85,19 +93,22 @@ class Sandbox:
                 stdout=subprocess.PIPE,
                 env={"PATH": os.environ.get("PATH", "")},
             )
-            threading.Thread(target=self._hear, args=(nursery,), daemon=True).start()
+            # Its own: what is asked of the next one outlives this one's death.
+            self._asked = {}
+            threading.Thread(target=self._hear, args=(nursery, self._asked), daemon=True).start()
         return nursery
 
-    def _hear(self, nursery: subprocess.Popen[bytes]) -> None:
+    def _hear(self, nursery: subprocess.Popen[bytes], asked: dict[int, Future[Ran]]) -> None:
         assert nursery.stdout is not None
         for line in nursery.stdout:
             said: dict[str, Any] = json.loads(line)
-            waiting = self._asked.pop(said["id"], None)
+            waiting = asked.pop(said["id"], None)
             if waiting is not None:
                 waiting.set_result(msgspec.convert(said, Ran))
         with self._lock:
-            left, self._asked = self._asked, {}
-        for waiting in left.values():
+            left = list(asked.values())
+            asked.clear()
+        for waiting in left:
             waiting.set_exception(SandboxGone("the nursery died while the program ran"))
 
     def close(self) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 from example_callers import BrokenServer, Webhook, client, ids, submit, world
-from examples.code_evaluation import places, programs, results, verdicts
+from examples.code_evaluation import executor, places, programs, results, verdicts
 from examples.code_evaluation.app import (
     FAULT_VARIABLE,
     WEBHOOK_VARIABLE,
@@ -14,6 +18,8 @@ from examples.code_evaluation.app import (
 )
 from examples.code_evaluation.places import EXECUTORS_VARIABLE
 from examples.code_evaluation.results import DATABASE_VARIABLE
+from examples.code_evaluation.sandbox import Program, Sandbox, SandboxGone
+from examples.code_evaluation.stage import wait_for
 
 __all__ = ["client", "world"]
 
@@ -83,6 +89,34 @@ def test_a_program_cannot_write_a_large_file_or_leave_processes_behind(client, w
 
     assert "File too large" in client.get("/evaluations/file").json()["result"]["output"]
     assert client.get("/evaluations/daemon").json()["result"]["passed"]
+
+
+def test_a_nursery_that_dies_takes_its_programs_along_and_none_of_the_next_one():
+    sandbox = Sandbox()
+    with ThreadPoolExecutor() as threads:
+        lost = threads.submit(sandbox.run, Program("bash", "sleep 60"))
+        wait_for(lambda: sandbox._nursery and sandbox._asked, what="the program")
+        sandbox._nursery.kill()
+        sandbox._nursery.wait()
+        done = [threads.submit(sandbox.run, Program("bash", f"echo {number}")) for number in range(3)]
+
+        with pytest.raises(SandboxGone):
+            lost.result(30)
+        assert [one.result(30).output for one in done] == ["0\n", "1\n", "2\n"]
+    sandbox.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [({"language": "cobol"}, "there are python, bash"), ({"timeout_s": 0}, "above 0"), ({"code": 1}, "str")],
+)
+def test_an_executor_refuses_what_it_cannot_run(wrong, words):
+    request = {"language": "python", "code": "pass"} | wrong
+
+    status, said = executor.answer(executor.Executor(), json.dumps(request).encode())
+
+    assert status == 422
+    assert words in said["error"]
 
 
 # --- executors ------------------------------------------------------------------------------------
