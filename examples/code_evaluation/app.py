@@ -153,11 +153,18 @@ def process_dlq() -> dict[str, Any]:
 def clean_up() -> int:
     """Remove the folders that killed programs left behind; return how many."""
     before = time.time() - _LEFT_OVER_S
-    left = [one for one in Path(tempfile.gettempdir()).glob("evaluation-*") if one.stat().st_mtime < before]
+    left = [one for one in Path(tempfile.gettempdir()).glob("evaluation-*") if _is_older(one, before)]
     for folder in left:
         shutil.rmtree(folder, ignore_errors=True)
     log.info("cleaned up", extra={"folders": len(left)})
     return len(left)
+
+
+def _is_older(folder: Path, before: float) -> bool:
+    try:
+        return folder.stat().st_mtime < before
+    except FileNotFoundError:  # its program has ended meanwhile
+        return False
 
 
 app.schedule("clean-up", clean_up.s(), every("1h"), catch_up="skip")

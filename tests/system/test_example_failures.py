@@ -240,5 +240,12 @@ def test_old_folders_of_killed_programs_are_removed(world, monkeypatch, tmp_path
     assert [one.name for one in tmp_path.iterdir()] == ["other"]
 
 
+def test_a_folder_that_goes_while_others_are_looked_for_is_no_failure(world, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("pathlib.Path.glob", lambda *_: iter([tmp_path / "evaluation-gone"]))
+
+    assert clean_up.delay().get() == 0
+
+
 def test_the_evaluation_task_can_be_listed_by_its_name():
     assert evaluate.name == "examples.code_evaluation.app.evaluate"
