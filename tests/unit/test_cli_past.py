@@ -113,6 +113,17 @@ def test_following_begins_with_what_is_to_come_and_ends_when_interrupted(shop, m
     assert "queue.paused" not in result.output
 
 
+def test_following_ends_as_well_when_it_is_interrupted_while_it_looks(shop, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cicely.observe.events.page_behind", interrupted)
+
+    result = shop.run("events", "--follow")
+
+    assert (result.exit_code, result.output) == (0, "")
+
+
 def test_an_event_that_there_is_not_is_refused(shop):
     result = shop.run("events", "--kind", "tasks")
 

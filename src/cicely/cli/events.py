@@ -74,7 +74,11 @@ def events(
     write = _write_json if as_json else _write_lines
     with where.open() as target:
         begin = NEWEST if follow and not is_bounded else cursor_of(cursor) or None
-        _show(target.engine, wanted, begin, write=write, follow=follow)
+        try:
+            _show(target.engine, wanted, begin, write=write, follow=follow)
+        except KeyboardInterrupt:
+            if not follow:
+                raise
 
 
 def _show(
@@ -98,10 +102,7 @@ def _show(
             continue
         if not follow:
             break
-        try:
-            time.sleep(FOLLOW_S)
-        except KeyboardInterrupt:
-            break
+        time.sleep(FOLLOW_S)
     if not count and not follow:
         note("Nothing to tell: `--since` goes further back.")
 
