@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from cicely.core.edge import Edge, ParentEnd, Role
 from cicely.core.job import Claim, Job, Kind, NewJob
-from cicely.core.outcome import Succeeded
+from cicely.core.outcome import Failed, Succeeded
 from cicely.core.rollup import Word
 from cicely.core.states import State
 from cicely.engines.connect import connect
@@ -105,3 +106,84 @@ def test_jobs_of_several_tasks_are_taken_by_their_ranks(engine: Engine) -> None:
     taken = [_take(engine, 2), _take(engine, 9, request=2)]
 
     assert [[claim.job_id for claim in claims] for claims in taken] == [["j9", "j8"], ["j7", "j6", "j5"]]
+
+
+def _of_workflow(job_id: str, workflow: str, *, priority: int = 5) -> NewJob:
+    return NewJob(job_id, "shop.a", Kind.SYNC, "q", b"", workflow=workflow, priority=priority)
+
+
+def _chains(engine: Engine, count: int, *, role: Role = Role.INPUT) -> None:
+    for i in range(count):
+        first, then, last = f"a{i}", f"b{i}", f"c{i}"
+        jobs = [_of_workflow(job_id, f"w{i}") for job_id in (first, then, last)]
+        engine.enqueue(jobs, [Edge(first, then, role=role), Edge(then, last, role=role)])
+
+
+def test_chains_that_move_on_together_each_get_what_their_own_jobs_returned(engine: Engine) -> None:
+    _chains(engine, 3)
+    for request, letter in enumerate("ab", 1):
+        claims = _take(engine, 9, request)
+        assert [claim.job_id for claim in claims] == [f"{letter}{i}" for i in range(3)]
+        engine.settle("s", [Succeeded(claim.token, claim.job_id.encode()) for claim in claims])
+
+    claims = _take(engine, 9, 3)
+
+    assert [(claim.job_id, claim.workflow, claim.joins) for claim in claims] == [
+        (f"c{i}", f"w{i}", 1) for i in range(3)
+    ]
+    assert [claim.parents for claim in claims] == [
+        (ParentEnd(f"b{i}", Role.INPUT, State.SUCCEEDED, f"b{i}".encode()),) for i in range(3)
+    ]
+
+
+def test_a_large_result_and_a_failure_among_those_alike_are_told_as_they_are(engine: Engine) -> None:
+    _chains(engine, 4)
+    a0, a1, a2, a3 = _take(engine, 9)
+
+    engine.settle(
+        "s",
+        [Succeeded(a0.token, b"0"), Succeeded(a1.token, LARGE), Failed(a2.token, "no"), Succeeded(a3.token)],
+    )
+
+    claims = {claim.job_id: claim for claim in _take(engine, 9, 2)}
+    assert {name: claim.parents[0].result for name, claim in claims.items()} == {
+        "b0": b"0",
+        "b1": LARGE,
+        "b3": b"",
+    }
+    assert [job.state for job in _ends(engine, "b2", "c2")] == [State.CANCELLED] * 2
+
+
+def test_released_jobs_that_are_unlike_keep_their_own_places_in_line(engine: Engine) -> None:
+    engine.enqueue([_new(f"first{i}") for i in range(3)])
+    behind = [
+        _of_workflow("low", "w", priority=1),
+        _of_workflow("high", "w", priority=9),
+        _new("other", "shop.b"),
+    ]
+    engine.enqueue(behind, [Edge(f"first{i}", new.id) for i, new in enumerate(behind)])
+
+    engine.settle("s", [Succeeded(claim.token) for claim in _take(engine, 3)])
+
+    assert [claim.job_id for claim in _take(engine, 3, 2)] == ["high", "other", "low"]
+
+
+def test_ends_that_pass_nothing_on_are_left_to_whoever_asks_for_them(engine: Engine) -> None:
+    _chains(engine, 1, role=Role.ORDER)
+    [first] = _take(engine, 1)
+    engine.settle("s", [Succeeded(first.token, b"unwanted")])
+
+    [then] = _take(engine, 1, 2)
+
+    assert (then.joins, then.parents) == (1, ())
+    assert [end.id for end in engine.parents("b0")] == ["a0"]
+
+
+def test_an_edge_that_passes_something_on_brings_all_ends_with_it(engine: Engine) -> None:
+    _chains(engine, 1, role=Role.ORDER)
+    engine.enqueue([_of_workflow("late", "w0")], [Edge("late", "b0")])
+    engine.settle("s", [Succeeded(claim.token, b"wanted") for claim in _take(engine, 2)])
+
+    [then] = _take(engine, 1, 2)
+
+    assert [(end.id, end.role) for end in then.parents] == [("a0", Role.ORDER), ("late", Role.INPUT)]
