@@ -16,7 +16,7 @@ from examples.code_evaluation import moving
 from examples.code_evaluation.app import FAULT_VARIABLE, app, evaluate
 from examples.code_evaluation.crew import Service
 from examples.code_evaluation.load import Load, plain
-from examples.code_evaluation.stage import Promises, forget_share, run_name, stage, tell, wait_for
+from examples.code_evaluation.stage import Promises, forget_share, lenient, run_name, stage, tell, wait_for
 
 #: Failures among so many evaluations that ended last are enough to go back.
 ALARM = 5
@@ -33,7 +33,7 @@ def main(options: argparse.Namespace) -> int:
         name = f"evaluations-{run_name()}"
         os.environ |= {FAULT_VARIABLE: str(fault), moving.NAME_VARIABLE: name}
         with Service(folder, executors=0, gateways=2, old=True) as service:
-            story = Story(service, fault, rate=options.rate, phase_s=options.seconds, lenient=options.lenient)
+            story = Story(service, fault, rate=options.rate, phase_s=options.seconds)
             code = story.play()
         forget_share(name)
         return code
@@ -42,9 +42,7 @@ def main(options: argparse.Namespace) -> int:
 class Story:
     """Its chapters, each of which lasts some seconds."""
 
-    def __init__(
-        self, service: Service, fault: Path, *, rate: float, phase_s: float, lenient: float = 1.0
-    ) -> None:
+    def __init__(self, service: Service, fault: Path, *, rate: float, phase_s: float) -> None:
         self._service = service
         self._fault = fault
         self._phase_s = phase_s
@@ -52,8 +50,7 @@ class Story:
         self._operator = moving.migration()
         self._load = Load([one.url for one in service.gateways], run=self._run, rate=rate)
         self._promises = Promises()
-        self._lenient = lenient
-        self._margins = Margins(duration_s=DURATION_S * lenient, memory_bytes=MEMORY_BYTES)
+        self._margins = Margins(duration_s=lenient(DURATION_S), memory_bytes=MEMORY_BYTES)
 
     def play(self) -> int:
         """Play all chapters; return 0 where every promise was kept."""
@@ -117,7 +114,7 @@ class Story:
 
     def _drain(self) -> None:
         began_at = time.monotonic()
-        left = self._operator.drain(DRAIN_S * self._lenient)
+        left = self._operator.drain(lenient(DRAIN_S))
         tell(f"the old side is worked off after {time.monotonic() - began_at:.1f} s; traffic goes on")
         self._promises.promise("left on the old side", len(left), wanted=0)
 

@@ -98,15 +98,20 @@ def tell(line: str) -> None:
 
 
 def be_lenient(times: float) -> None:
-    """Let `wait_for` wait so many times longer, in this process and from now on."""
+    """Let everything be waited for so many times longer, in this process and from now on."""
     _leniency[0] = times
+
+
+def lenient(seconds: float) -> float:
+    """Return how long is waited where `seconds` are enough on a machine with nothing else to do."""
+    return seconds * _leniency[0]
 
 
 def wait_for(
     condition: Callable[[], T], *, what: str, within_s: float = PATIENCE_S, look_s: float = LOOK_S
 ) -> T:
     """Return the first true answer. Raises TimeoutError."""
-    within_s *= _leniency[0]
+    within_s = lenient(within_s)
     give_up_at = time.monotonic() + within_s
     while not (answer := condition()):
         if time.monotonic() > give_up_at:

@@ -15,7 +15,7 @@ from examples.code_evaluation.app import BACKOFF_VARIABLE, COOLDOWN_VARIABLE, FA
 from examples.code_evaluation.client import Client
 from examples.code_evaluation.crew import Service
 from examples.code_evaluation.results import DATABASE_VARIABLE
-from examples.code_evaluation.stage import be_lenient, stage, wait_for
+from examples.code_evaluation.stage import be_lenient, lenient, stage, wait_for
 
 README = ROOT / "examples" / "code_evaluation" / "README.md"
 NOTE_FAILURE = "examples.code_evaluation.app.note_failure"
@@ -69,6 +69,7 @@ def test_a_busy_machine_is_waited_for_as_much_longer_as_the_command_line_says():
     try:
         with pytest.raises(TimeoutError, match=r"an end: not within 0.03 s"):
             wait_for(lambda: False, what="an end", within_s=0.01)
+        assert lenient(30) == 90
     finally:
         be_lenient(1)
 

@@ -6,9 +6,10 @@ import argparse
 import time
 from itertools import pairwise
 
+from examples.code_evaluation.app import app
 from examples.code_evaluation.client import Client
 from examples.code_evaluation.crew import Service
-from examples.code_evaluation.stage import Promises, run_name, stage
+from examples.code_evaluation.stage import Promises, run_name, stage, wait_for
 
 WORKERS = (1, 2, 4)
 PROGRAM_S = 0.5
@@ -28,6 +29,8 @@ def main(options: argparse.Namespace) -> int:
         for count in WORKERS:
             while len(service.workers) < count:
                 service.hire()
+            # What they need to start is not what they bring.
+            wait_for(lambda count=count: _children() >= count, what=f"{count} workers")
             rates.append(_rate(client, _PER_WORKER * count))
             promises.note(f"evaluations per second, {count} workers", f"{rates[-1]:.1f}")
     for (fewer, less), (many, more) in pairwise(zip(WORKERS, rates, strict=True)):
@@ -36,6 +39,11 @@ def main(options: argparse.Namespace) -> int:
             f"{many} workers bring {gain:.1f} times what {fewer} do", gain >= wanted, wanted=True
         )
     return promises.report()
+
+
+def _children() -> int:
+    """Return how many processes run jobs, one for each worker."""
+    return sum(not record.session.is_supervisor for record in app.engine.sessions())
 
 
 def _rate(client: Client, count: int) -> float:
