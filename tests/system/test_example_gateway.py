@@ -9,6 +9,7 @@ from example_callers import client, ids, submit, world
 from examples.code_evaluation import moving
 from examples.code_evaluation.app import evaluate
 
+from cicely import EngineUnavailable, JobNotFound
 from cicely.migration import Standing
 
 __all__ = ["client", "world"]
@@ -144,6 +145,19 @@ def test_events_end_with_the_evaluation(client, world):
     kind, data = answer.text.strip().split("\n")
     assert kind == "event: succeeded"
     assert json.loads(data.removeprefix("data: "))["progress"]["message"] == "done"
+
+
+def test_events_outlive_an_engine_that_is_away(client, world, monkeypatch):
+    submit(client)
+    world.run()
+    answers = iter([EngineUnavailable("away"), JobNotFound("e1")])
+
+    def away(_):
+        raise next(answers)
+
+    monkeypatch.setattr("examples.code_evaluation.gateway._shown", away)
+
+    assert client.get("/evaluations/e1/events").text == ": the engine is away\n\n"
 
 
 def test_metrics_tell_jobs_depths_and_run_times(client, world):
