@@ -12,7 +12,7 @@ from cicely.core.traits import CANCELS_SIBLINGS, JOIN_ALL, rule_of
 from cicely.engines.sqlite import transaction
 from cicely.engines.sqlite.agenda import CANCEL_BEFORE, DECIDE, PER_CALL, Agenda, Task, has_intents
 from cicely.engines.sqlite.endings import Endings, Row, rows_of
-from cicely.engines.sqlite.graph import End, Node, ends_of, flag, let_go, make_ready, nodes_of, origin_of
+from cicely.engines.sqlite.graph import End, Node, ends_of, flag, go_free, let_go, nodes_of, origin_of
 from cicely.engines.sqlite.member import session_of
 from cicely.engines.sqlite.statements import statements
 from cicely.engines.sqlite.transaction import NODE, Transaction, Values, numbers
@@ -86,8 +86,7 @@ class Releases:
                 counted.append((count, 0, child))
         txn.many(_SQL["decided"], counted)
         if free:
-            txn.execute(_SQL["go_free"], (numbers(free),))
-            make_ready(txn, free)
+            go_free(txn, free)
 
 
 # --- any end ------------------------------------------------------------------------------------

@@ -12,7 +12,16 @@ from cicely.core.job import NewJob, rank
 from cicely.core.states import State
 from cicely.engines.sqlite.gates import gates_of
 from cicely.engines.sqlite.statements import statements
-from cicely.engines.sqlite.transaction import READY, SCHEDULED, WAITING, Transaction, numbers, state_of, texts
+from cicely.engines.sqlite.transaction import (
+    READY,
+    SCHEDULED,
+    WAITING,
+    Transaction,
+    Values,
+    numbers,
+    state_of,
+    texts,
+)
 
 _SQL: Final = statements("graph")
 _SWEEP: Final = statements("sweep")
@@ -106,6 +115,28 @@ def _wanted(start: bytes) -> tuple[float, float | None, float | None, float | No
         return _decode(start)
     except msgspec.DecodeError:
         return 0.0, None, None, None
+
+
+def go_free(txn: Transaction, ns: Sequence[int]) -> None:
+    """Let jobs go, of which the last edges hold: of plain ones the wide row stays as it is."""
+    alike: dict[Values, list[int]] = {}
+    others = []
+    for n, queue, job_class, priority, ageing_s, is_more in txn.rows(_SQL["freed"], (numbers(ns),)):
+        if is_more:
+            others.append(n)
+        else:
+            order = rank(priority, txn.now, ageing_s=ageing_s)
+            alike.setdefault((queue, job_class, order), []).append(n)
+    for (queue, job_class, order), some in alike.items():
+        wanted = numbers(some)
+        txn.execute(_SQL["go_free"], (wanted, order))
+        txn.execute(_ENQUEUE["ready_alike"], (wanted, queue, job_class, order))
+        txn.count(queue, WAITING, -len(some))
+        txn.count(queue, READY, len(some))
+    if others:
+        txn.execute(_SQL["go_free"], (numbers(others), None))
+        make_ready(txn, others)
+    txn.freshen()
 
 
 def let_go(txn: Transaction, ns: Sequence[int]) -> None:

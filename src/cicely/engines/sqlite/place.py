@@ -15,7 +15,7 @@ from cicely.errors import ConfigError, EngineError, EngineUnavailable, SchemaToo
 
 #: Stands in the file's header, so that another program's database is not taken for ours.
 APPLICATION_ID: Final = 0x43494345
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 
 SYNCHRONOUS: Final = {"power": "FULL", "process": "NORMAL", "none": "OFF"}
 SURVIVES: Final = {

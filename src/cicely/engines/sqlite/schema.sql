@@ -219,6 +219,8 @@ CREATE TABLE counter (
 -- first. pending, broken, joins: edges into it that are undecided, that did not hold, and all; exact while
 -- the job is final, too. passes: it was cancelled and counts as failed. cause: because of which job.
 -- grp: its group. event, event_key, event_step: what it waits for, and the step that keeps the value.
+-- rank: that of a plain job whose parents have let it go: its own row, which is wide, then stays as it is, with
+-- a rank of 0. Where that has another, this one counts no more.
 CREATE TABLE node (
     n INTEGER PRIMARY KEY,
     waits INTEGER NOT NULL DEFAULT 0,
@@ -232,7 +234,8 @@ CREATE TABLE node (
     grp TEXT,
     event TEXT,
     event_key TEXT,
-    event_step TEXT
+    event_step TEXT,
+    rank INTEGER
 ) STRICT;
 CREATE INDEX node_workflow ON node (workflow, n) WHERE workflow IS NOT NULL;
 CREATE INDEX node_group ON node (grp, n) WHERE grp IS NOT NULL;

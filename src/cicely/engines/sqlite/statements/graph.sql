@@ -82,8 +82,14 @@ UPDATE edge SET held = NULL WHERE id = ?1
 -- :name decided
 UPDATE node SET pending = pending - ?, broken = broken + ? WHERE n = ?
 
+-- The last: whether a place among the ready jobs is not all that it gets.
+-- :name freed
+SELECT n, queue, class, priority, ageing_s,
+       rank <> 0 OR fence > 0 OR start IS NOT NULL OR lane <> '' OR flow IS NOT NULL OR shuns IS NOT NULL
+FROM job WHERE n IN carray(?1)
+
 -- :name go_free
-UPDATE node SET waits = 0, pending = 0 WHERE n IN carray(?1)
+UPDATE node SET waits = 0, pending = 0, rank = ?2 WHERE n IN carray(?1)
 
 -- :name stop_waiting
 UPDATE node SET waits = 0 WHERE n IN carray(?1)
@@ -144,6 +150,12 @@ JOIN node w ON w.n = c.value LEFT JOIN workflow f ON f.id = w.workflow
 
 -- :name steps_of
 SELECT c.value, (SELECT max(k) FROM step WHERE n = c.value) FROM carray(?1) c
+
+-- Those that have succeeded, which takes fewer looks. Not sorted: that would cost as much again.
+-- :name succeeded_parents
+SELECT e.child, e.id, e.traits, j.id, d.result
+FROM carray(?1) c CROSS JOIN edge e INDEXED BY edge_in ON e.child = c.value
+JOIN done d ON d.n = e.parent AND d.state = ?2 JOIN job j ON j.n = e.parent
 
 -- :name parents
 SELECT e.child, e.traits, coalesce(j.id, g.id, ''), j.n IS NULL, d.state, r.n IS NOT NULL,

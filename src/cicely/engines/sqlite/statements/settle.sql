@@ -8,7 +8,7 @@ SELECT r.n, r.request, r.fence, r.session, r.claimed_at, r.cancelling,
 FROM carray(?1) c JOIN run r ON r.n = c.value JOIN job j ON j.n = r.n
 
 -- :name rows
-SELECT j.n, j.id, j.class, j.queue, j.lane, j.priority, j.rank, j.due_at, j.expires_at, j.ageing_s,
+SELECT j.n, j.id, j.class, j.queue, j.lane, j.priority, iif(j.rank, j.rank, coalesce(w.rank, 0)), j.due_at, j.expires_at, j.ageing_s,
        j.keep_s, j.keep_failed_s, j.max_receives, j.unique_key, j.errors, j.crashes, j.lost,
        coalesce(r.fence, d.fence, j.fence), coalesce(d.attempt, j.attempt),
        coalesce(r.claimed_at, d.started_at, j.started_at), r.session, r.request,

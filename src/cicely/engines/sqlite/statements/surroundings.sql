@@ -2,7 +2,7 @@
 -- ready (queue, class, rank, n), edge_in, taken (n), passed_over (worker).
 
 -- :name job
-SELECT j.n, j.queue, j.lane, j.rank, q.paused, coalesce(w.held, 0)
+SELECT j.n, j.queue, j.lane, iif(j.rank, j.rank, coalesce(w.rank, 0)), q.paused, coalesce(w.held, 0)
 FROM job j JOIN queue q ON q.id = j.queue LEFT JOIN node w ON w.n = j.n WHERE j.id = ?1
 
 -- :name ahead_plain
