@@ -16,6 +16,7 @@ from cicely.engines.sqlite.transaction import (
     NODE,
     PARENTS,
     STEPS,
+    SUCCEEDED,
     Transaction,
     Values,
     numbers,
@@ -136,10 +137,7 @@ def complete(txn: Transaction, claims: list[Claim], flagged: Mapping[int, tuple[
     with_steps = numbers(n for n, (_, flags) in flagged.items() if flags & STEPS)
     steps: dict[int, int | None] = dict(txn.rows(_SQL["steps_of"], (with_steps,)) if with_steps else ())
     labels = {n: (joins, workflow, group) for n, joins, workflow, group in joined}
-    few = [n for n, joins, _, _ in joined if 0 < joins <= INLINE_PARENTS]
-    ends: dict[int, list[ParentEnd]] = {}
-    for row in _parents(txn, few, limit=len(few) * INLINE_PARENTS):
-        ends.setdefault(row[0], []).append(_end_of(row))
+    ends = _ends_before(txn, {n: joins for n, joins, _, _ in joined if 0 < joins <= INLINE_PARENTS})
     for n, (place, _) in flagged.items():
         joins, workflow, group = labels.get(n, (0, "", ""))
         plain = claims[place]
@@ -164,6 +162,21 @@ def complete(txn: Transaction, claims: list[Claim], flagged: Mapping[int, tuple[
             plain.reason,
             plain.keys,
         )
+
+
+def _ends_before(txn: Transaction, joins: Mapping[int, int]) -> dict[int, list[ParentEnd]]:
+    """Return how the parents of some jobs stand, in the order of their edges; `joins`: how many each has."""
+    ends: dict[int, list[ParentEnd]] = {}
+    wanted = numbers(joins)
+    found = sorted(txn.rows(_SQL["succeeded_parents"], (wanted, SUCCEEDED))) if wanted else ()
+    for n, _, traits, job_id, result in found:
+        ends.setdefault(n, []).append(ParentEnd(job_id, role_of(traits), State.SUCCEEDED, result or b""))
+    others = [n for n, count in joins.items() if len(ends.get(n, ())) < count]
+    for n in others:
+        ends[n] = []
+    for row in _parents(txn, others, limit=len(others) * INLINE_PARENTS):
+        ends[row[0]].append(_end_of(row))
+    return ends
 
 
 def parents(txn: Transaction, job_id: str, after: int, limit: int) -> list[ParentEnd]:

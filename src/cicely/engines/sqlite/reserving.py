@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cicely.core.outcome import Outcome, frees_of, keeps_of
+from cicely.core.outcome import Outcome, Succeeded, frees_of, keeps_of
 from cicely.engines.sqlite.agenda import BIND, PER_CALL, Agenda, Task
 from cicely.engines.sqlite.gates import gates_of
 from cicely.engines.sqlite.limiting import read_flow
@@ -24,6 +24,8 @@ _COST_OF_A_PAGE: Final = 16
 
 def heed(agenda: Agenda, outcome: Outcome, n: int, job_id: str, session: int, *, cancelling: bool) -> None:
     """End what an outcome frees, then keep what its job, of a workflow, leaves to it."""
+    if isinstance(outcome, Succeeded) and outcome.keeps == outcome.frees == ():
+        return
     frees, keeps = frees_of(outcome), keeps_of(outcome, cancelling=cancelling)
     if not frees and not keeps:
         return
