@@ -112,11 +112,11 @@ def _of_workflow(job_id: str, workflow: str, *, priority: int = 5) -> NewJob:
     return NewJob(job_id, "shop.a", Kind.SYNC, "q", b"", workflow=workflow, priority=priority)
 
 
-def _chains(engine: Engine, count: int, *, role: Role = Role.INPUT) -> None:
+def _chains(engine: Engine, count: int) -> None:
     for i in range(count):
         first, then, last = f"a{i}", f"b{i}", f"c{i}"
         jobs = [_of_workflow(job_id, f"w{i}") for job_id in (first, then, last)]
-        engine.enqueue(jobs, [Edge(first, then, role=role), Edge(then, last, role=role)])
+        engine.enqueue(jobs, [Edge(first, then), Edge(then, last)])
 
 
 def test_chains_that_move_on_together_each_get_what_their_own_jobs_returned(engine: Engine) -> None:
@@ -166,24 +166,3 @@ def test_released_jobs_that_are_unlike_keep_their_own_places_in_line(engine: Eng
     engine.settle("s", [Succeeded(claim.token) for claim in _take(engine, 3)])
 
     assert [claim.job_id for claim in _take(engine, 3, 2)] == ["high", "other", "low"]
-
-
-def test_ends_that_pass_nothing_on_are_left_to_whoever_asks_for_them(engine: Engine) -> None:
-    _chains(engine, 1, role=Role.ORDER)
-    [first] = _take(engine, 1)
-    engine.settle("s", [Succeeded(first.token, b"unwanted")])
-
-    [then] = _take(engine, 1, 2)
-
-    assert (then.joins, then.parents) == (1, ())
-    assert [end.id for end in engine.parents("b0")] == ["a0"]
-
-
-def test_an_edge_that_passes_something_on_brings_all_ends_with_it(engine: Engine) -> None:
-    _chains(engine, 1, role=Role.ORDER)
-    engine.enqueue([_of_workflow("late", "w0")], [Edge("late", "b0")])
-    engine.settle("s", [Succeeded(claim.token, b"wanted") for claim in _take(engine, 2)])
-
-    [then] = _take(engine, 1, 2)
-
-    assert [(end.id, end.role) for end in then.parents] == [("a0", Role.ORDER), ("late", Role.INPUT)]

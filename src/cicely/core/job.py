@@ -109,10 +109,9 @@ class Claim(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     `fence` counts the job's claims and never decreases: user code hands it to outside systems.
     `joins` is the number of jobs that it came after; where they are few, `parents` holds how they
-    ended, in order, else `Engine.parents` gives them in pages. Where none of them passes anything on, an
-    engine may leave them out as well. `steps` is the number of recorded steps, which `Engine.steps`
-    gives. `workflow` and `group` are the job's labels. `units` names, by resource, what it was given of
-    its worker. `reason` says how the attempt before ended. `keys` are
+    ended, in order, else `Engine.parents` gives them in pages. `steps` is the number of recorded
+    steps, which `Engine.steps` gives. `workflow` and `group` are the job's labels. `units` names, by
+    resource, what it was given of its worker. `reason` says how the attempt before ended. `keys` are
     those of the limits that it passed.
     """
 

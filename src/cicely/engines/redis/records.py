@@ -56,7 +56,7 @@ _tomb = msgspec.msgpack.Decoder(Tomb).decode
 
 
 class Beside(NamedTuple):
-    """What goes with some claims; see scripts/parts/parents.lua."""
+    """What goes with some claims (see scripts/parts/parents.lua); a node is workflow, group and joins."""
 
     node: Sequence[bytes | None] | None
     parents: list[Reply] | None
@@ -100,13 +100,13 @@ def _record(record: bytes) -> Record | GatedRecord:
     return _plain_record(_RECORD_HEAD + record)
 
 
-_NO_NODE: Final = (None, None, None, None)
+_NO_NODE: Final = (None, None, None)
 _NOTHING_BESIDE: Final[tuple[int, tuple[ParentEnd, ...], int, str, str, Units]] = (0, (), 0, "", "", {})
 
 
 def _beside(beside: Beside) -> tuple[int, tuple[ParentEnd, ...], int, str, str, Units]:
     """Return joins, parents, steps, workflow, group and units of a claim."""
-    workflow, group, joins, _ = beside.node or _NO_NODE
+    workflow, group, joins = beside.node or _NO_NODE
     return (
         int(joins or 0),
         tuple(map(parent_end, beside.parents or ())),

@@ -2,9 +2,8 @@
 --
 -- The node of a job, `w:<n>`, has what a plain job needs not. waits: it is waiting; held: its workflow is to be
 -- published first; pending, broken, joins: how many edges into it are undecided, did not hold, and all (absent:
--- none), exact while it is final, too; ordered: its edges pass nothing on; passes: it was cancelled and counts as failed;
--- cause: because of which job; workflow, group; event, key, step: what it waits for; start: delay_s, due_at, expires_s
--- and expires_at.
+-- none), exact while it is final, too; passes: it was cancelled and counts as failed; cause: because of which job; workflow,
+-- group; event, key, step: what it waits for; start: delay_s, due_at, expires_s and expires_at.
 --
 -- An edge stands in `in:<child>` and `out:<parent>` under one score: its number * 256 + its traits, and into
 -- the child + 64 where it held, + 128 where it broke. `broken:<child>` repeats those that broke.
@@ -20,11 +19,6 @@ end
 
 function graph.is_call(traits)
   return rules.roles[math.floor(traits / 4) % 4 + 1] == 'call'
-end
-
--- Whether an edge is an order and no more: its parent's result is not wanted.
-function graph.is_order(traits)
-  return rules.roles[math.floor(traits / 4) % 4 + 1] == 'order'
 end
 
 function graph.waits_for_all(traits)
@@ -171,7 +165,6 @@ function graph.link(parent, child, traits, number)
   local fate = graph.fate_of(parent)
   call('ZADD', NS .. 'out:' .. parent, score, child)
   call('HINCRBY', key, 'joins', 1)
-  if not graph.is_order(traits) then call('HDEL', key, 'ordered') end
   if not fate then keep_start(parent) end
   rows.flag(parent, rows.CHILDREN)
   if not fate then

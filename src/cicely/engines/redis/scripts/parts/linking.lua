@@ -95,8 +95,6 @@ end
 -- New edges out of jobs that live and do not run are undecided: they are gathered by their children, and by their
 -- parents.
 local gathered, leaving = {}, {}
--- Those children among them that are passed something.
-local is_given, orders = {}, {}
 
 -- Most have one edge into them; of more, `has` says whose they are.
 local function is_gathered(into, parent)
@@ -111,8 +109,6 @@ end
 
 local function gather(parent, child, number, traits)
   local into, score = gathered[child], said(number * 256 + traits)
-  if orders[traits] == nil then orders[traits] = graph.is_order(traits) end
-  if not orders[traits] then is_given[child] = true end
   if not into then
     gathered[child] = { score, parent }
   elseif is_gathered(into, parent) then
@@ -136,7 +132,6 @@ local function write_gathered()
       local count = said(#into / 2)
       call('HINCRBY', NS .. 'w:' .. child, 'pending', count)
       call('HINCRBY', NS .. 'w:' .. child, 'joins', count)
-      if is_given[child] then call('HDEL', NS .. 'w:' .. child, 'ordered') end
     end
   end
 end
@@ -146,11 +141,7 @@ local function write_nodes()
     local key, fields, into = NS .. 'w:' .. n, node_of[n].fields, gathered[n]
     if into then
       local count = said(#into / 2)
-      if is_given[n] then
-        call('HSET', key, 'pending', count, 'joins', count, unpack(fields))
-      else
-        call('HSET', key, 'pending', count, 'joins', count, 'ordered', '1', unpack(fields))
-      end
+      call('HSET', key, 'pending', count, 'joins', count, unpack(fields))
     elseif #fields > 0 then
       call('HSET', key, unpack(fields))
     end

@@ -69,15 +69,15 @@ local function as_it_is(score, record, ended)
   if kind > 160 and kind < 192 then return { sub(record, 7, kind - 154), score, ended } end
 end
 
--- What goes with some claims, five values for each: which of the claims it is of; workflow, group, how many parents and
--- whether they pass nothing on; the parents where they are few and do; how many steps; units.
+-- What goes with some claims, five values for each: which of the claims it is of; workflow, group and how many
+-- parents; the parents where they are few; how many steps; units.
 function parents.with_claims(claims)
   local reply, keys = {}, {}
   for _, claim in ipairs(claims) do
     local n, flags, size = claim.n, claim.flags, #reply
-    local node = rows.has(flags, rows.NODE) and call('HMGET', NS .. 'w:' .. n, 'workflow', 'group', 'joins', 'ordered')
+    local node = rows.has(flags, rows.NODE) and call('HMGET', NS .. 'w:' .. n, 'workflow', 'group', 'joins')
     local joins = node and tonumber(node[3] or 0) or 0
-    if joins > 0 and joins <= INLINE and not node[4] then
+    if joins > 0 and joins <= INLINE then
       claim.links, claim.from = call('ZRANGE', NS .. 'in:' .. n, '0', LAST, 'WITHSCORES'), #keys
       for i = 1, #claim.links, 2 do
         keys[#keys + 1], keys[#keys + 2] = NS .. 'j:' .. claim.links[i], NS .. 'd:' .. claim.links[i]
