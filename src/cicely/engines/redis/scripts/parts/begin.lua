@@ -24,6 +24,18 @@ local function use(name)
   return part
 end
 
+-- Writing a number in a command costs the server a hundred times what a text does; many are said again and again.
+local texts = {}
+
+local function text_of(number)
+  local text = texts[number]
+  if not text then
+    text = string.format('%.17g', number)
+    texts[number] = text
+  end
+  return text
+end
+
 -- Lua's stack bounds the arguments of one call. Even, because many come in pairs.
 local MOST = 4000
 

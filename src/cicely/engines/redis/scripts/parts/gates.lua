@@ -82,7 +82,7 @@ local function key_of_turns(gate, class)
 end
 
 local function ranked(rank)
-  return string.format('%017.0f', math.max(0, rank))
+  return string.format('%017d', math.max(0, rank))
 end
 
 -- What a standing job costs of each key, by meter.
@@ -299,7 +299,7 @@ local function write_stream(stream)
     local key = key_of_turns(gate, stream.class)
     local turns = come[key] or {}
     come[key] = turns
-    turns[#turns + 1], turns[#turns + 2] = lanes.clock(stream.queue, stream.lane), head .. stream.name
+    turns[#turns + 1], turns[#turns + 2] = text_of(lanes.clock(stream.queue, stream.lane)), head .. stream.name
     call('HSET', key_of_stands(stream), stream.name, head .. gate)
     stream.entry = { head = head, gate = gate }
     stand(stream.class, gate, until_at)
@@ -392,7 +392,7 @@ end
 
 -- Takes the first jobs of a stream, whose next is known.
 function gates.cut(stream, jobs, next_n, next_rank)
-  call('ZREMRANGEBYRANK', NS .. 'gated:' .. stream.name, 0, jobs - 1)
+  call('ZREMRANGEBYRANK', NS .. 'gated:' .. stream.name, '0', text_of(jobs - 1))
   count(stream, -jobs)
   stream.next, stream.is_cut = next_n and { next_n, next_rank } or false, true
   touch(stream)

@@ -8,13 +8,16 @@ local SMOOTHING = 8
 local MOST_MOVED = 64
 local STATES = { 'ready', 'scheduled', 'waiting', 'running', 'succeeded', 'failed', 'cancelled', 'expired' }
 local queues = {}
+local settle_up
 
+-- What a call knows of a queue, with all jobs that gave back their slots.
 local function of(queue)
   local known = queues[queue]
   if not known then
-    known = { count = call('HLEN', NS .. 'lane:' .. queue), lanes = {}, weights = {} }
+    known = { count = call('HLEN', NS .. 'lane:' .. queue), lanes = {}, weights = {}, given_back = {} }
     queues[queue] = known
   end
+  if #known.given_back > 0 then settle_up(queue, known) end
   return known
 end
 
@@ -53,9 +56,8 @@ local function has_had_jobs(queue)
   return false
 end
 
--- Reads some lanes at once.
-function lanes.read(queue, names)
-  local known, unread = of(queue), {}
+local function read(queue, known, names)
+  local unread = {}
   for _, name in ipairs(names) do
     if not known.lanes[name] then unread[#unread + 1] = name end
   end
@@ -63,6 +65,11 @@ function lanes.read(queue, names)
     local _, clock, mean_s = limit(kept or pack(0, 1), 2)
     known.lanes[unread[i]] = { clock = clock, mean_s = mean_s, is_kept = kept and true }
   end
+end
+
+-- Reads some lanes at once.
+function lanes.read(queue, names)
+  read(queue, of(queue), names)
 end
 
 -- Begins a lane, unless it is there; what is written of it is added to `begun`.
@@ -114,9 +121,7 @@ function lanes.charge(queue, name)
   return charged
 end
 
--- Corrects a lane for a job that has given back its slot.
-function lanes.correct(queue, name, charged, ran_s, is_unused)
-  local known = of(queue)
+local function correct(queue, known, name, charged, ran_s, is_unused)
   local lane, weight = lane_of(queue, known, name), weight_of(queue, known, name)
   if is_unused then
     lane.clock = lane.clock - charged / weight
@@ -127,6 +132,25 @@ function lanes.correct(queue, name, charged, ran_s, is_unused)
     lane.clock = lane.clock + (took - charged) / weight
   end
   lane.has_moved = true
+end
+
+-- Corrects the lanes of jobs that have given back their slots. They are read at once.
+function settle_up(queue, known)
+  local given_back, names = known.given_back, {}
+  known.given_back = {}
+  for i = 1, #given_back, 4 do names[#names + 1] = given_back[i] end
+  read(queue, known, names)
+  for i = 1, #given_back, 4 do
+    correct(queue, known, given_back[i], given_back[i + 1], given_back[i + 2], given_back[i + 3])
+  end
+end
+
+-- Notes a job that has given back its slot, for which its lane is to be corrected.
+function lanes.correct(queue, name, charged, ran_s, is_unused)
+  local given_back = (queues[queue] or of(queue)).given_back
+  local size = #given_back
+  given_back[size + 1], given_back[size + 2] = name, charged
+  given_back[size + 3], given_back[size + 4] = ran_s, is_unused or false
 end
 
 -- Puts the streams of a lane where they belong by its clock.
@@ -140,6 +164,7 @@ end
 
 function lanes.write()
   for queue, known in pairs(queues) do
+    if #known.given_back > 0 then settle_up(queue, known) end
     if known.has_moved then
       call('HSET', NS .. 'clocks', queue, string.format('%.17g', known.clock))
       known.has_moved = false

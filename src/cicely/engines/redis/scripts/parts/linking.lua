@@ -7,8 +7,8 @@ local labels, waits, leads, numbers, nodes, node_of, start_of = {}, {}, {}, {}, 
 
 -- Labels: those there are, each as workflow, group and whether it is held; then which of them each job has, 0 for
 -- none. Edges are parent, child and traits in turns.
-function linking.begin(said, edges)
-  local kinds, places = unpack(said)
+function linking.begin(labelled, edges)
+  local kinds, places = unpack(labelled)
   for i = 1, #places do labels[i] = kinds[places[i]] end
   for i = 1, #edges, 3 do
     leads[edges[i]] = true
@@ -87,11 +87,6 @@ function linking.write()
   end
 end
 
--- A number in a command costs the server a hundred times what a text does.
-local function said(number)
-  return string.format('%d', number)
-end
-
 -- New edges out of jobs that live and do not run are undecided: they are gathered by their children, and by their
 -- parents.
 local gathered, leaving = {}, {}
@@ -108,7 +103,7 @@ local function is_gathered(into, parent)
 end
 
 local function gather(parent, child, number, traits)
-  local into, score = gathered[child], said(number * 256 + traits)
+  local into, score = gathered[child], string.format('%d', number * 256 + traits)
   if not into then
     gathered[child] = { score, parent }
   elseif is_gathered(into, parent) then
@@ -129,7 +124,7 @@ local function write_gathered()
   for child, into in pairs(gathered) do
     many('ZADD', NS .. 'in:' .. child, into)
     if not node_of[child] then
-      local count = said(#into / 2)
+      local count = text_of(#into / 2)
       call('HINCRBY', NS .. 'w:' .. child, 'pending', count)
       call('HINCRBY', NS .. 'w:' .. child, 'joins', count)
     end
@@ -140,7 +135,7 @@ local function write_nodes()
   for _, n in ipairs(nodes) do
     local key, fields, into = NS .. 'w:' .. n, node_of[n].fields, gathered[n]
     if into then
-      local count = said(#into / 2)
+      local count = text_of(#into / 2)
       call('HSET', key, 'pending', count, 'joins', count, unpack(fields))
     elseif #fields > 0 then
       call('HSET', key, unpack(fields))

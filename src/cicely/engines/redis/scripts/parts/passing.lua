@@ -106,7 +106,7 @@ local function step(stream)
   stream.cut = stream.cut + 1
   if stream.item_at > #stream.items then
     local last = stream.cut + stream.page - 1
-    stream.items, stream.item_at = call('ZRANGE', NS .. 'gated:' .. stream.name, stream.cut, last, 'WITHSCORES'), 1
+    stream.items, stream.item_at = call('ZRANGE', NS .. 'gated:' .. stream.name, text_of(stream.cut), text_of(last), 'WITHSCORES'), 1
     stream.page = math.min(2 * stream.page, LARGEST_PAGE)
   end
   local n, rank = stream.items[stream.item_at], stream.items[stream.item_at + 1]

@@ -3,7 +3,6 @@
 -- Blocked jobs are in none of these.
 local ready, arriving, left = {}, {}, {}
 local latest
-local last_rank, last_said
 
 local function arrivals_of(queue, kind, task)
   -- Jobs that come together are mostly alike.
@@ -16,10 +15,8 @@ end
 
 function ready.add_plain(n, queue, kind, task, rank)
   local arrivals = arrivals_of(queue, kind, task)
-  -- Those of a call mostly share a rank, and writing a number costs more than all the rest here.
-  if rank ~= last_rank then last_rank, last_said = rank, string.format('%.0f', rank) end
   local size = #arrivals
-  arrivals[size + 1], arrivals[size + 2] = last_said, n
+  arrivals[size + 1], arrivals[size + 2] = text_of(rank), n
 end
 
 function ready.add(row)

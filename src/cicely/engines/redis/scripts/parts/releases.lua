@@ -9,7 +9,6 @@ local HELD = 64
 -- So many edges and children of all parents, and of one, are decided here in a call.
 local MOST_LINKS, MOST_CHILDREN, MOST_OF_ONE = 1024, 512, 256
 local VALUES_BEFORE_RANK = 17
--- A number costs the server a hundred times what a text does where it is written in a command.
 local LAST_OF_ONE, WHOLE = tostring(MOST_OF_ONE), '%d'
 -- How most waiting jobs go on behind their kind: without a rank, neither late nor due.
 local UNRANKED = pack(0) .. '\192\192'
