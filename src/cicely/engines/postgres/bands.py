@@ -12,7 +12,8 @@ from cicely.engines.contract import Ask, Session
 from cicely.engines.postgres.member import Member, session_of
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.streams import wants_of
-from cicely.engines.postgres.transaction import Transaction, Values
+from cicely.engines.postgres.transaction import Transaction
+from cicely.engines.postgres.wire import Values
 
 _SESSIONS: Final = statements("sessions")
 

@@ -11,10 +11,9 @@ import time
 from typing import Final, TypeVar
 
 import psycopg
-from psycopg import Connection
 from psycopg.abc import PQGen
 
-from cicely.engines.postgres.transaction import Values
+from cicely.engines.postgres.wire import Wired
 
 T = TypeVar("T")
 
@@ -22,7 +21,7 @@ T = TypeVar("T")
 _LOOK_S: Final = 0.1
 
 
-class BoundedConnection(Connection[Values]):
+class BoundedConnection(Wired):
     """Closes itself where the server says nothing for `patience_s`, and raises OperationalError."""
 
     patience_s: float = 60.0

@@ -13,7 +13,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from cicely.engines.postgres.transaction import Link
+from cicely.engines.postgres.wire import Link
 from cicely.errors import UsageError
 
 Ring = Callable[[], None]

@@ -22,8 +22,9 @@ from cicely.engines.postgres.graph import NODE, OUT, End, Link, Node, Nodes, end
 from cicely.engines.postgres.intents import Kind, Work
 from cicely.engines.postgres.member import session_of
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Transaction, Values
+from cicely.engines.postgres.transaction import Transaction
 from cicely.engines.postgres.waiting import let_go
+from cicely.engines.postgres.wire import Values
 
 _SQL: Final = statements("graph")
 _STEER: Final = statements("steer")

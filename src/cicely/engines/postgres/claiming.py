@@ -22,15 +22,16 @@ from cicely.engines.postgres.coming_back import comes_back_in_s
 from cicely.engines.postgres.gated import GatedQueue
 from cicely.engines.postgres.gates import Gates, gates_of
 from cicely.engines.postgres.graph import APART, GATED, HOLDS, LABEL, LINKED, WATCHED
-from cicely.engines.postgres.heads import Stream, claim_of, with_flow, with_flows
+from cicely.engines.postgres.heads import Chunk, Stream, claim_of, with_flow, with_flows
 from cicely.engines.postgres.limiting import read_flow
 from cicely.engines.postgres.member import Member
-from cicely.engines.postgres.outlook import Outlook, look
+from cicely.engines.postgres.outlook import Look, Outlook, most_of
 from cicely.engines.postgres.room import Room
 from cicely.engines.postgres.standing import stand_anywhere
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.sweeping import promote, take_back_messages
-from cicely.engines.postgres.transaction import READY, RUNNING, Transaction, Values
+from cicely.engines.postgres.transaction import READY, RUNNING, Transaction
+from cicely.engines.postgres.wire import Values
 from cicely.engines.postgres.workflows import with_extras
 
 _SQL: Final = statements("claim")
@@ -47,16 +48,16 @@ PROMOTED_PER_CLAIM: Final = 256
 NOTHING: Final = -1.0
 
 
-def claim(txn: Transaction, session_id: str, demand: Demand) -> Intake:
-    """Hand out ready jobs to a session. Raises SessionClosed."""
-    seen = look(txn, session_id, demand)
+def claim(txn: Transaction, session_id: str, demand: Demand, look: Look | None = None) -> Intake:
+    """Hand out ready jobs to a session, whose `look` may have been asked for. Raises SessionClosed."""
+    seen = (look or Look(txn, session_id, demand)).seen()
     member = seen.member
     is_repeated = seen.is_repeated
     if is_repeated:
         # Its session's row is locked first, as by a beat: none hands these back any more.
         txn.execute(_SESSIONS["trust"], {"id": member.number})
     if _bring_back(txn, demand, seen):
-        seen = look(txn, session_id, demand)
+        seen = Look(txn, session_id, demand).seen()
     claims = _repeated(txn, member, demand) if is_repeated else []
     still_seen: Outlook | None = seen
     is_behind = False
@@ -124,6 +125,7 @@ class _Taking:
         self.seen: Outlook | None = seen
         self._queues = seen.queues
         self._first_pairs: list[Values] | None = seen.pairs
+        self._first_heads = Chunk(seen.heads, seen.most_heads) if seen.heads else None
         self._member = seen.member
         self._demand = demand
         self._late: list[int] = []
@@ -148,7 +150,7 @@ class _Taking:
 
     def _streams(self, ask: Ask) -> Iterator[_Queue]:
         """Yield the queues that may be taken from, each with its fitting streams."""
-        wanted = _most(ask)
+        wanted = most_of(ask)
         pairs = [pair for pair in self._pairs() if self._fits(pair[1], ask)]
         for name in self._demand.queues:
             if name not in self._queues:
@@ -156,8 +158,16 @@ class _Taking:
             number, is_gated = self._queues[name]
             own = [pair for pair in pairs if pair[0] == number]
             share = wanted if len(own) < 2 else 1 + 2 * wanted // len(own)  # noqa: PLR2004
-            streams = [Stream(self._txn, pair, wanted=share) for pair in own]
+            streams = [Stream(self._txn, pair, wanted=share, seen=self._seen_of(pair)) for pair in own]
             yield _Queue(number, name, streams, is_gated=is_gated)
+
+    def _seen_of(self, pair: Values) -> Chunk | None:
+        """Return the first jobs of a pair where they were read already, once."""
+        heads = self._first_heads
+        if heads is None or heads.rows[0][-2:] != pair[:2]:
+            return None
+        self._first_heads = None
+        return heads
 
     def hand_out_gated(self, queue: _Queue, ask: Ask, filling: _Filling) -> None:
         """Take from a queue what flow control lets pass."""
@@ -321,7 +331,7 @@ class _Filling:
     @property
     def wanted(self) -> int:
         """How many it may still take."""
-        return max(1, _most(self._ask) - self._taken)
+        return max(1, most_of(self._ask) - self._taken)
 
     def wants(self, task: str) -> bool:
         """Return whether the ask takes a job of `task`."""
@@ -375,11 +385,3 @@ class _Filling:
         self._spent_s += pace_s
         self._is_over = self._taken >= self._ask.limit or self._spent_s > self._ask.buffer_s
         return not self._is_over
-
-
-def _most(ask: Ask) -> int:
-    """Return the largest number of jobs that an ask can take."""
-    if not ask.pace:
-        return ask.slots
-    shortest_s = max(min(ask.pace.values()), 1e-6)
-    return ask.slots + min(max(0, ask.limit - ask.slots), int(ask.buffer_s / shortest_s))

@@ -9,7 +9,8 @@ from cicely.engines.postgres import intents
 from cicely.engines.postgres.openings import Waiting, next_opening
 from cicely.engines.postgres.outlook import Outlook
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Transaction, Values
+from cicely.engines.postgres.transaction import Transaction
+from cicely.engines.postgres.wire import Values
 
 _NEXT_DUE: Final = statements("claim")["next_due"]
 _NEXT_DUE_GATED: Final = statements("claim")["next_due_gated"]

@@ -16,7 +16,7 @@ from cicely.engines.postgres.address import SYNCHRONOUS_COMMIT, Address
 from cicely.engines.postgres.arrays import take_arrays
 from cicely.engines.postgres.bounded import BoundedConnection
 from cicely.engines.postgres.faults import refused, translated
-from cicely.engines.postgres.transaction import Link
+from cicely.engines.postgres.wire import Wired
 from cicely.errors import EngineUnavailable
 
 #: More threads of one process than this wait for each other; the server's connections are scarce.
@@ -46,13 +46,13 @@ class Connections:
     def __init__(self, address: Address) -> None:
         self.pid = os.getpid()
         self.address = address
-        self._idle: list[Link] = []
+        self._idle: list[Wired] = []
         self._places = threading.Semaphore(MOST_OPEN)
         self._is_closed = False
         self._is_checked = False
 
     @contextlib.contextmanager
-    def one(self) -> Iterator[Link]:
+    def one(self) -> Iterator[Wired]:
         """Lend a connection in autocommit mode; a broken one, or one inside a transaction, is not kept."""
         if not self._places.acquire(timeout=_PATIENCE_S):
             raise EngineUnavailable(
@@ -68,14 +68,14 @@ class Connections:
         finally:
             self._places.release()
 
-    def _take_back(self, link: Link) -> None:
+    def _take_back(self, link: Wired) -> None:
         is_idle = link.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
         if self._is_closed or link.closed or not is_idle:
             link.close()
         else:
             self._idle.append(link)
 
-    def connected(self) -> Link:
+    def connected(self) -> Wired:
         """Make a connection, configured. Raises an EngineError."""
         link = self.unchecked()
         try:
@@ -91,14 +91,12 @@ class Connections:
     def unchecked(self) -> BoundedConnection:
         """Make a connection, whatever is in the database. Raises an EngineError."""
         try:
-            link = BoundedConnection.connect(
-                self.address.conninfo,
-                autocommit=True,
-                prepare_threshold=2 if self.address.pooler == "none" else None,
-            )
+            # What is prepared is on the wire: psycopg would forget it with a rollback.
+            link = BoundedConnection.connect(self.address.conninfo, autocommit=True, prepare_threshold=None)
         except psycopg.Error as error:
             raise refused(error, self.address) from error
         take_arrays(link)
+        link.is_shared = self.address.pooler != "none"
         return link
 
     def _prepare(self, link: BoundedConnection) -> None:

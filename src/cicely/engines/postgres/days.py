@@ -13,8 +13,8 @@ from typing import Final
 from cicely.core.job import DAY_S
 from cicely.engines.postgres.graph import LINKED
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Link
 from cicely.engines.postgres.turning import PATIENCE, is_held, whole
+from cicely.engines.postgres.wire import Link
 
 _SQL: Final = statements("days")
 

@@ -13,8 +13,9 @@ from cicely.engines.postgres.intents import Kind, Work
 from cicely.engines.postgres.limiting import read_flow
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.streams import Place, needs_of
-from cicely.engines.postgres.transaction import Transaction, Values
+from cicely.engines.postgres.transaction import Transaction
 from cicely.engines.postgres.units import units_in
+from cicely.engines.postgres.wire import Values
 
 _SQL: Final = statements("reserve")
 

@@ -18,8 +18,9 @@ from cicely.core.job import Enqueued, NewJob
 from cicely.engines.postgres import blobs, enqueueing, workflows
 from cicely.engines.postgres.callers import Caller
 from cicely.engines.postgres.streams import Unplaced
-from cicely.engines.postgres.transaction import Bindings, Link, Retry, Transaction, Values
+from cicely.engines.postgres.transaction import Retry, Transaction
 from cicely.engines.postgres.transactions import Transactions
+from cicely.engines.postgres.wire import Bindings, Link, OneByOne, Values
 from cicely.errors import BacklogFull, EngineError, UsageError
 
 T = TypeVar("T")
@@ -146,7 +147,8 @@ class _EnclosedTransaction(Transaction):
     is_callers = True
 
     def __init__(self, link: Link, transactions: Transactions, *, now: float | None) -> None:
-        super().__init__(link, transactions.names, {}, now=now)  # type: ignore[arg-type]  # None: the server's
+        # now is None: the server's.
+        super().__init__(link, transactions.names, {}, wire=OneByOne(link), now=now)  # type: ignore[arg-type]
         self._schema = transactions.address.schema
 
     def execute(self, statement: str, bindings: Bindings | None = None) -> None:
@@ -155,8 +157,8 @@ class _EnclosedTransaction(Transaction):
     def rows(self, statement: str, bindings: Bindings | None = None) -> list[Values]:
         return _rows(self.link, qualified(statement, self._schema), bindings)
 
-    def row(self, statement: str, bindings: Bindings | None = None) -> Values | None:
-        return next(iter(self.rows(statement, bindings)), None)
+    def rows_of_all(self, statement: str, bindings: Bindings | None = None) -> list[Values]:
+        return self.rows(statement, bindings)
 
     def many(self, statement: str, bindings: Collection[Values]) -> None:
         for one in bindings:

@@ -29,9 +29,9 @@ from cicely.engines.postgres.transaction import (
     WAITING,
     Retry,
     Transaction,
-    Values,
     state_of,
 )
+from cicely.engines.postgres.wire import Values
 
 _SQL: Final = statements("settle")
 _GRAPH: Final = statements("graph")

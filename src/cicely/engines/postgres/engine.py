@@ -62,8 +62,9 @@ from cicely.engines.postgres.durability import facts
 from cicely.engines.postgres.enclosed import Enclosed
 from cicely.engines.postgres.examination import checks
 from cicely.engines.postgres.faults import translated
-from cicely.engines.postgres.membership import member_of
+from cicely.engines.postgres.membership import hold_open
 from cicely.engines.postgres.notifications import Listener, PostgresBell
+from cicely.engines.postgres.outlook import Look
 from cicely.engines.postgres.schema import migrate
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import Transaction
@@ -192,7 +193,7 @@ class PostgresEngine:
 
     # --- reading --------------------------------------------------------------------------
     def get(self, job_ids: Sequence[str]) -> list[Job | None]:
-        return self._read(lambda txn: reading.get(txn, job_ids))
+        return self._opened().transactions.look(lambda txn: reading.get(txn, job_ids))
 
     def find(self, where: Filter, *, limit: int = 100, cursor: str | None = None) -> Page:
         return self._read(lambda txn: reading.find(txn, where, limit, cursor))
@@ -329,8 +330,19 @@ def _claim(txn: Transaction, session_id: str, demand: Demand) -> Intake:
 
 
 def _settle(txn: Transaction, session_id: str, outcomes: Sequence[Outcome], demand: Demand | None) -> Settled:
-    # Judged first: a settle with a demand of a closed session records nothing.
-    if demand is not None:
-        member_of(txn, session_id)
-    verdicts = settling.settle(txn, outcomes)
-    return Settled(verdicts) if demand is None else Settled(verdicts, claiming.claim(txn, session_id, demand))
+    if demand is None:
+        return Settled(settling.settle(txn, outcomes).verdicts)
+    # Locked first; the claim refuses one that is closed, and what was settled before goes with it.
+    hold_open(txn, session_id)
+    look: Look | None = None
+
+    def look_early() -> None:
+        nonlocal look
+        look = Look(txn, session_id, demand)
+
+    member = txn.members.get(session_id)
+    looks_early = member is not None and member.looks_early
+    done = settling.settle(txn, outcomes, beside=look_early if looks_early else None)
+    if member is not None:
+        member.looks_early = done.is_alone
+    return Settled(done.verdicts, claiming.claim(txn, session_id, demand, look if done.is_alone else None))

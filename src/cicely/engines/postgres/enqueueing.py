@@ -14,7 +14,8 @@ from cicely.engines.postgres.names import Names
 from cicely.engines.postgres.standing import is_gated, streams_of
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.streams import Place, Unplaced
-from cicely.engines.postgres.transaction import GATED_WORK, Retry, Transaction, Values
+from cicely.engines.postgres.transaction import GATED_WORK, Retry, Transaction
+from cicely.engines.postgres.wire import Values
 
 _SQL: Final = statements("enqueue")
 _STREAM: Final = statements("stream")
@@ -50,8 +51,10 @@ class Asked(Exception):
 
 def enqueue_plain(txn: Transaction, jobs: Sequence[NewJob], given_now: float | None) -> list[Enqueued]:
     """Store those of `jobs` that are new, by one statement. Raises Asked."""
+    soon = [job for job in jobs if job.delay_s <= SOON_S]
+    txn.work = list(work_of(soon))
     if len(jobs) == 1 and _is_simple(jobs[0]):
-        rows = txn.rows(ADD_ONE, _values(jobs[0], txn.names, given_now))
+        rows = txn.rows_of_all(ADD_ONE, _values(jobs[0], txn.names, given_now))
     else:
         rows = _add(txn, jobs, given_now, is_asked=False)
     if not rows:
@@ -59,8 +62,6 @@ def enqueue_plain(txn: Transaction, jobs: Sequence[NewJob], given_now: float | N
         if txn.rows(_SQL["asks"], {"queues": queues, "keys": _keys(jobs)}):
             raise Asked
     stored = {job_id for (job_id,) in rows}
-    soon = [job for job in jobs if job.delay_s <= SOON_S]
-    txn.work = list(work_of(soon))
     txn.is_stirred = bool(stored and soon)
     return [Enqueued(job.id, fresh=job.id in stored) for job in jobs]
 
@@ -70,13 +71,13 @@ def _add(txn: Transaction, jobs: Sequence[NewJob], now: float | None, *, is_aske
     stored = columns(jobs, txn.names, now) | {"is_asked": is_asked}
     gated = [is_gated(job) for job in jobs]
     if not any(gated) and not any(job.watched for job in jobs):
-        return txn.rows(ADD, stored)
+        return txn.rows_of_all(ADD, stored)
     stored["stream"], stored["flow"] = streams_of(jobs, txn.names)
     stored["traits"] = [
         (GATED if one else 0) | (WATCHED if job.watched else 0) for job, one in zip(jobs, gated, strict=True)
     ]
     stored |= {"keys": _keys(jobs), "has_plain": not all(gated)}
-    rows = txn.rows(ADD_GATED, stored)
+    rows = txn.rows_of_all(ADD_GATED, stored)
     for number in rows[0][1] if rows else ():
         txn.names.streams.forget(number)
     return [row[:1] for row in rows]

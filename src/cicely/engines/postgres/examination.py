@@ -13,7 +13,7 @@ from cicely.engines.checks import Check, CheckVerdict
 from cicely.engines.postgres.address import Address
 from cicely.engines.postgres.schema import SCHEMA_VERSION
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Link, Values
+from cicely.engines.postgres.wire import Link, Values
 
 _SQL: Final = statements("examine")
 _ROUNDS: Final = 5

@@ -21,7 +21,8 @@ from cicely.engines.postgres.passing import Run
 from cicely.engines.postgres.patience import Waiters
 from cicely.engines.postgres.room import Room
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Transaction, Values
+from cicely.engines.postgres.transaction import Transaction
+from cicely.engines.postgres.wire import Values
 
 _SQL: Final = statements("stream")
 

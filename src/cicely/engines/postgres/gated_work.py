@@ -52,7 +52,7 @@ def gated_work(txn: Transaction, queues: dict[int, str]) -> GatedWork | None:
         return None
     if not txn.now:
         # Behind a call that is one statement nobody has asked for the time.
-        [(txn.now,)] = txn.rows(_NEWS["clock"])
+        txn.know_clock(txn.later(_NEWS["clock"]))
     soon = txn.now + SOON_S
     rows = txn.rows(_SQL["startable"], {"queues": list(queues), "soon": soon, "limit": _MOST_LOOKED_AT})
     # As it stands now, after the commit: not as the call saw it.

@@ -21,8 +21,9 @@ from cicely.engines.postgres.lanes import Lanes
 from cicely.engines.postgres.limiting import Guard, Valves, read_flow
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.streams import Place
-from cicely.engines.postgres.transaction import Transaction, Values
+from cicely.engines.postgres.transaction import Transaction
 from cicely.engines.postgres.units import names_in, stored_names
+from cicely.engines.postgres.wire import Values
 
 _SQL: Final = statements("valve")
 _STREAM: Final = statements("stream")

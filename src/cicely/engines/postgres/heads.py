@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -11,8 +11,9 @@ from cicely.core.job import Claim, Kind, Tallies
 from cicely.core.resources import Amounts
 from cicely.engines.postgres.limiting import read_flow
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Transaction, Values, token_of
+from cicely.engines.postgres.transaction import Transaction, token_of
 from cicely.engines.postgres.units import units_in
+from cicely.engines.postgres.wire import Values
 
 _HEADS: Final = statements("claim")["heads"]
 _EXTRAS: Final = statements("valve")["extras"]
@@ -58,6 +59,13 @@ def claim_of(values: Sequence[Any], request: bytes, *, task: str, kind: Kind, qu
     return msgspec.structs.replace(plain, reason=values[15]) if values[15] else plain
 
 
+class Chunk(NamedTuple):
+    """The first rows of `heads`, of so many as were asked for."""
+
+    rows: list[Values]
+    most: int
+
+
 class Stream:
     """The plain ready jobs of one class, in order, locked in chunks when they are first looked at."""
 
@@ -74,7 +82,7 @@ class Stream:
         "task",
     )
 
-    def __init__(self, txn: Transaction, pair: Values, *, wanted: int) -> None:
+    def __init__(self, txn: Transaction, pair: Values, *, wanted: int, seen: Chunk | None = None) -> None:
         self._txn = txn
         self.key = pair[:2]
         #: (rank, n) of its first job, which another claim may be taking.
@@ -86,6 +94,8 @@ class Stream:
         self._chunk: list[Values] = []
         self._at = 0
         self._is_spent = False
+        if seen is not None:
+            self._note(*seen)
 
     def head(self) -> Values | None:
         """Return the first job that was not taken yet."""
@@ -105,8 +115,11 @@ class Stream:
         queue, job_class = self.key
         rank, n = self._read_to
         bindings = {"queue": queue, "class": job_class, "rank": rank, "n": n, "limit": size}
-        self._chunk = self._txn.rows(_HEADS, bindings)
+        self._note(self._txn.rows(_HEADS, bindings), size)
+
+    def _note(self, chunk: list[Values], size: int) -> None:
+        self._chunk = chunk
         self._wanted = 2 * size
-        self._is_spent = len(self._chunk) < size
+        self._is_spent = len(chunk) < size
         if self._chunk:
             self._read_to = self._chunk[-1][:2]

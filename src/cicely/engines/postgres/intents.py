@@ -11,7 +11,8 @@ import msgspec
 from cicely.core.edge import Fate
 from cicely.engines.postgres.graph import End
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Transaction, Values
+from cicely.engines.postgres.transaction import Transaction
+from cicely.engines.postgres.wire import Values
 
 _SQL: Final = statements("intent")
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 from cicely.core.lanes import Lane, charge, charged, corrected, start
 from cicely.engines.postgres.arrays import floats, ints
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Transaction, Values
+from cicely.engines.postgres.transaction import Transaction
+from cicely.engines.postgres.wire import Values
 
 _SQL: Final = statements("stream")
 

@@ -16,7 +16,8 @@ from cicely.core.patience import is_aged
 from cicely.core.valves import Valve
 from cicely.engines.postgres.arrays import bigints, byteas, ints
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Transaction, Values
+from cicely.engines.postgres.transaction import Transaction
+from cicely.engines.postgres.wire import Values
 
 _SQL: Final = statements("valve")
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from cicely.core.job import Kind
 from cicely.engines.postgres.bands import Band
-from cicely.engines.postgres.transaction import Values
+from cicely.engines.postgres.wire import Values
 
 
 class Taking(Protocol):

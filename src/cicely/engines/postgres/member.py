@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from typing import Final
+
 import msgspec
 
+from cicely.core.job import Kind
 from cicely.engines.contract import Session
 
 _decode = msgspec.json.Decoder(Session).decode
+
+#: A session asks for few sets of kinds, again and again.
+_MOST_KINDS: Final = 8
 
 
 class Member:
     """A session and its number in the schema. What a session can run never changes."""
 
-    __slots__ = ("_runs", "number", "session")
+    __slots__ = ("_fitting", "_runs", "looks_early", "number", "session")
 
     def __init__(self, number: int, session: Session) -> None:
         self.number = number
         self.session = session
+        #: Whether it may look for jobs while its ends are read: not where others followed on the last ones.
+        self.looks_early = True
         self._runs: dict[str, bool] = {}
+        self._fitting: dict[tuple[Collection[Kind], int], list[int]] = {}
+
+    def fitting(self, classes: Mapping[int, tuple[str, Kind]], kinds: Collection[Kind]) -> list[int]:
+        """Return the numbers of those classes, which only become more, that this session can run."""
+        key = (kinds, len(classes))
+        if key not in self._fitting:
+            self._fitting[key] = [
+                n for n, (task, kind) in classes.items() if kind in kinds and self.runs(task)
+            ]
+        return self._fitting[key]
 
     def runs(self, task: str) -> bool:
         """Return whether this session can run jobs of `task`."""

@@ -6,7 +6,8 @@ from typing import Final
 
 from cicely.engines.postgres.member import Member, session_of
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Transaction, Values
+from cicely.engines.postgres.transaction import Transaction
+from cicely.engines.postgres.wire import Values
 from cicely.errors import SessionClosed
 
 _SQL: Final = statements("sessions")
@@ -18,6 +19,11 @@ _MOST_REMEMBERED: Final = 4_096
 def member_of(txn: Transaction, session_id: str) -> Member:
     """Return an open session, which stays open until the transaction ends. Raises SessionClosed."""
     return entered(txn, session_id, txn.row(_SQL["enter"], {"key": session_id}))
+
+
+def hold_open(txn: Transaction, session_id: str) -> None:
+    """Have a session, if it is open, stay so until the transaction ends."""
+    txn.execute(_SQL["enter"], {"key": session_id})
 
 
 def entered(txn: Transaction, session_id: str, row: Values | None) -> Member:

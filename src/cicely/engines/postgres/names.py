@@ -62,6 +62,10 @@ class Names:
             known = self._classes.get(number, _UNKNOWN)
         return known
 
+    def classes(self) -> dict[int, tuple[str, Kind]]:
+        """Return the classes that are known here, which only become more."""
+        return self._classes
+
     def read(self, connection: Any) -> None:
         """Learn the names that there are; what another transaction has not committed is not seen."""
         for number, name in connection.execute(_SQL["queues"]).fetchall():

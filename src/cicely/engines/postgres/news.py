@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable
+from itertools import compress
 from typing import Final
 
+from cicely.engines.postgres.arrays import ints
 from cicely.engines.postgres.gated_work import gated_work
+from cicely.engines.postgres.member import Member
 from cicely.engines.postgres.membership import known_member
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import GATED_WORK, Transaction, Values
+from cicely.engines.postgres.transaction import GATED_WORK, Transaction
+from cicely.engines.postgres.wire import Answer, Values
 
 _SQL: Final = statements("news")
-_PAIRS: Final = statements("claim")["pairs"]
-
-#: Who waits; runs behind the COMMIT in one round trip, so that it sees whoever was armed before it.
-WAITING: Final = _SQL["waiting"]
 
 #: A session is woken for a job that is due so soon, and then waits for it by its own clock.
 SOON_S: Final = 2.0
@@ -24,6 +24,9 @@ _WORDS: Final = 24
 _BITS: Final = 64 * _WORDS
 #: So many dead bells are passed over at once; the supervisors ring again.
 _MOST_TRIED: Final = 16
+#: Of so many sessions that are known those that fit are named at once; and so few jobs that ended.
+_MOST_CONSIDERED: Final = 256
+_FEW_ENDED: Final = 16
 
 
 def sieve_of(job_ids: Collection[str]) -> bytes:
@@ -38,26 +41,70 @@ def _bit_of(job_id: str) -> int:
     return zlib.crc32(job_id.encode(errors="replace")) % _BITS
 
 
-def tell(txn: Transaction, waiting: list[Values]) -> None:
-    """Ring after a commit: those who wait for what ended, those called, and one for new work."""
-    if not waiting:
-        return
-    rung = [row[0] for row in waiting if row[2] in txn.called and row[3] is None]
-    if txn.ended:
-        bits = {_bit_of(job_id) for job_id in txn.ended}
-        rung += [row[0] for row in waiting if row[3] is not None and _awaits(row[3], bits)]
-    if rung:
-        _ring(txn, rung)
-    if txn.is_stirred:
-        _wake_one(txn, [row for row in waiting if row[3] is None and row[0] not in rung])
+class News:
+    """What is asked behind a commit, in its message, so that it sees whoever was armed before it."""
+
+    __slots__ = ("_ended", "_first", "_txn", "_waiting", "_work")
+
+    def __init__(self, txn: Transaction) -> None:
+        self._txn = txn
+        self._first = _ringing_first(txn)
+        self._ended = _ringing_ended(txn)
+        self._waiting = txn.later(_SQL["waiting"])
+        self._work: Answer | None = None
+        if txn.is_stirred and _is_to_be_looked_up(txn):
+            self._work = txn.later(_SQL["work"], {"claimer": txn.claimer, "soon": txn.now + SOON_S})
+
+    def tell(self) -> None:
+        """Ring, now that the answers are there, for what ended, for those called, and one for new work."""
+        txn = self._txn
+        waiting = self._waiting.rows
+        if not waiting:
+            return
+        rung = [row[0] for row in waiting if row[2] in txn.called and row[3] is None]
+        if txn.ended and self._ended is None:
+            bits = {_bit_of(job_id) for job_id in txn.ended}
+            rung += [row[0] for row in waiting if row[3] is not None and _awaits(row[3], bits)]
+        if rung:
+            _ring(txn, rung)
+        if txn.is_stirred and not (self._first and self._first.rows):
+            sessions = [row for row in waiting if row[3] is None and row[0] not in rung]
+            _wake_one(txn, sessions, self._work.rows if self._work else [])
+
+
+def _ringing_first(txn: Transaction) -> Answer | None:
+    """Ring one of the sessions that are known here to take the new work, where that is known, too."""
+    if not txn.work or _is_to_be_looked_up(txn) or len(txn.members) > _MOST_CONSIDERED:
+        return None
+    owners = [
+        owner
+        for owner, member in txn.members.items()
+        if owner != txn.claimer and _takes_any(member, txn.work)
+    ]
+    return txn.later(_SQL["ring_first"], {"owners": owners}) if owners else None
+
+
+def _ringing_ended(txn: Transaction) -> Answer | None:
+    """Ring those who wait for what ended, where that is not much."""
+    if not 0 < len(txn.ended) <= _FEW_ENDED:
+        return None
+    return txn.later(_SQL["ring_ended"], {"bits": ints([_bit_of(job_id) for job_id in txn.ended])})
+
+
+def _is_to_be_looked_up(txn: Transaction) -> bool:
+    return txn.work is None or GATED_WORK in txn.work
+
+
+def _takes_any(member: Member, work: Iterable[tuple[str, str]]) -> bool:
+    return any(member.serves(queue) and member.runs(task) for queue, task in work)
 
 
 def _awaits(sieve: bytes, bits: Collection[int]) -> bool:
     return any(sieve[bit >> 3] >> (bit & 7) & 1 for bit in bits)
 
 
-def _wake_one(txn: Transaction, sessions: list[Values]) -> None:
-    """Ring the first live session that can take some of the ready work.
+def _wake_one(txn: Transaction, sessions: list[Values], found: list[Values]) -> None:
+    """Ring the first live session that can take some of the ready work: what was `found`, or is known.
 
     A session that has just looked and took nothing passes the ring on to those behind it only: so a
     job that nobody can take now wakes each once, and not for ever.
@@ -74,30 +121,25 @@ def _wake_one(txn: Transaction, sessions: list[Values]) -> None:
     ]
     if not able:
         return
-    if txn.work is not None and GATED_WORK not in txn.work:
-        work, gated = txn.work, None
+    if found:
+        [(numbers, names, gates, *pairs)] = found
+        queues = dict(zip(numbers, names, strict=True))
+        work = [
+            (queues[queue], txn.class_of(job_class)[0])
+            for queue, job_class in zip(*pairs, strict=True)
+            if queue in queues
+        ]
+        gated = gated_work(txn, {number: queues[number] for number in compress(numbers, gates)})
     else:
-        queues = txn.rows(_SQL["queues"])
-        work = list(_work(txn, {number: name for number, name, _ in queues}))
-        gated = gated_work(txn, {number: name for number, name, is_gated in queues if is_gated})
+        work, gated = txn.work or [], None
     fitting = [
         bell
         for bell, member in able
-        if any(member.serves(queue) and member.runs(task) for queue, task in work)
-        or (gated is not None and gated.has_for(member))
+        if _takes_any(member, work) or (gated is not None and gated.has_for(member))
     ]
     for bell in fitting[:_MOST_TRIED]:
         if _ring(txn, [bell]):
             return
-
-
-def _work(txn: Transaction, queues: dict[int, str]) -> Iterator[tuple[str, str]]:
-    """Yield (queue, task) of what is plain and ready in these queues, or due soon."""
-    for queue, job_class in txn.rows(_SQL["soon"], {"soon": txn.now + SOON_S}):
-        if queue in queues:
-            yield queues[queue], txn.class_of(job_class)[0]
-    for queue, job_class, *_ in txn.rows(_PAIRS, {"queues": list(queues)}):
-        yield queues[queue], txn.class_of(job_class)[0]
 
 
 def _ring(txn: Transaction, bells: list[str]) -> bool:

@@ -20,7 +20,7 @@ import psycopg
 from cicely.engines.postgres.connections import Connections
 from cicely.engines.postgres.news import sieve_of
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Link
+from cicely.engines.postgres.wire import Wired
 from cicely.errors import CicelyError
 
 log = logging.getLogger("cicely")
@@ -47,7 +47,7 @@ class Listener:
         self._thread = threading.Thread(target=self._run, args=(link,), name="cicely-listen", daemon=True)
         self._thread.start()
 
-    def _listening(self) -> Link:
+    def _listening(self) -> Wired:
         link = self.connections.connected()
         link.execute(f"LISTEN {self.channel}")
         self.backend = link.info.backend_pid
@@ -73,8 +73,8 @@ class Listener:
         os.close(self._stopping_fd)
         os.close(self._stop_fd)
 
-    def _run(self, first: Link) -> None:
-        link: Link | None = first
+    def _run(self, first: Wired) -> None:
+        link: Wired | None = first
         pause_s = _FIRST_PAUSE_S
         while not self._is_stopping:
             try:
@@ -94,7 +94,7 @@ class Listener:
         if link is not None:
             link.close()
 
-    def _hear(self, link: Link) -> None:
+    def _hear(self, link: Wired) -> None:
         """Ring what notifications name, until told to stop. Raises where the connection breaks."""
         connection = link.pgconn
         poller = select.poll()
@@ -190,7 +190,8 @@ class PostgresBell:
             return
         # Where the server is away, the owner's next look is refused, and it waits by the clock.
         with contextlib.suppress(psycopg.Error, CicelyError), listener.connections.one() as link:
-            link.execute(_SQL[statement], bindings)
+            link.wire.add(_SQL[statement], bindings)
+            link.wire.send()
 
     def close(self) -> None:
         """Leave the table and give the pipe back; a forked copy only lets go of the pipe."""

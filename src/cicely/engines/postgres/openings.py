@@ -9,7 +9,8 @@ from cicely.core.limits import CUT_COOLDOWN_S, NEVER, REGROWTH, Limit
 from cicely.engines.postgres.gates import Gates
 from cicely.engines.postgres.limiting import Guard, Valves, read_flow
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Transaction, Values
+from cicely.engines.postgres.transaction import Transaction
+from cicely.engines.postgres.wire import Values
 
 _SQL: Final = statements("stream")
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from cicely.engines.contract import Demand
+from cicely.engines.contract import Ask, Demand
+from cicely.engines.postgres.arrays import ints
 from cicely.engines.postgres.member import Member
 from cicely.engines.postgres.membership import entered
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Transaction, Values
+from cicely.engines.postgres.transaction import Transaction
+from cicely.engines.postgres.wire import Answer, Values
 
-_OUTLOOK: Final = statements("claim")["outlook"]
+_SQL: Final = statements("claim")
+_OUTLOOK: Final = _SQL["outlook"]
+_FIRST_HEADS: Final = _SQL["first_heads"]
+
+_LARGEST_CHUNK: Final = 256
 
 
 class Outlook(NamedTuple):
@@ -23,16 +29,58 @@ class Outlook(NamedTuple):
     #: By name, the number of each queue that is not paused, and whether it has streams.
     queues: dict[str, tuple[int, bool]]
     pairs: list[Values]
+    #: The first jobs of the only pair there was, locked; and how many were asked for.
+    heads: list[Values]
+    most_heads: int
 
 
-def look(txn: Transaction, session_id: str, demand: Demand) -> Outlook:
-    """Look what there is for a demand of an open session, which stays open. Raises SessionClosed."""
-    asked = {"names": list(demand.queues), "key": session_id, "request": demand.request}
-    [(number, facts, *row)] = txn.rows(_OUTLOOK, asked)
-    member = entered(txn, session_id, None if number is None else (number, facts))
-    is_repeated, due_at, has_intents, is_flowing, numbers, gated, *pairs = row
-    txn.is_flowing = txn.names.is_flowing = is_flowing
-    queues = {
-        txn.queue_name(number): (number, is_gated) for number, is_gated in zip(numbers, gated, strict=True)
-    }
-    return Outlook(member, is_repeated, due_at, has_intents, queues, list(zip(*pairs, strict=True)))
+class Look:
+    """A look of an open session, which stays open, for a demand of it; asked for with what is asked next."""
+
+    __slots__ = ("_answer", "_heads", "_most_heads", "_session_id", "_txn")
+
+    def __init__(self, txn: Transaction, session_id: str, demand: Demand) -> None:
+        self._txn = txn
+        self._session_id = session_id
+        asked = {"names": list(demand.queues), "key": session_id, "request": demand.request}
+        self._answer = txn.later(_OUTLOOK, asked)
+        self._heads: Answer | None = None
+        self._most_heads = 0
+        member = txn.members.get(session_id)
+        if member is not None and demand.asks:
+            # Most often there is one kind of jobs: they are on the way before anybody knows.
+            ask = demand.asks[0]
+            self._most_heads = min(max(most_of(ask), 1), _LARGEST_CHUNK)
+            classes = ints(member.fitting(txn.names.classes(), ask.kinds))
+            wanted = {"names": asked["names"], "classes": classes, "limit": self._most_heads}
+            self._heads = txn.later(_FIRST_HEADS, wanted)
+
+    def seen(self) -> Outlook:
+        """Return what was seen. Raises SessionClosed."""
+        txn = self._txn
+        [(number, facts, *row)] = txn.heard(self._answer)
+        member = entered(txn, self._session_id, None if number is None else (number, facts))
+        is_repeated, due_at, has_intents, is_flowing, numbers, gated, *pairs = row
+        txn.is_flowing = txn.names.is_flowing = is_flowing
+        queues = {
+            txn.queue_name(number): (number, is_gated)
+            for number, is_gated in zip(numbers, gated, strict=True)
+        }
+        return Outlook(
+            member,
+            is_repeated,
+            due_at,
+            has_intents,
+            queues,
+            list(zip(*pairs, strict=True)),
+            self._heads.rows if self._heads is not None else [],
+            self._most_heads,
+        )
+
+
+def most_of(ask: Ask) -> int:
+    """Return the largest number of jobs that an ask can take."""
+    if not ask.pace:
+        return ask.slots
+    shortest_s = max(min(ask.pace.values()), 1e-6)
+    return ask.slots + min(max(0, ask.limit - ask.slots), int(ask.buffer_s / shortest_s))

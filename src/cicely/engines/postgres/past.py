@@ -10,7 +10,8 @@ from cicely.core.event import KEEP_HISTORY_S, MAX_HISTORY, NEWEST, Event, EventF
 from cicely.core.rollup import KEEP_ROLLUP_MINUTES, WORDS, Cell, RollupPage, minute_of
 from cicely.engines.postgres.record import NO_BUCKET
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Transaction, Values
+from cicely.engines.postgres.transaction import Transaction
+from cicely.engines.postgres.wire import Values
 
 _SQL: Final = statements("past")
 

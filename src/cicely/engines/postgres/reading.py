@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -17,11 +18,11 @@ from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import (
     CODES,
     Transaction,
-    Values,
     state_of,
     tags_of,
 )
 from cicely.engines.postgres.units import units_in
+from cicely.engines.postgres.wire import Values
 
 _SQL: Final = statements("read")
 
@@ -29,35 +30,36 @@ _SQL: Final = statements("read")
 LOOKED_AT: Final = 2_000
 _CHUNK: Final = 100
 _END: Final = 1 << 62
+#: Of the columns of `whole`: so many are those of `outline`, and from here on it says how a job ended.
+_OUTLINED: Final = 38
+_END_AT: Final = 23
 
 
 def get(txn: Transaction, job_ids: Sequence[str]) -> list[Job | None]:
     """Return each job in full, or None."""
     if not job_ids:
         return []
-    numbers: dict[str, int] = dict(txn.rows(_SQL["get"], {"ids": list(job_ids)}))
-    jobs = _in_full(txn, list(numbers.values())) if numbers else {}
+    jobs = {job.id: job for job in map(partial(_whole, txn), txn.rows(_SQL["whole"], {"ids": list(job_ids)}))}
     unknown = [job_id for job_id in job_ids if job_id not in jobs]
     tombs = _tombs(txn, unknown) if unknown else {}
     return [jobs.get(job_id) or tombs.get(job_id) for job_id in job_ids]
 
 
-def _in_full(txn: Transaction, ns: list[int]) -> dict[str, Job]:
-    attempts: dict[int, list[AttemptRecord]] = {}
-    for n, *values in txn.rows(_SQL["attempts"], {"ns": ns}):
-        attempts.setdefault(n, []).append(AttemptRecord(*values))
-    outlines = dict(_outlines(txn, ns))
-    return {
-        outlines[n].id: msgspec.structs.replace(
-            outlines[n],
-            body=body,
-            options=options,
-            result=result or b"",
-            flow=None if flow is None else read_flow(flow)[0],
-            attempts=tuple(attempts.get(n, ())),
-        )
-        for n, body, options, result, flow in txn.rows(_SQL["bodies"], {"ns": ns})
-    }
+def _whole(txn: Transaction, values: Values) -> Job:
+    outline, rest = values[:_OUTLINED], values[_OUTLINED:]
+    body, options, result, flow, session, outcome, *earlier = rest
+    attempts = [AttemptRecord(*values) for values in zip(*earlier, strict=True)] if earlier[0] else []
+    if session is not None:
+        started_at, ended_at, fence, attempt, _, error = outline[_END_AT : _END_AT + 6]
+        attempts.append(AttemptRecord(attempt, fence, outcome, started_at, ended_at, session, error or b""))
+    return msgspec.structs.replace(
+        _outline(txn, outline),
+        body=body,
+        options=options,
+        result=result or b"",
+        flow=None if flow is None else read_flow(flow)[0],
+        attempts=tuple(sorted(attempts, key=lambda one: one.fence)),
+    )
 
 
 def _tombs(txn: Transaction, job_ids: Sequence[str]) -> dict[str, Job]:

@@ -33,15 +33,14 @@ class Ringer:
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
-    def may_ring_now(self, work: Collection[tuple[str, str]]) -> bool:
-        """Return whether the caller is to ring by itself; otherwise it is done in a moment."""
+    def may_ring_now(self) -> bool:
+        """Return whether the caller is to ring by itself, once its work is stored; otherwise soon."""
         now = time.monotonic()
         with self._lock:
-            if now - self._rung_at >= _DEBOUNCE_S:
-                self._rung_at = now
-                return True
-        self.ring_soon(work)
-        return False
+            if now - self._rung_at < _DEBOUNCE_S:
+                return False
+            self._rung_at = now
+            return True
 
     def ring_soon(self, work: Collection[tuple[str, str]]) -> None:
         """Ring in a moment, by the thread."""

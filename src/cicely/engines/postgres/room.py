@@ -13,8 +13,9 @@ from cicely.engines.postgres.limiting import encoded, read_flow
 from cicely.engines.postgres.reservations import Reservations
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.streams import wants_of
-from cicely.engines.postgres.transaction import Transaction, Values
+from cicely.engines.postgres.transaction import Transaction
 from cicely.engines.postgres.units import stored_names, units_in
+from cicely.engines.postgres.wire import Values
 
 _SQL: Final = statements("valve")
 

@@ -11,7 +11,8 @@ from cicely.core.rollup import Count
 from cicely.engines.contract import MARK, Schedule
 from cicely.engines.postgres import workflows
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Transaction, Values
+from cicely.engines.postgres.transaction import Transaction
+from cicely.engines.postgres.wire import Values
 
 _SQL: Final = statements("schedule")
 

@@ -16,7 +16,8 @@ from cicely.engines.postgres.member import session_of
 from cicely.engines.postgres.reservations import end_with_worker
 from cicely.engines.postgres.settling import settle
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import TOKEN_BYTES, Transaction, Values, token_of
+from cicely.engines.postgres.transaction import TOKEN_BYTES, Transaction, token_of
+from cicely.engines.postgres.wire import Values
 from cicely.errors import SessionClosed
 
 _SQL: Final = statements("sessions")

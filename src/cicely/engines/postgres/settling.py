@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from cicely.core.edge import Fate
 from cicely.core.event import LONG_RUN_S, Event, kind_of_end
@@ -44,10 +44,10 @@ from cicely.engines.postgres.transaction import (
     RUNNING,
     SUCCEEDED,
     Transaction,
-    Values,
     number_in,
     token_of,
 )
+from cicely.engines.postgres.wire import Values
 
 _SQL: Final = statements("settle")
 _HELD: Final = _SQL["held"]
@@ -75,22 +75,34 @@ _TICK_S: Final = 0.001
 DEFAULT_LEASE_S: Final = 30.0
 
 
-def settle(txn: Transaction, outcomes: Sequence[Outcome]) -> tuple[Verdict, ...]:
-    """Record how attempts ended; return a verdict per outcome."""
+class Done(NamedTuple):
+    """A verdict per outcome; and whether nothing but these jobs moved, so that others stand as before."""
+
+    verdicts: tuple[Verdict, ...]
+    is_alone: bool
+
+
+def settle(
+    txn: Transaction, outcomes: Sequence[Outcome], *, beside: Callable[[], None] | None = None
+) -> Done:
+    """Record how attempts ended. `beside` is called to ask something together with the claims' rows."""
     if not outcomes:
-        return ()
-    settling = _Settling(txn, outcomes)
+        return Done((), is_alone=True)
+    settling = _Settling(txn, outcomes, beside)
     verdicts = tuple([settling.verdict(outcome) for outcome in outcomes])
     settling.write()
     txn.is_stirred = True
-    return verdicts
+    return Done(verdicts, settling.is_alone and txn.gates is None)
 
 
 class _Settling:
     """One settle: the claims that its outcomes name, read at once."""
 
-    def __init__(self, txn: Transaction, outcomes: Sequence[Outcome]) -> None:
+    def __init__(
+        self, txn: Transaction, outcomes: Sequence[Outcome], beside: Callable[[], None] | None
+    ) -> None:
         self._txn = txn
+        self.is_alone = True
         self._endings = Moves(txn)
         self._recorded: dict[bytes, str] = {}
         self._successes: dict[int, int] = {}
@@ -102,16 +114,19 @@ class _Settling:
         #: How many succeeded, by queue, class and when they were claimed.
         self._ran: dict[tuple[int, int, float], int] = {}
         self._named = sorted({number_in(outcome.token) for outcome in outcomes})
-        self._read()
+        self._read(beside)
         keeping = {number_in(one.token) for one in outcomes if isinstance(one, Succeeded) and one.keeps}
         if keeping:
             # Before jobs of these workflows become ready.
             reservations.own(txn, sorted(keeping))
 
-    def _read(self) -> None:
+    def _read(self, beside: Callable[[], None] | None = None) -> None:
         """Read the claims, which are locked from then on."""
         statement = _HELD_GATED if self._txn.names.is_flowing else _HELD
-        rows = self._txn.rows(statement, {"ns": bigints(self._named)})
+        answer = self._txn.later(statement, {"ns": bigints(self._named)})
+        if beside is not None:
+            beside()
+        rows = self._txn.heard(answer)
         self._held: dict[bytes, Values] = {token_of(row[1], row[0], row[2]): row for row in rows}
         self._seen = self._txn.spread
 
@@ -129,6 +144,7 @@ class _Settling:
         if isinstance(outcome, Succeeded) and not (held[5] or held[10] or outcome.keeps or outcome.frees):
             self._succeed(outcome, held)
         else:
+            self.is_alone = False
             # In their order: what follows from the ends so far may have changed this job.
             self._write_successes()
             self._settle(outcome, held[0])
@@ -277,6 +293,7 @@ class _Settling:
         followed, self._followed = self._followed, []
         self._plain, self._successes = [], {}
         if followed:
+            self.is_alone = False
             failpoint("postgres.settle.before_release")
             follow_successes(self._txn, followed)
 

@@ -23,11 +23,11 @@ from cicely.engines.postgres.transaction import (
     SCHEDULED,
     WAITING,
     Transaction,
-    Values,
     tags_of,
     token_of,
 )
 from cicely.engines.postgres.waiting import forget_events, time_out
+from cicely.engines.postgres.wire import Values
 
 _SQL: Final = statements("sweep")
 _PROMOTE: Final = _SQL["promote"]

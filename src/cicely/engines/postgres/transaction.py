@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import msgspec
-from psycopg import Connection
 
 from cicely.core.job import Kind
 from cicely.core.states import State
@@ -14,6 +13,7 @@ from cicely.engines.postgres.member import Member
 from cicely.engines.postgres.names import Names
 from cicely.engines.postgres.record import CELL, Record
 from cicely.engines.postgres.statements import statements
+from cicely.engines.postgres.wire import Answer, Bindings, Link, Values, Wire
 
 #: How a state is stored; the columns of delta and counter stand in this order, too. New ones go to the end.
 STATES: Final = (
@@ -36,27 +36,35 @@ _COUNTS: Final = statements("count")
 _COUNT: Final = _COUNTS["add"]
 _PAST: Final = statements("past")
 
-#: What psycopg hands out for a row; the statement beside each use says what it holds.
-Values = tuple[Any, ...]
-Link = Connection[Values]
-Bindings = Sequence[Any] | dict[str, Any]
-
 
 class Retry(Exception):
     """Another transaction was in the way: begin again, and see what it left."""
 
 
 class Transaction:
-    """The statements of one commit run here; counters are written once, at its end."""
+    """The statements of one commit run here; counters are written once, at its end.
+
+    What answers nothing is sent with the next question, or with the commit.
+    """
 
     #: Whether it is of somebody else, who commits it.
     is_callers = False
 
-    def __init__(self, link: Link, names: Names, members: dict[str, Member], *, now: float) -> None:
+    def __init__(
+        self,
+        link: Link,
+        names: Names,
+        members: dict[str, Member],
+        *,
+        wire: Wire,
+        now: float,
+    ) -> None:
         self.link = link
+        self.wire = wire
         self.names = names
         self.members = members
-        self.now = now
+        self._now = now
+        self._clock: Answer | None = None
         #: Ids of jobs that ended, and keys of sessions whose children have cancellations.
         self.ended: list[str] = []
         self.called: list[str] = []
@@ -74,15 +82,26 @@ class Transaction:
         #: Whether a page of the intents that were found is to be carried out behind this call.
         self.takes_over = False
         self.spread = 0
-        #: What is sent with the commit, in one message; whether anything may be.
-        self.last_words: list[str] = []
-        self.rides_on_commit = False
+        #: Of a transaction that is one statement: asks what is to be known behind it.
+        self.behind: Callable[[], object] = _nothing
         #: The flow control of this call (gates.py), once something in it is gated.
         self.gates: Any = None
         #: Whether there are gated queues, as far as this call knows.
         self.is_flowing = True
         self._counts: dict[int, list[int]] = {}
         self._record: Record | None = None
+
+    def know_clock(self, clock: Answer) -> None:
+        """Take the instant of the call from the server, once it is asked for."""
+        self._clock = clock
+
+    @property
+    def now(self) -> float:
+        """The instant of the call."""
+        if self._clock is not None:
+            [(self._now,)] = self.heard(self._clock)
+            self._clock = None
+        return self._now
 
     @property
     def record(self) -> Record:
@@ -92,24 +111,38 @@ class Transaction:
         return self._record
 
     def execute(self, statement: str, bindings: Bindings | None = None) -> None:
-        """Run a statement that answers nothing."""
-        self.link.execute(statement, bindings)
+        """Run a statement that answers nothing, before the next one that does."""
+        self.wire.add(statement, bindings)
+
+    def later(self, statement: str, bindings: Bindings | None = None) -> Answer:
+        """Run a statement whose rows are there when they are `heard`, or another's are."""
+        return self.wire.add(statement, bindings)
+
+    def heard(self, answer: Answer) -> list[Values]:
+        """Return the rows of a statement that was to be run later."""
+        if not answer.is_there:
+            self.wire.send()
+        return answer.rows
 
     def rows(self, statement: str, bindings: Bindings | None = None) -> list[Values]:
         """Run a statement and return all its rows."""
-        return self.link.execute(statement, bindings, binary=True).fetchall()
+        return self.heard(self.wire.add(statement, bindings))
 
     def row(self, statement: str, bindings: Bindings | None = None) -> Values | None:
         """Run a statement and return its first row."""
-        return self.link.execute(statement, bindings, binary=True).fetchone()
+        return next(iter(self.rows(statement, bindings)), None)
+
+    def rows_of_all(self, statement: str, bindings: Bindings | None = None) -> list[Values]:
+        """Run the one statement that this transaction is."""
+        answer = self.wire.add(statement, bindings)
+        self.behind()
+        self.wire.send()
+        return answer.rows
 
     def many(self, statement: str, bindings: Collection[Values]) -> None:
         """Run a statement once for each of `bindings`."""
-        if len(bindings) == 1:
-            self.link.execute(statement, next(iter(bindings)))
-        elif bindings:
-            with self.link.cursor() as cursor:
-                cursor.executemany(statement, bindings)
+        for one in bindings:
+            self.wire.add(statement, one)
 
     def class_of(self, number: int) -> tuple[str, Kind]:
         """Return a class's task and kind."""
@@ -141,16 +174,11 @@ class Transaction:
         counted = [(queue, *jobs) for queue, jobs in self._counts.items() if any(jobs)]
         self._counts.clear()
         cells = None if self._record is None else self._record.take_cells()
-        if cells is None and self.rides_on_commit:
-            self.last_words += [_COUNTS["add_last"].format(*row) for row in counted]
-        elif cells is None:
+        if cells is None:
             self.many(_COUNT, counted)
         elif len(counted) == 1 and cells["queues"] == [counted[0][0]]:
             minute, word, job_class, name, *sums = [cells[column][0] for column in CELL]
-            if name or not self.rides_on_commit:
-                self.execute(_PAST["add_one"], (*counted[0], minute, word, job_class, name, *sums))
-            else:
-                self.last_words.append(_PAST["add_last"].format(*counted[0], minute, word, job_class, *sums))
+            self.execute(_PAST["add_one"], (*counted[0], minute, word, job_class, name, *sums))
         elif len(counted) == 1:
             [(queue, *jobs)] = counted
             counters = {f"c{code}": count for code, count in enumerate(jobs)}
@@ -158,6 +186,10 @@ class Transaction:
         else:
             self.many(_COUNT, counted)
             self.execute(_PAST["add"], cells)
+
+
+def _nothing() -> None:
+    """Ask nothing."""
 
 
 def state_of(code: int) -> State:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 import psycopg
-from psycopg import Cursor, errors
+from psycopg import errors
 
 from cicely.core.failpoints import failpoint
 from cicely.core.job import NewJob
@@ -21,14 +21,15 @@ from cicely.engines.postgres.days import look_after_days
 from cicely.engines.postgres.faults import translated
 from cicely.engines.postgres.member import Member
 from cicely.engines.postgres.names import Names, Unnamed, add
-from cicely.engines.postgres.news import WAITING, tell
+from cicely.engines.postgres.news import News
 from cicely.engines.postgres.releasing import fold, ripe
 from cicely.engines.postgres.ringer import Ringer
 from cicely.engines.postgres.standing import streams_of
 from cicely.engines.postgres.streams import Unplaced, give_numbers
-from cicely.engines.postgres.transaction import Link, Retry, Transaction, Values
+from cicely.engines.postgres.transaction import Retry, Transaction
 from cicely.engines.postgres.turning import TURN_EVERY, turn
 from cicely.engines.postgres.undoing import carry_on
+from cicely.engines.postgres.wire import Link, Stale, Values, Wired
 from cicely.errors import EngineUnavailable
 
 log = logging.getLogger("cicely")
@@ -42,7 +43,6 @@ _PAUSE_S: Final = 0.002
 #: So many intents are carried out behind a call.
 _CARRIED_ON: Final = 16
 
-#: Several statements in one message: one round trip.
 _CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -69,10 +69,9 @@ class Transactions:
         # Behind a pooler each transaction may run on another connection of the server: it brings its
         # settings along, and rings nobody.
         self.is_pooled = connections.address.pooler != "none"
-        local = f"{connections.settings(is_local=True).as_string()}; " if self.is_pooled else ""
-        self._begin_write = f"{_WRITE}; {local}{_CLOCK}".encode()
-        self._begin_read = f"{_READ}; {local}{_PARTS_STAY}; {_CLOCK}".encode()
-        self._end = b"COMMIT" if self.is_pooled else f"COMMIT; {WAITING}".encode()
+        local = [connections.settings(is_local=True).as_string()] if self.is_pooled else []
+        self._begin_write = [_WRITE, *local, _CLOCK]
+        self._begin_read = [_READ, *local, _PARTS_STAY, _CLOCK]
 
     @property
     def given_now(self) -> float | None:
@@ -82,14 +81,14 @@ class Transactions:
     def write(self, verb: str, work: Work[T]) -> T:
         """Carry out one verb in a transaction, and return its answer once it is committed."""
 
-        def once(link: Link) -> T:
+        def once(link: Wired) -> T:
             txn = self._begin(link, self._begin_write)
             result = work(txn)
             txn.write_last()
             failpoint(f"postgres.{verb}.before_commit")
-            waiting = self._commit(txn)
+            news = self._commit(txn)
             failpoint(f"postgres.{verb}.after_commit")
-            _tell(txn, waiting)
+            _tell(news)
             self._turn_after(txn.taken, link)
             self._has_left_over |= txn.takes_over
             self._finish_after(txn, link)
@@ -98,7 +97,7 @@ class Transactions:
 
         return self._carried_out(once)
 
-    def _finish_after(self, txn: Transaction, link: Link) -> None:
+    def _finish_after(self, txn: Transaction, link: Wired) -> None:
         """Fold what has arrived at jobs behind this call's; and do a page of what earlier calls left."""
         if not txn.arrived and not self._has_left_over:
             return
@@ -115,7 +114,7 @@ class Transactions:
             log.warning("what comes after some jobs is left to a sweep: %s", error)
             link.close()
 
-    def _beside(self, link: Link, work: Work[object]) -> Transaction:
+    def _beside(self, link: Wired, work: Work[object]) -> Transaction:
         """Carry out something in a transaction of its own, behind a verb's, which is not repeated for it."""
         for _ in range(_MOST_REPEATS):
             try:
@@ -125,46 +124,54 @@ class Transactions:
                 self._give_numbers(missing, link)
         raise Retry
 
-    def _beside_once(self, link: Link, work: Work[object]) -> Transaction:
+    def _beside_once(self, link: Wired, work: Work[object]) -> Transaction:
         txn = self._begin(link, self._begin_write)
         work(txn)
         txn.write_last()
         failpoint("postgres.beside.before_commit")
-        waiting = self._commit(txn)
+        news = self._commit(txn)
         self._has_left_over = self._has_left_over or txn.left_over
-        _tell(txn, waiting)
+        _tell(news)
         return txn
 
-    def _commit(self, txn: Transaction) -> list[Values]:
-        """Commit, and return who waits; when this returns, it lasts as the durability says."""
-        end = self._end
-        if txn.last_words:
-            # Line by line: a statement may end in a comment.
-            end = "\n;\n".join([*txn.last_words, end.decode()]).encode()
-        return _last_answer(txn.link.execute(end, prepare=False))
+    def _commit(self, txn: Transaction) -> News | None:
+        """Commit, and return what was asked behind it; when this returns, it lasts as the durability says."""
+        if txn.wire.is_fresh:
+            # Nothing was asked yet: a connection that broke is found while it may still be replaced.
+            txn.wire.send()
+        txn.execute("COMMIT")
+        news = self._news_behind(txn)
+        txn.wire.send()
+        return news
 
-    def by_itself(self, work: Callable[[Link], T]) -> T:
+    def _news_behind(self, txn: Transaction) -> News | None:
+        if self.is_pooled:
+            return None
+        txn.wire.part()
+        return News(txn)
+
+    def by_itself(self, work: Callable[[Wired], T]) -> T:
         """Ask the server things that are about no job, each statement by itself."""
 
-        def once(link: Link) -> T:
+        def once(link: Wired) -> T:
             if not self.is_pooled:
                 return work(link)
-            link.execute(self._begin_write)
+            self._open(link)
             answer = work(link)
             link.execute(b"COMMIT")
             return answer
 
         return self._carried_out(once)
 
-    def _turn_after(self, taken: int, link: Link) -> None:
+    def _turn_after(self, taken: int, link: Wired) -> None:
         self._taken += taken
         if self._taken < TURN_EVERY:
             return
         self._taken = 0
         # Upkeep: the verb was carried out, whatever becomes of it.
         try:
-            turn(link, lambda: link.execute(self._begin_write))
-            look_after_days(link, lambda: link.execute(self._begin_write), self.given_now)
+            turn(link, lambda: self._open(link))
+            look_after_days(link, lambda: self._open(link), self.given_now)
         except psycopg.Error as error:
             log.warning("the parts of some tables stay as they are: %s", error)
             link.close()
@@ -172,24 +179,47 @@ class Transactions:
     def read(self, work: Work[T]) -> T:
         """Carry out a reading verb in one snapshot."""
 
-        def once(link: Link) -> T:
+        def once(link: Wired) -> T:
             txn = self._begin(link, self._begin_read)
             result = work(txn)
-            link.execute(b"COMMIT")
+            txn.rows("COMMIT")
             return result
+
+        return self._carried_out(once)
+
+    def look(self, work: Work[T]) -> T:
+        """Carry out a reading verb that is one statement, and thereby one snapshot."""
+        if self.is_pooled:
+            return self.read(work)
+
+        def once(link: Wired) -> T:
+            txn = self._alone(link)
+            txn.wire.start()
+            return work(txn)
 
         return self._carried_out(once)
 
     def at_once(self, verb: str, work: Work[T]) -> T:
         """Carry out a verb that is one statement, which is a transaction by itself."""
 
-        def once(link: Link) -> T:
-            txn = Transaction(link, self.names, self._members, now=self._now() if self._now else 0.0)
+        def once(link: Wired) -> T:
+            txn = self._alone(link)
+            news: News | None = None
+
+            def ring() -> None:
+                nonlocal news
+                if txn.work and self._ringer.may_ring_now():
+                    txn.is_stirred = True
+                    news = self._news_behind(txn)
+
+            txn.behind = ring
             failpoint(f"postgres.{verb}.before_commit")
             result = work(txn)
             failpoint(f"postgres.{verb}.after_commit")
-            if txn.is_stirred and self._ringer.may_ring_now(txn.work or ()):
-                _look_and_tell(txn)
+            if news is not None:
+                _tell(news)
+            elif txn.is_stirred:
+                self._ringer.ring_soon(txn.work or ())
             return result
 
         return self._carried_out(once)
@@ -222,15 +252,17 @@ class Transactions:
 
     def _ring_later(self, work: set[tuple[str, str]]) -> None:
         with self._connections.one() as link:
-            txn = Transaction(link, self.names, self._members, now=self._now() if self._now else 0.0)
+            txn = self._alone(link)
             txn.work, txn.is_stirred = list(work), True
-            _look_and_tell(txn)
+            news = self._news_behind(txn)
+            txn.wire.send()
+            _tell(news)
 
     def close(self) -> None:
         """Ring for what was stored."""
         self._ringer.close()
 
-    def _carried_out(self, once: Callable[[Link], T]) -> T:
+    def _carried_out(self, once: Callable[[Wired], T]) -> T:
         is_second = False
         repeats = 0
         while repeats < _MOST_REPEATS:
@@ -243,7 +275,7 @@ class Transactions:
                     except _IN_THE_WAY:
                         repeats += 1
                         time.sleep(_PAUSE_S)
-            except _Stale as stale:
+            except Stale as stale:
                 self._connections.forget_idle()
                 if is_second:
                     raise translated(stale.error, self._connections.address) from stale.error
@@ -257,69 +289,58 @@ class Transactions:
             "the call may be repeated"
         )
 
-    def _tried(self, link: Link, once: Callable[[Link], T]) -> T:
+    def _tried(self, link: Wired, once: Callable[[Wired], T]) -> T:
         try:
             return once(link)
         except BaseException:
+            link.wire.forget()
             if not link.closed and link.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
                 with contextlib.suppress(psycopg.Error):
                     link.execute("ROLLBACK")
             raise
 
-    def _give_numbers(self, missing: Unnamed | Unplaced, link: Link) -> None:
+    def _give_numbers(self, missing: Unnamed | Unplaced, link: Wired) -> None:
         if isinstance(missing, Unnamed):
             self._name(missing, link)
         else:
             self._place(missing, link)
 
-    def _name(self, missing: Unnamed, link: Link) -> None:
+    def _name(self, missing: Unnamed, link: Wired) -> None:
         # Learned after the commit: a number that a crash took back must not be remembered.
         with self._naming:
-            add(missing, self._begin(link, self._begin_write).link)
+            add(missing, self._open(link).link)
             link.execute(b"COMMIT")
-            self.names.read(self._begin(link, self._begin_read).link)
+            self.names.read(self._open(link).link)
             link.execute(b"COMMIT")
 
-    def _place(self, missing: Unplaced, link: Link) -> None:
+    def _place(self, missing: Unplaced, link: Wired) -> None:
         """Give streams their numbers."""
-        txn = self._begin(link, self._begin_write)
+        txn = self._open(link)
         names = {place.queue: txn.queue_name(place.queue) for place in missing.places}
         numbers = give_numbers(link, missing.places, names)
         link.execute(b"COMMIT")
         self.names.streams.learn(numbers)
 
-    def _begin(self, link: Link, begin: bytes) -> Transaction:
-        try:
-            [(now,)] = _last_answer(link.execute(begin))
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            # Nothing was done yet: a connection that broke while it was idle is simply replaced.
-            raise _Stale(error) from error
-        txn = Transaction(link, self.names, self._members, now=self._now() if self._now else now)
-        txn.rides_on_commit = True
+    def _open(self, link: Wired) -> Transaction:
+        """Begin a transaction that goes on by the connection itself."""
+        txn = self._begin(link, self._begin_write)
+        txn.wire.send()
         return txn
 
+    def _begin(self, link: Wired, begin: Sequence[str]) -> Transaction:
+        txn = self._alone(link)
+        clock = txn.wire.begin(begin)
+        if self._now is None:
+            txn.know_clock(clock)
+        return txn
 
-class _Stale(Exception):
-    """A connection was broken before anything was asked of it."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-def _last_answer(cursor: Cursor[Values]) -> list[Values]:
-    """Return the rows of the last of several statements; none where it answers nothing."""
-    while cursor.nextset():
-        pass
-    return cursor.fetchall() if cursor.description is not None else []
+    def _alone(self, link: Wired) -> Transaction:
+        now = self._now() if self._now else 0.0
+        return Transaction(link, self.names, self._members, wire=link.wire, now=now)
 
 
-def _look_and_tell(txn: Transaction) -> None:
-    with contextlib.suppress(psycopg.Error):
-        tell(txn, txn.rows(WAITING))
-
-
-def _tell(txn: Transaction, waiting: list[Values]) -> None:
+def _tell(news: News | None) -> None:
     # A ring is a hint: the verb was carried out, whatever becomes of it.
-    with contextlib.suppress(psycopg.Error):
-        tell(txn, waiting)
+    if news is not None:
+        with contextlib.suppress(psycopg.Error):
+            news.tell()

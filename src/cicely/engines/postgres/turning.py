@@ -15,7 +15,7 @@ from typing import Final
 import psycopg
 
 from cicely.engines.postgres.statements import statements
-from cicely.engines.postgres.transaction import Link
+from cicely.engines.postgres.wire import Link
 
 _SQL: Final = statements("turn")
 #: Whoever waits behind us for a lock waits no longer than this.

@@ -20,8 +20,8 @@ from cicely.engines.postgres.transaction import (
     WAITING,
     Retry,
     Transaction,
-    Values,
 )
+from cicely.engines.postgres.wire import Values
 
 _SQL: Final = statements("suspend")
 _GRAPH: Final = statements("graph")

@@ -23,7 +23,8 @@ from cicely.engines.postgres.intents import Kind, Work
 from cicely.engines.postgres.standing import is_gated, may_draw, streams_of
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.sweeping import delete
-from cicely.engines.postgres.transaction import Retry, Transaction, Values, state_of
+from cicely.engines.postgres.transaction import Retry, Transaction, state_of
+from cicely.engines.postgres.wire import Values
 
 _SQL: Final = statements("workflow")
 _STREAM: Final = statements("stream")

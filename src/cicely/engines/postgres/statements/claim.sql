@@ -61,6 +61,39 @@ SELECT h.rank, h.n, j.id, j.created_at, j.expires_at, j.errors, j.crashes, j.los
        CASE WHEN j.errors + j.crashes + j.lost > 0 THEN j.reason ELSE '' END
 FROM head h JOIN job j ON j.n = h.n ORDER BY h.rank, h.n
 
+-- The first jobs of the only class in the only queue of these where plain jobs are ready, if it is one of `classes`:
+-- nothing where there are more.
+-- :name first_heads
+WITH RECURSIVE open AS MATERIALIZED (
+    SELECT id FROM queue WHERE name = ANY(%(names)b::text[]) AND NOT paused AND NOT is_gated
+), pair (queue, class, rank, n) AS (
+    SELECT first.* FROM open, LATERAL (
+        SELECT queue, class, rank, n FROM ready WHERE queue = open.id AND stream = 0
+        ORDER BY queue, stream, class, rank, n LIMIT 1
+    ) AS first
+    UNION ALL
+    SELECT next.* FROM pair, LATERAL (
+        SELECT r.queue, r.class, r.rank, r.n FROM ready r
+        WHERE r.queue = pair.queue AND r.stream = 0 AND (r.class, r.rank, r.n)
+              > (pair.class, 9223372036854775807, 9223372036854775807)
+        ORDER BY r.queue, r.stream, r.class, r.rank, r.n LIMIT 1
+    ) AS next
+), lone AS MATERIALIZED (
+    SELECT * FROM pair LIMIT 2
+), head AS MATERIALIZED (
+    SELECT part, place, h.rank, h.n, lone.queue, lone.class FROM lone, LATERAL (
+        SELECT part, ctid AS place, rank, n FROM ready
+        WHERE queue = lone.queue AND stream = 0 AND class = lone.class AND (rank, n) >= (lone.rank, lone.n)
+        ORDER BY rank, n LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ) AS h
+    WHERE (SELECT count(*) FROM lone) = 1 AND lone.class = ANY(%(classes)b::int[])
+)
+SELECT h.rank, h.n, j.id, j.created_at, j.expires_at, j.errors, j.crashes, j.lost, j.fence, j.options,
+       j.body, CASE WHEN j.fence > 0 THEN (SELECT checkpoint FROM live WHERE live.n = h.n) END,
+       h.place, h.part, j.traits,
+       CASE WHEN j.errors + j.crashes + j.lost > 0 THEN j.reason ELSE '' END, h.queue, h.class
+FROM head h JOIN job j ON j.n = h.n ORDER BY h.rank, h.n
+
 -- :name start
 WITH taken_0 AS (
     DELETE FROM ready_0 WHERE ctid = ANY(%(places_0)b::tid[])

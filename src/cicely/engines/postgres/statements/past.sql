@@ -16,13 +16,6 @@ INSERT INTO delta (part, queue, scheduled, ready, running, succeeded, failed, ca
                    minute, word, class, name, bucket, count, sum_us)
 VALUES ((SELECT last_value FROM delta_turn), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 
--- The same of a call's own queue and class, as numbers in the text: it rides on the commit, in one message.
--- :name add_last
-INSERT INTO delta (part, queue, scheduled, ready, running, succeeded, failed, cancelled, expired, waiting,
-                   minute, word, class, name, bucket, count, sum_us)
-VALUES ((SELECT last_value FROM delta_turn), {:d}, {:d}, {:d}, {:d}, {:d}, {:d}, {:d}, {:d}, {:d}, {:d}, {:d}, {:d},
-        '', {:d}, {:d}, {:d})
-
 -- The same, and the counters of one queue.
 -- :name add_both
 WITH counted AS (
