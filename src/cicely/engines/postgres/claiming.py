@@ -8,7 +8,7 @@ commit. Queues with gated jobs go another way: see gated.py.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from cicely.core.event import JOB_STARTED, Event
@@ -32,7 +32,7 @@ from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.sweeping import promote, take_back_messages
 from cicely.engines.postgres.transaction import READY, RUNNING, Transaction
 from cicely.engines.postgres.wire import Values
-from cicely.engines.postgres.workflows import with_extras
+from cicely.engines.postgres.workflows import Extras, with_extras
 
 _SQL: Final = statements("claim")
 _SESSIONS: Final = statements("sessions")
@@ -48,8 +48,13 @@ PROMOTED_PER_CLAIM: Final = 256
 NOTHING: Final = -1.0
 
 
-def claim(txn: Transaction, session_id: str, demand: Demand, look: Look | None = None) -> Intake:
-    """Hand out ready jobs to a session, whose `look` may have been asked for. Raises SessionClosed."""
+def claim(
+    txn: Transaction, session_id: str, demand: Demand, look: Look | None = None
+) -> Callable[[], Intake]:
+    """Hand out ready jobs to a session, whose `look` may have been asked for. Raises SessionClosed.
+
+    Return what answers with them after the commit.
+    """
     seen = (look or Look(txn, session_id, demand)).seen()
     member = seen.member
     is_repeated = seen.is_repeated
@@ -61,20 +66,21 @@ def claim(txn: Transaction, session_id: str, demand: Demand, look: Look | None =
     claims = _repeated(txn, member, demand) if is_repeated else []
     still_seen: Outlook | None = seen
     is_behind = False
+    extras: Extras | None = None
     if not claims:
         taking = _Taking(txn, demand, seen)
         for ask in demand.asks:
             taking.answer(ask)
         claims = taking.claims
         if taking.flagged:
-            claims = with_extras(txn, taking.flagged, claims)
+            extras = Extras(txn, taking.flagged)
         is_behind = taking.is_cut or (taking.is_behind and not claims)
         still_seen = taking.seen
     txn.is_stirred = True
     txn.claimer = session_id
     txn.passed_on = not claims
     due_in_s = 0.0 if is_behind else comes_back_in_s(txn, still_seen, has_found=bool(claims))
-    return Intake(tuple(claims), due_in_s)
+    return lambda: Intake(tuple(claims if extras is None else extras.added_to(claims)), due_in_s)
 
 
 def _bring_back(txn: Transaction, demand: Demand, seen: Outlook) -> bool:

@@ -171,10 +171,10 @@ class PostgresEngine:
         self._write("publish", lambda txn: workflows.publish(txn, workflow))
 
     def claim(self, session_id: str, demand: Demand) -> Intake:
-        return self._write("claim", lambda txn: _claim(txn, session_id, demand))
+        return self._write("claim", lambda txn: claiming.claim(txn, session_id, demand))()
 
     def settle(self, session_id: str, outcomes: Sequence[Outcome], demand: Demand | None = None) -> Settled:
-        return self._write("settle", lambda txn: _settle(txn, session_id, outcomes, demand))
+        return self._write("settle", lambda txn: _settle(txn, session_id, outcomes, demand))()
 
     # --- running jobs ---------------------------------------------------------------------
     def save(self, session_id: str, saves: Sequence[Save]) -> list[bool]:
@@ -325,13 +325,12 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _claim(txn: Transaction, session_id: str, demand: Demand) -> Intake:
-    return claiming.claim(txn, session_id, demand)
-
-
-def _settle(txn: Transaction, session_id: str, outcomes: Sequence[Outcome], demand: Demand | None) -> Settled:
+def _settle(
+    txn: Transaction, session_id: str, outcomes: Sequence[Outcome], demand: Demand | None
+) -> Callable[[], Settled]:
     if demand is None:
-        return Settled(settling.settle(txn, outcomes).verdicts)
+        settled = Settled(settling.settle(txn, outcomes).verdicts)
+        return lambda: settled
     # Locked first; the claim refuses one that is closed, and what was settled before goes with it.
     hold_open(txn, session_id)
     look: Look | None = None
@@ -341,8 +340,15 @@ def _settle(txn: Transaction, session_id: str, outcomes: Sequence[Outcome], dema
         look = Look(txn, session_id, demand)
 
     member = txn.members.get(session_id)
-    looks_early = member is not None and member.looks_early
-    done = settling.settle(txn, outcomes, beside=look_early if looks_early else None)
+    if member is None or not member.looks_early:
+        txn.ahead = look_early
+        done = settling.settle(txn, outcomes)
+        is_seen = done.is_plain
+    else:
+        done = settling.settle(txn, outcomes, beside=look_early)
+        is_seen = done.is_plain and not done.is_followed
+    txn.forget_ahead()
     if member is not None:
-        member.looks_early = done.is_alone
-    return Settled(done.verdicts, claiming.claim(txn, session_id, demand, look if done.is_alone else None))
+        member.looks_early = not done.is_followed
+    intake = claiming.claim(txn, session_id, demand, look if is_seen else None)
+    return lambda: Settled(done.verdicts, intake())

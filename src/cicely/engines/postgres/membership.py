@@ -16,11 +16,6 @@ _SQL: Final = statements("sessions")
 _MOST_REMEMBERED: Final = 4_096
 
 
-def member_of(txn: Transaction, session_id: str) -> Member:
-    """Return an open session, which stays open until the transaction ends. Raises SessionClosed."""
-    return entered(txn, session_id, txn.row(_SQL["enter"], {"key": session_id}))
-
-
 def hold_open(txn: Transaction, session_id: str) -> None:
     """Have a session, if it is open, stay so until the transaction ends."""
     txn.execute(_SQL["enter"], {"key": session_id})

@@ -41,24 +41,37 @@ def _bit_of(job_id: str) -> int:
     return zlib.crc32(job_id.encode(errors="replace")) % _BITS
 
 
+class Custom:
+    """Who waited when somebody of this process looked last: for them is asked along. It is a guess."""
+
+    __slots__ = ("for_ends", "for_work")
+
+    def __init__(self) -> None:
+        self.for_ends = self.for_work = True
+
+
 class News:
     """What is asked behind a commit, in its message, so that it sees whoever was armed before it."""
 
-    __slots__ = ("_ended", "_first", "_txn", "_waiting", "_work")
+    __slots__ = ("_custom", "_ended", "_first", "_txn", "_waiting", "_work")
 
-    def __init__(self, txn: Transaction) -> None:
+    def __init__(self, txn: Transaction, custom: Custom) -> None:
         self._txn = txn
+        self._custom = custom
         self._first = _ringing_first(txn)
-        self._ended = _ringing_ended(txn)
+        self._ended = _ringing_ended(txn) if custom.for_ends else None
         self._waiting = txn.later(_SQL["waiting"])
         self._work: Answer | None = None
-        if txn.is_stirred and _is_to_be_looked_up(txn):
-            self._work = txn.later(_SQL["work"], {"claimer": txn.claimer, "soon": txn.now + SOON_S})
+        if custom.for_work and txn.is_stirred and _is_to_be_looked_up(txn):
+            self._work = _looking_up(txn)
 
     def tell(self) -> None:
         """Ring, now that the answers are there, for what ended, for those called, and one for new work."""
         txn = self._txn
         waiting = self._waiting.rows
+        self._custom.for_work = any(row[3] is None and row[2] != txn.claimer for row in waiting)
+        if self._is_awaited(waiting) or txn.ended:
+            self._custom.for_ends = self._is_awaited(waiting)
         if not waiting:
             return
         rung = [row[0] for row in waiting if row[2] in txn.called and row[3] is None]
@@ -69,7 +82,11 @@ class News:
             _ring(txn, rung)
         if txn.is_stirred and not (self._first and self._first.rows):
             sessions = [row for row in waiting if row[3] is None and row[0] not in rung]
-            _wake_one(txn, sessions, self._work.rows if self._work else [])
+            _wake_one(txn, sessions, self._work)
+
+    def _is_awaited(self, waiting: list[Values]) -> bool:
+        has_rung = self._ended is not None and bool(self._ended.rows)
+        return has_rung or any(row[3] is not None for row in waiting)
 
 
 def _ringing_first(txn: Transaction) -> Answer | None:
@@ -91,6 +108,10 @@ def _ringing_ended(txn: Transaction) -> Answer | None:
     return txn.later(_SQL["ring_ended"], {"bits": ints([_bit_of(job_id) for job_id in txn.ended])})
 
 
+def _looking_up(txn: Transaction) -> Answer:
+    return txn.later(_SQL["work"], {"claimer": txn.claimer, "soon": txn.now + SOON_S})
+
+
 def _is_to_be_looked_up(txn: Transaction) -> bool:
     return txn.work is None or GATED_WORK in txn.work
 
@@ -103,7 +124,7 @@ def _awaits(sieve: bytes, bits: Collection[int]) -> bool:
     return any(sieve[bit >> 3] >> (bit & 7) & 1 for bit in bits)
 
 
-def _wake_one(txn: Transaction, sessions: list[Values], found: list[Values]) -> None:
+def _wake_one(txn: Transaction, sessions: list[Values], found: Answer | None) -> None:
     """Ring the first live session that can take some of the ready work: what was `found`, or is known.
 
     A session that has just looked and took nothing passes the ring on to those behind it only: so a
@@ -121,8 +142,8 @@ def _wake_one(txn: Transaction, sessions: list[Values], found: list[Values]) -> 
     ]
     if not able:
         return
-    if found:
-        [(numbers, names, gates, *pairs)] = found
+    if _is_to_be_looked_up(txn):
+        [(numbers, names, gates, *pairs)] = txn.heard(found or _looking_up(txn))
         queues = dict(zip(numbers, names, strict=True))
         work = [
             (queues[queue], txn.class_of(job_class)[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from cicely.engines.contract import Ask, Demand
@@ -10,13 +11,14 @@ from cicely.engines.postgres.member import Member
 from cicely.engines.postgres.membership import entered
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import Transaction
-from cicely.engines.postgres.wire import Answer, Values
+from cicely.engines.postgres.wire import Values
 
 _SQL: Final = statements("claim")
 _OUTLOOK: Final = _SQL["outlook"]
-_FIRST_HEADS: Final = _SQL["first_heads"]
 
 _LARGEST_CHUNK: Final = 256
+#: So many columns are not of heads.
+_SEEN: Final = 12
 
 
 class Outlook(NamedTuple):
@@ -37,30 +39,34 @@ class Outlook(NamedTuple):
 class Look:
     """A look of an open session, which stays open, for a demand of it; asked for with what is asked next."""
 
-    __slots__ = ("_answer", "_heads", "_most_heads", "_session_id", "_txn")
+    __slots__ = ("_answer", "_most_heads", "_session_id", "_txn")
 
     def __init__(self, txn: Transaction, session_id: str, demand: Demand) -> None:
         self._txn = txn
         self._session_id = session_id
-        asked = {"names": list(demand.queues), "key": session_id, "request": demand.request}
-        self._answer = txn.later(_OUTLOOK, asked)
-        self._heads: Answer | None = None
         self._most_heads = 0
+        classes: Sequence[int] = ()
         member = txn.members.get(session_id)
         if member is not None and demand.asks:
             # Most often there is one kind of jobs: they are on the way before anybody knows.
             ask = demand.asks[0]
             self._most_heads = min(max(most_of(ask), 1), _LARGEST_CHUNK)
-            classes = ints(member.fitting(txn.names.classes(), ask.kinds))
-            wanted = {"names": asked["names"], "classes": classes, "limit": self._most_heads}
-            self._heads = txn.later(_FIRST_HEADS, wanted)
+            classes = member.fitting(txn.names.classes(), ask.kinds)
+        asked = {
+            "names": list(demand.queues),
+            "key": session_id,
+            "request": demand.request,
+            "classes": ints(classes),
+            "limit": self._most_heads,
+        }
+        self._answer = txn.later(_OUTLOOK, asked)
 
     def seen(self) -> Outlook:
         """Return what was seen. Raises SessionClosed."""
         txn = self._txn
-        [(number, facts, *row)] = txn.heard(self._answer)
+        [(number, facts, *row), *heads] = txn.heard(self._answer)
         member = entered(txn, self._session_id, None if number is None else (number, facts))
-        is_repeated, due_at, has_intents, is_flowing, numbers, gated, *pairs = row
+        is_repeated, due_at, has_intents, is_flowing, numbers, gated, *pairs = row[: _SEEN - 2]
         txn.is_flowing = txn.names.is_flowing = is_flowing
         queues = {
             txn.queue_name(number): (number, is_gated)
@@ -73,7 +79,7 @@ class Look:
             has_intents,
             queues,
             list(zip(*pairs, strict=True)),
-            self._heads.rows if self._heads is not None else [],
+            [head[_SEEN:] for head in heads],
             self._most_heads,
         )
 

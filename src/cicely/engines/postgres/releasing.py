@@ -21,20 +21,40 @@ _SQL: Final = statements("graph")
 MANY_ARRIVALS: Final = 256
 
 
-def follow_successes(txn: Transaction, ends: Sequence[End]) -> None:
-    """Carry out what follows from successes: all at once where that only releases jobs."""
-    if not ends or _release(txn, [end.n for end in ends]):
-        return
+class Behind:
+    """The edges out of jobs that may succeed in this call, which has locked them."""
+
+    __slots__ = ("_answer", "_txn")
+
+    def __init__(self, txn: Transaction, ns: Sequence[int]) -> None:
+        self._txn = txn
+        bounds = {"ns": list(ns), "limit": MOST_TOUCHED + 1, "most": MOST_AWAITED}
+        self._answer = txn.later(_SQL["behind"], bounds)
+
+    def links(self, ns: Collection[int]) -> list[_Behind] | None:
+        """Return those out of `ns`; None where there are more than one call touches."""
+        rows = self._txn.heard(self._answer)
+        return [_Behind(*row) for row in rows if row[1] in ns] if len(rows) <= MOST_TOUCHED else None
+
+
+def follow_successes(txn: Transaction, ends: Sequence[End], behind: Behind | None) -> bool:
+    """Carry out what follows from successes: all at once where that only releases jobs.
+
+    Return whether that was all, and the jobs are ready, and plain.
+    """
+    if not ends:
+        return True
+    ns = {end.n for end in ends}
+    links = (behind or Behind(txn, sorted(ns))).links(ns)
+    if links is not None and all(link.is_simple for link in links):
+        return _release(txn, links)
     for end in ends:
         follow(txn, end)
+    return False
 
 
-def _release(txn: Transaction, ns: list[int]) -> bool:
-    """Decide all edges out of jobs that succeeded; False, and nothing done, where more follows than that."""
-    bounds = {"ns": ns, "limit": MOST_TOUCHED + 1, "most": MOST_AWAITED}
-    links = [_Behind(*row) for row in txn.rows(_SQL["behind"], bounds)]
-    if len(links) > MOST_TOUCHED or not all(link.is_simple for link in links):
-        return False
+def _release(txn: Transaction, links: list[_Behind]) -> bool:
+    """Decide edges out of jobs that succeeded; return whether what goes is ready, and plain."""
     if not links:
         return True
     pending = {link.n: link.pending or 0 for link in links if link.n is not None}
@@ -54,14 +74,14 @@ def _release(txn: Transaction, ns: list[int]) -> bool:
     _arrive(txn, [link for link in links if link.n is None])
     # What arrived meanwhile may be all that is left: somebody has to look after this commit.
     txn.arrived.update(n for n, left in pending.items() if left)
-    let_go(txn, sorted(free))
-    return True
+    return let_go(txn, sorted(free))
 
 
 class _Behind(msgspec.Struct, gc=False, frozen=True):
     """An edge out of a job that succeeded, and the job behind it; `n` is None where another has its node."""
 
     id: int
+    parent: int
     child: int
     traits: int
     is_busy: bool

@@ -36,7 +36,7 @@ from cicely.engines.postgres.gates import Hold, gates_of
 from cicely.engines.postgres.graph import HOLDS, LABEL, NODE, OUT, WATCHED, End, Nodes
 from cicely.engines.postgres.intents import Kind, Work
 from cicely.engines.postgres.member import session_of
-from cicely.engines.postgres.releasing import follow_successes
+from cicely.engines.postgres.releasing import Behind, follow_successes
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import (
     FENCE_MASK,
@@ -76,33 +76,39 @@ DEFAULT_LEASE_S: Final = 30.0
 
 
 class Done(NamedTuple):
-    """A verdict per outcome; and whether nothing but these jobs moved, so that others stand as before."""
+    """A verdict per outcome; whether others follow on these jobs, and these only became ready."""
 
     verdicts: tuple[Verdict, ...]
-    is_alone: bool
+    is_followed: bool
+    is_plain: bool
 
 
 def settle(
-    txn: Transaction, outcomes: Sequence[Outcome], *, beside: Callable[[], None] | None = None
+    txn: Transaction, outcomes: Sequence[Outcome], *, beside: Callable[[], object] | None = None
 ) -> Done:
-    """Record how attempts ended. `beside` is called to ask something together with the claims' rows."""
+    """Record how attempts ended.
+
+    `beside` asks something together with the claims' rows; else what follows on them is asked there.
+    """
     if not outcomes:
-        return Done((), is_alone=True)
+        return Done((), is_followed=False, is_plain=True)
     settling = _Settling(txn, outcomes, beside)
     verdicts = tuple([settling.verdict(outcome) for outcome in outcomes])
     settling.write()
     txn.is_stirred = True
-    return Done(verdicts, settling.is_alone and txn.gates is None)
+    return Done(verdicts, settling.is_followed, settling.is_plain and txn.gates is None)
 
 
 class _Settling:
     """One settle: the claims that its outcomes name, read at once."""
 
     def __init__(
-        self, txn: Transaction, outcomes: Sequence[Outcome], beside: Callable[[], None] | None
+        self, txn: Transaction, outcomes: Sequence[Outcome], beside: Callable[[], object] | None
     ) -> None:
         self._txn = txn
-        self.is_alone = True
+        self.is_followed = False
+        self.is_plain = True
+        self._behind: Behind | None = None
         self._endings = Moves(txn)
         self._recorded: dict[bytes, str] = {}
         self._successes: dict[int, int] = {}
@@ -114,18 +120,20 @@ class _Settling:
         #: How many succeeded, by queue, class and when they were claimed.
         self._ran: dict[tuple[int, int, float], int] = {}
         self._named = sorted({number_in(outcome.token) for outcome in outcomes})
-        self._read(beside)
+        self._read(beside, is_first=True)
         keeping = {number_in(one.token) for one in outcomes if isinstance(one, Succeeded) and one.keeps}
         if keeping:
             # Before jobs of these workflows become ready.
             reservations.own(txn, sorted(keeping))
 
-    def _read(self, beside: Callable[[], None] | None = None) -> None:
+    def _read(self, beside: Callable[[], object] | None = None, *, is_first: bool = False) -> None:
         """Read the claims, which are locked from then on."""
         statement = _HELD_GATED if self._txn.names.is_flowing else _HELD
         answer = self._txn.later(statement, {"ns": bigints(self._named)})
         if beside is not None:
             beside()
+        elif is_first:
+            self._behind = Behind(self._txn, self._named)
         rows = self._txn.heard(answer)
         self._held: dict[bytes, Values] = {token_of(row[1], row[0], row[2]): row for row in rows}
         self._seen = self._txn.spread
@@ -144,7 +152,7 @@ class _Settling:
         if isinstance(outcome, Succeeded) and not (held[5] or held[10] or outcome.keeps or outcome.frees):
             self._succeed(outcome, held)
         else:
-            self.is_alone = False
+            self.is_plain, self._behind = False, None
             # In their order: what follows from the ends so far may have changed this job.
             self._write_successes()
             self._settle(outcome, held[0])
@@ -293,9 +301,10 @@ class _Settling:
         followed, self._followed = self._followed, []
         self._plain, self._successes = [], {}
         if followed:
-            self.is_alone = False
+            self.is_followed = True
             failpoint("postgres.settle.before_release")
-            follow_successes(self._txn, followed)
+            behind, self._behind = self._behind, None
+            self.is_plain = follow_successes(self._txn, followed, behind) and self.is_plain
 
 
 def suspend(txn: Transaction, row: Row, outcome: Suspended) -> None:

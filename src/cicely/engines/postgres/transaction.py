@@ -84,6 +84,8 @@ class Transaction:
         self.spread = 0
         #: Of a transaction that is one statement: asks what is to be known behind it.
         self.behind: Callable[[], object] = _nothing
+        #: Asks at the last moment what is to be known of those who have become ready.
+        self.ahead: Callable[[], object] = _nothing
         #: The flow control of this call (gates.py), once something in it is gated.
         self.gates: Any = None
         #: Whether there are gated queues, as far as this call knows.
@@ -117,6 +119,15 @@ class Transaction:
     def later(self, statement: str, bindings: Bindings | None = None) -> Answer:
         """Run a statement whose rows are there when they are `heard`, or another's are."""
         return self.wire.add(statement, bindings)
+
+    def ask_ahead(self) -> None:
+        """Have what follows be asked in the same message, once."""
+        ahead, self.ahead = self.ahead, _nothing
+        ahead()
+
+    def forget_ahead(self) -> None:
+        """Ask no more ahead."""
+        self.ahead = _nothing
 
     def heard(self, answer: Answer) -> list[Values]:
         """Return the rows of a statement that was to be run later."""

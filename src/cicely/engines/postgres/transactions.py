@@ -21,7 +21,7 @@ from cicely.engines.postgres.days import look_after_days
 from cicely.engines.postgres.faults import translated
 from cicely.engines.postgres.member import Member
 from cicely.engines.postgres.names import Names, Unnamed, add
-from cicely.engines.postgres.news import News
+from cicely.engines.postgres.news import Custom, News
 from cicely.engines.postgres.releasing import fold, ripe
 from cicely.engines.postgres.ringer import Ringer
 from cicely.engines.postgres.standing import streams_of
@@ -65,6 +65,7 @@ class Transactions:
         self._taken = 0
         self._has_left_over = False
         self._members: dict[str, Member] = {}
+        self._custom = Custom()
         self._ringer = Ringer(self._ring_later)
         # Behind a pooler each transaction may run on another connection of the server: it brings its
         # settings along, and rings nobody.
@@ -148,7 +149,7 @@ class Transactions:
         if self.is_pooled:
             return None
         txn.wire.part()
-        return News(txn)
+        return News(txn, self._custom)
 
     def by_itself(self, work: Callable[[Wired], T]) -> T:
         """Ask the server things that are about no job, each statement by itself."""

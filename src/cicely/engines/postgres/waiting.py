@@ -28,24 +28,33 @@ _GRAPH: Final = statements("graph")
 _SETTLE: Final = statements("settle")
 
 
-def let_go(txn: Transaction, ns: Sequence[int]) -> None:
-    """Make jobs ready whose nodes wait no more, or scheduled where they are not due before they run."""
+def let_go(txn: Transaction, ns: Sequence[int]) -> bool:
+    """Make jobs ready whose nodes wait no more, or scheduled where they are not due before they run.
+
+    Return whether all of them are ready, and plain.
+    """
     if not ns:
-        return
+        return True
     at_once = set()
     drawing = []
-    for n, queue, stream, may_draw in txn.rows(_SQL["go_at_once"], {"ns": list(ns), "now": txn.now}):
+    is_plain = True
+    going = txn.later(_SQL["go_at_once"], {"ns": list(ns), "now": txn.now})
+    txn.ask_ahead()
+    for n, queue, stream, may_draw in txn.heard(going):
         at_once.add(n)
         if may_draw:
             drawing.append(n)
         txn.move(queue, WAITING, READY)
         if stream:
+            is_plain = False
             stood(txn, (stream,))
     stood(txn, draw(txn, drawing))
     if len(at_once) < len(ns):
+        is_plain = False
         _start(txn, [n for n in ns if n not in at_once])
     txn.is_stirred = True
     txn.work = None
+    return is_plain
 
 
 def _start(txn: Transaction, ns: Sequence[int]) -> None:

@@ -143,17 +143,22 @@ class Pipeline:
                     raise
 
     def _exchanged(self, connection: PGconn, waiting: Sequence[_Sent | None]) -> list[PGresult]:
-        connection.enter_pipeline_mode()
-        parts = 1
-        for sent in waiting:
-            if sent is None:
-                connection.pipeline_sync()
-                parts += 1
-            else:
-                self._send_one(connection, sent)
-        connection.pipeline_sync()
-        results = self._link.wait(_results(connection, parts))
-        connection.exit_pipeline_mode()
+        try:
+            connection.enter_pipeline_mode()
+            parts = 1
+            for sent in waiting:
+                if sent is None:
+                    connection.pipeline_sync()
+                    parts += 1
+                else:
+                    self._send_one(connection, sent)
+            connection.pipeline_sync()
+            results = self._link.wait(_results(connection, parts))
+            connection.exit_pipeline_mode()
+        except BaseException:
+            # Answers may still be on their way: nobody else may take them for theirs.
+            connection.finish()
+            raise
         return results
 
     def _send_one(self, connection: PGconn, sent: _Sent) -> None:

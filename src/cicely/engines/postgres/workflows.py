@@ -156,23 +156,40 @@ def publish(txn: Transaction, name: str) -> None:
 # --- claims -----------------------------------------------------------------------------------
 def with_extras(txn: Transaction, flagged: dict[str, tuple[int, int]], claims: list[Claim]) -> list[Claim]:
     """Return claims with what only jobs of workflows have; `flagged` maps ids to number and traits."""
-    wanted = {
-        "ns": [n for n, _ in flagged.values()],
-        "has_steps": [bool(traits & STEPS) for _, traits in flagged.values()],
-        "most": INLINE_PARENTS,
-    }
-    extras: dict[int, Values] = {}
-    parents: dict[int, list[ParentEnd]] = {}
-    for n, workflow, group, joins, steps, edge, *parent in txn.rows(_SQL["extras"], wanted):
-        extras[n] = (workflow, group, joins, steps)
-        if edge is not None:
-            parents.setdefault(n, []).append(_parent_end(parent))
-    return [
-        _with_extra(claim, extras[flagged[claim.job_id][0]], parents.get(flagged[claim.job_id][0], ()))
-        if claim.job_id in flagged
-        else claim
-        for claim in claims
-    ]
+    extras = Extras(txn, flagged)
+    txn.wire.send()
+    return extras.added_to(claims)
+
+
+class Extras:
+    """What only jobs of workflows have, asked with what is asked next."""
+
+    __slots__ = ("_answer", "_flagged")
+
+    def __init__(self, txn: Transaction, flagged: dict[str, tuple[int, int]]) -> None:
+        self._flagged = flagged
+        wanted = {
+            "ns": [n for n, _ in flagged.values()],
+            "has_steps": [bool(traits & STEPS) for _, traits in flagged.values()],
+            "most": INLINE_PARENTS,
+        }
+        self._answer = txn.later(_SQL["extras"], wanted)
+
+    def added_to(self, claims: list[Claim]) -> list[Claim]:
+        """Return claims with it, once the answer is there."""
+        flagged = self._flagged
+        extras: dict[int, Values] = {}
+        parents: dict[int, list[ParentEnd]] = {}
+        for n, workflow, group, joins, steps, edge, *parent in self._answer.rows:
+            extras[n] = (workflow, group, joins, steps)
+            if edge is not None:
+                parents.setdefault(n, []).append(_parent_end(parent))
+        return [
+            _with_extra(claim, extras[flagged[claim.job_id][0]], parents.get(flagged[claim.job_id][0], ()))
+            if claim.job_id in flagged
+            else claim
+            for claim in claims
+        ]
 
 
 def _with_extra(claim: Claim, extra: Sequence[Any], parents: Sequence[ParentEnd]) -> Claim:

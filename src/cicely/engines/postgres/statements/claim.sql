@@ -5,7 +5,8 @@
 
 -- What one look tells a claim: its session, which stays open until the transaction ends (NULL where it is closed);
 -- whether its request was answered before, when the next job is due, whether intents are left and any queue is
--- gated; its queues that are not paused, and the pairs of these: see `pairs`.
+-- gated; its queues that are not paused, and the pairs of these: see `pairs`. In further rows, behind so many columns,
+-- the first jobs of the only pair, as `heads` has them, if there is but one and it is of `classes`.
 -- :name outlook
 WITH RECURSIVE me AS MATERIALIZED (
     SELECT id, facts FROM session WHERE key = %(key)s AND closed_at IS NULL FOR KEY SHARE
@@ -23,14 +24,32 @@ WITH RECURSIVE me AS MATERIALIZED (
               > (pair.class, 9223372036854775807, 9223372036854775807)
         ORDER BY r.queue, r.stream, r.class, r.rank, r.n LIMIT 1
     ) AS next
-), page AS MATERIALIZED (SELECT * FROM pair LIMIT 1000)
+), page AS MATERIALIZED (SELECT * FROM pair LIMIT 1000), lone AS MATERIALIZED (
+    SELECT page.* FROM page JOIN open ON open.id = page.queue AND NOT open.is_gated
+    WHERE page.class = ANY(%(classes)b::int[]) AND (SELECT count(*) FROM page) = 1
+), head AS MATERIALIZED (
+    SELECT h.*, lone.queue, lone.class FROM lone, LATERAL (
+        SELECT part, ctid AS place, rank, n FROM ready
+        WHERE queue = lone.queue AND stream = 0 AND class = lone.class AND (rank, n) >= (lone.rank, lone.n)
+        ORDER BY rank, n LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ) AS h
+)
 SELECT (SELECT id FROM me), (SELECT facts FROM me),
        EXISTS (SELECT FROM run WHERE session = (SELECT id FROM me) AND request = %(request)s),
        (SELECT due_at FROM deferred ORDER BY due_at LIMIT 1), EXISTS (SELECT FROM intent),
        EXISTS (SELECT FROM queue WHERE is_gated),
        ARRAY(SELECT id FROM open ORDER BY id), ARRAY(SELECT is_gated FROM open ORDER BY id),
        ARRAY(SELECT queue FROM page), ARRAY(SELECT class FROM page), ARRAY(SELECT rank FROM page),
-       ARRAY(SELECT n FROM page)
+       ARRAY(SELECT n FROM page),
+       NULL::bigint, NULL::bigint, NULL, NULL::float8, NULL::float8, NULL::int, NULL::int, NULL::int, NULL::int,
+       NULL::bytea, NULL::bytea, NULL::bytea, NULL::tid, NULL::smallint, NULL::smallint, NULL, NULL::int, NULL::int
+UNION ALL
+(SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+        h.rank, h.n, j.id, j.created_at, j.expires_at, j.errors, j.crashes, j.lost, j.fence, j.options,
+        j.body, CASE WHEN j.fence > 0 THEN (SELECT checkpoint FROM live WHERE live.n = h.n) END,
+        h.place, h.part, j.traits,
+        CASE WHEN j.errors + j.crashes + j.lost > 0 THEN j.reason ELSE '' END, h.queue, h.class
+ FROM head h JOIN job j ON j.n = h.n ORDER BY h.rank, h.n)
 
 -- :name pairs
 WITH RECURSIVE pair (queue, class, rank, n) AS (
@@ -59,39 +78,6 @@ SELECT h.rank, h.n, j.id, j.created_at, j.expires_at, j.errors, j.crashes, j.los
        j.body, CASE WHEN j.fence > 0 THEN (SELECT checkpoint FROM live WHERE live.n = h.n) END,
        h.place, h.part, j.traits,
        CASE WHEN j.errors + j.crashes + j.lost > 0 THEN j.reason ELSE '' END
-FROM head h JOIN job j ON j.n = h.n ORDER BY h.rank, h.n
-
--- The first jobs of the only class in the only queue of these where plain jobs are ready, if it is one of `classes`:
--- nothing where there are more.
--- :name first_heads
-WITH RECURSIVE open AS MATERIALIZED (
-    SELECT id FROM queue WHERE name = ANY(%(names)b::text[]) AND NOT paused AND NOT is_gated
-), pair (queue, class, rank, n) AS (
-    SELECT first.* FROM open, LATERAL (
-        SELECT queue, class, rank, n FROM ready WHERE queue = open.id AND stream = 0
-        ORDER BY queue, stream, class, rank, n LIMIT 1
-    ) AS first
-    UNION ALL
-    SELECT next.* FROM pair, LATERAL (
-        SELECT r.queue, r.class, r.rank, r.n FROM ready r
-        WHERE r.queue = pair.queue AND r.stream = 0 AND (r.class, r.rank, r.n)
-              > (pair.class, 9223372036854775807, 9223372036854775807)
-        ORDER BY r.queue, r.stream, r.class, r.rank, r.n LIMIT 1
-    ) AS next
-), lone AS MATERIALIZED (
-    SELECT * FROM pair LIMIT 2
-), head AS MATERIALIZED (
-    SELECT part, place, h.rank, h.n, lone.queue, lone.class FROM lone, LATERAL (
-        SELECT part, ctid AS place, rank, n FROM ready
-        WHERE queue = lone.queue AND stream = 0 AND class = lone.class AND (rank, n) >= (lone.rank, lone.n)
-        ORDER BY rank, n LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-    ) AS h
-    WHERE (SELECT count(*) FROM lone) = 1 AND lone.class = ANY(%(classes)b::int[])
-)
-SELECT h.rank, h.n, j.id, j.created_at, j.expires_at, j.errors, j.crashes, j.lost, j.fence, j.options,
-       j.body, CASE WHEN j.fence > 0 THEN (SELECT checkpoint FROM live WHERE live.n = h.n) END,
-       h.place, h.part, j.traits,
-       CASE WHEN j.errors + j.crashes + j.lost > 0 THEN j.reason ELSE '' END, h.queue, h.class
 FROM head h JOIN job j ON j.n = h.n ORDER BY h.rank, h.n
 
 -- :name start

@@ -51,7 +51,7 @@ WITH link AS MATERIALIZED (
     SELECT n, waits, held, pending, broken, event FROM node
     WHERE n IN (SELECT child FROM link) AND pending <= %(most)s ORDER BY n FOR UPDATE SKIP LOCKED
 )
-SELECT l.id, l.child, l.traits, EXISTS (SELECT FROM intent WHERE intent.n = l.parent),
+SELECT l.id, l.parent, l.child, l.traits, EXISTS (SELECT FROM intent WHERE intent.n = l.parent),
        m.n, m.waits AND NOT m.held AND m.event IS NULL, m.pending, m.broken
 FROM link l LEFT JOIN mine m ON m.n = l.child ORDER BY l.id
 
