@@ -56,6 +56,10 @@ def await_end(connection: Connection, job_id: str, *, timeout_s: float | None) -
                 return record
             rung(bell, _wait_s(record, give_up_at, timeout_s))
             bell.disarm()
+            # Most often it rang for the end: to arm it before that is seen would be for nothing.
+            record = look(connection, job_id)
+            if record.state.is_final:
+                return record
     finally:
         bell.close()
 
