@@ -98,6 +98,7 @@ class Months:
         return Succeeded(claim.token, b"result " * 20)
 
 
+@pytest.mark.timeout(600)  # some five seconds of one core, which a crowded machine may take minutes for
 def test_the_file_and_its_log_do_not_grow_for_ever(engine, clock, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(forgetting, "_MOST_LANES", 100)
     months = Months(engine, clock)
