@@ -45,8 +45,8 @@ def _play(folder: Path, problems: list[tuple[str, str, str]], *, premium_s: floa
         seconds = time.monotonic() - began_at
         ended = {name: client.await_end(f"{run}-{name}") for name in ("endless", "hog", "large", "bomb")}
         results = _results(run)
-    right = sum(results[eval_id]["passed"] for eval_id, _ in batch if eval_id.endswith("-right"))
-    wrong = sum(results[eval_id]["passed"] for eval_id, _ in batch if eval_id.endswith("-wrong"))
+    right = sum(results.get(eval_id, False) for eval_id, _ in batch if eval_id.endswith("-right"))
+    wrong = sum(results.get(eval_id, False) for eval_id, _ in batch if eval_id.endswith("-wrong"))
     promises.promise(
         "right solutions that passed", f"{right}/{len(problems)}", wanted=f"{len(problems)}/{len(problems)}"
     )
@@ -83,9 +83,10 @@ def _await_all(run: str, count: int) -> None:
     wait_for(ended, what=f"the end of {count} evaluations")
 
 
-def _results(run: str) -> dict[str, Any]:
+def _results(run: str) -> dict[str, bool]:
+    """Return of each evaluation that succeeded whether its program passed."""
     jobs = app.jobs(task=evaluate.name, state=State.SUCCEEDED)
-    return {job.id: job.result for job in jobs if job.id.startswith(run)}
+    return {job.id: job.result["passed"] for job in jobs if job.id.startswith(run)}
 
 
 def _wild_promises(promises: Promises, ended: dict[str, dict[str, Any]]) -> None:
@@ -102,10 +103,14 @@ def _wild_promises(promises: Promises, ended: dict[str, dict[str, Any]]) -> None
     promises.note("a program that takes all memory", end("hog"))
     promises.note(
         "one that needs a little more",
-        f"{large['state']} after {large['attempt']}: {large['result']['report']}",
+        f"{large['state']} after {large['attempt']}: {_report_of(large)}",
     )
     promises.note("a fork bomb", end("bomb"))
     attempts = ", ".join(str(one["attempt"]) for one in (endless, hog, large, bomb))
     promises.promise("their attempts", attempts, wanted="1, 2, 2, 1")
     states = [one["state"] for one in (endless, hog, large, bomb)]
     promises.promise("their ends", ", ".join(states), wanted="failed, failed, succeeded, failed")
+
+
+def _report_of(one: dict[str, Any]) -> str:
+    return str(one["result"]["report"] if one["result"] else one["error"])

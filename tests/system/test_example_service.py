@@ -9,13 +9,13 @@ import pytest
 from backends import NAMES, empty_place, server
 from bounds import LENIENCY
 from example_runs import ROOT, run_example
-from examples.code_evaluation import results
+from examples.code_evaluation import results, tour
 from examples.code_evaluation.__main__ import main
 from examples.code_evaluation.app import BACKOFF_VARIABLE, COOLDOWN_VARIABLE, FAULT_VARIABLE, app
 from examples.code_evaluation.client import Client
 from examples.code_evaluation.crew import Service
 from examples.code_evaluation.results import DATABASE_VARIABLE
-from examples.code_evaluation.stage import be_lenient, lenient, stage, wait_for
+from examples.code_evaluation.stage import Promises, be_lenient, lenient, stage, wait_for
 
 README = ROOT / "examples" / "code_evaluation" / "README.md"
 NOTE_FAILURE = "examples.code_evaluation.app.note_failure"
@@ -72,6 +72,16 @@ def test_a_busy_machine_is_waited_for_as_much_longer_as_the_command_line_says():
         assert lenient(30) == 90
     finally:
         be_lenient(1)
+
+
+def test_a_program_that_fails_where_it_should_not_is_a_line_of_the_table(capsys):
+    failed = {"state": "failed", "attempt": 1, "error": "CodeTimeout: not done after 2 s", "result": None}
+    promises = Promises()
+
+    tour._wild_promises(promises, dict.fromkeys(("endless", "hog", "large", "bomb"), failed))
+
+    assert promises.report() == 1
+    assert "failed, failed, failed, failed   NOT AS PROMISED" in capsys.readouterr().out
 
 
 def test_humaneval_goes_through_while_premium_passes_by_and_an_executor_is_away():
