@@ -54,6 +54,25 @@ def test_the_limit_is_for_all_queues_and_tasks_together(harness: Harness) -> Non
     assert engine.claim("s", demand(1, queues=("side",))).claims == ()
 
 
+def test_a_job_of_two_limits_that_one_claim_filled_starts_when_both_have_room(harness: Harness) -> None:
+    engine = _limited(harness, 2)
+    engine.configure([Limit(key="disk", concurrency=1)])
+    engine.enqueue([job(id="first", flow=using("disk"))])
+    running = {claim.job_id: claim.token for claim in take(engine, 5)}
+    engine.enqueue([job(id=name, flow=using("api", "disk")) for name in "abc"])
+    engine.enqueue([job(id="x", flow=using("api"))])
+    started: list[str] = []
+
+    for ends in (["first"], ["a", "x"], ["b"]):
+        for name in ends:
+            settle(engine, Succeeded(running[name]))
+        claims = take(engine, 5)
+        running |= {claim.job_id: claim.token for claim in claims}
+        started += ids(claims)
+
+    assert started == ["a", "x", "b", "c"]
+
+
 def test_an_end_makes_room_for_the_next_claim_of_the_same_call(harness: Harness) -> None:
     engine = _limited(harness, 1, jobs=2)
     claim = take_one(engine)

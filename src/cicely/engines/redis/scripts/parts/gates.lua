@@ -128,6 +128,11 @@ function gates.set(class, gate, at)
   end
 end
 
+-- Says when a gate opens, if it is there still: those who stood there may have gone to another.
+function gates.shut(class, gate, at)
+  if at_of(class, gate) then gates.set(class, gate, at) end
+end
+
 -- Makes a gate where there is none. `until_at`: the first that comes to stand there is held back until then.
 local function stand(class, gate, until_at)
   local at = at_of(class, gate)

@@ -188,9 +188,9 @@ local function write(taking, sources, is_exhausted)
   gates.write()
   for _, source in ipairs(sources) do
     if source.is_shut then
-      gates.set(source.class, source.gate, source.is_shut)
+      gates.shut(source.class, source.gate, source.is_shut)
     elseif is_exhausted and source.blocked > 0 and not source.waits then
-      gates.set(source.class, source.gate, source.min_at)
+      gates.shut(source.class, source.gate, source.min_at)
     end
   end
 end
