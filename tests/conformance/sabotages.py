@@ -436,6 +436,11 @@ class HidesForWhomRoomIsKept(MemoryEngine):
         return iter(())
 
 
+class LetsOthersPassForEver(MemoryEngine):
+    def _note_waiter(self, row: Row, session: Session) -> None:
+        """Forget who was held back."""
+
+
 class RetriesWhereItFailed(MemoryEngine):
     def _others_run(self, needs: Needs, task: str, queue: str) -> bool:
         return False

@@ -9,7 +9,7 @@ import pytest
 from cicely.core.breaker import BreakerRule
 from cicely.core.flow import Flow, Use
 from cicely.core.job import Job, Kind
-from cicely.core.limits import NEVER, Gauge, Limit, Rate
+from cicely.core.limits import NEVER, Gauge, Limit, Rate, Waiter
 from cicely.core.reservations import Reservation
 from cicely.core.resources import Amounts
 from cicely.core.states import State
@@ -185,6 +185,34 @@ def test_a_full_limit_says_who_holds_it() -> None:
     )
     assert found.details["holders"][0] == {"job": "h0", "session": "s", "since": NOW - 60, "units": {}}
     assert found.until is None
+
+
+def test_a_limit_whose_room_is_kept_says_for_whom() -> None:
+    gauge = Gauge(first=Waiter(1, NOW - 75, job="both"))
+
+    found = explain(limited(Limit(key="api", concurrency=2), gauge, held=1))
+
+    assert found.reason is Reason.LIMIT
+    assert found.text == (
+        "limit api may keep the room that it has for job both, which its limits have held back for 75 s: "
+        "until that starts, or is held back by something else"
+    )
+    assert found.details == {"key": "api", "held": 1, "for": "both", "since": NOW - 75}
+
+
+@pytest.mark.parametrize(
+    ("first", "held"),
+    [
+        (Waiter(1, NOW - 59, job="both"), 1),
+        (Waiter(1, NOW - 75, job="a"), 1),
+        (Waiter(1, NOW - 75, job="both"), 0),
+    ],
+    ids=["young", "itself", "room beside it"],
+)
+def test_a_limit_that_keeps_no_room_from_it_is_no_reason(first: Waiter, held: int) -> None:
+    found = explain(limited(Limit(key="api", concurrency=2), Gauge(first=first), held=held))
+
+    assert found.reason is not Reason.LIMIT
 
 
 def test_a_limit_that_refusals_have_cut_says_so() -> None:

@@ -1,9 +1,9 @@
 """Patience of limits: others pass a job of several limits, or of a high cost, but not for ever.
 
-A job that its limits hold back is noted at each of them. `PATIENCE_S` later a limit keeps free what the job
-needs there: others pass only if it still could. The narrowest of its limits does so first, the next one
-once the job could pass all before it: what stands idle is one unit, until one more is given back. Who has
-waited longer goes first. What is kept for a job that could start and does not is given up after as
+A job that its limits hold back is noted there. `PATIENCE_S` later a limit keeps free what the job needs:
+others pass only if it still could. The narrowest of its limits does so first, the next one once the job
+could pass all before it: what stands idle is one unit, until one more is given back. Who has waited
+longer goes first. What is kept for a job that could start and does not is given up after as
 long again: something else holds it back.
 """
 
@@ -82,9 +82,12 @@ def note(asked: Asked, n: int, passes: Sequence[Use]) -> None:
         return
     since = _waits_since(asked, n, passes)
     mine = Waiter(n, asked.now if since is None else since)
+    narrowest = _narrowest_shut(asked, passes)
     for use in _limits(passes):
         first = asked.gauge_of(use.key).first
-        if first is None or (first.n != n and _is_before(asked, mine, first, use.key)):
+        if narrowest is None or (first is not None and first.n == n) or _width(asked, use.key) > narrowest:
+            continue
+        if first is None or _is_before(asked, mine, first, use.key):
             asked.put_first(use.key, mine)
 
 
@@ -143,13 +146,12 @@ def _kept_for(asked: Asked, key: str, first: Waiter) -> Standing | None:
         return None
     if _is_stopped(asked, other.passes):
         return None
-    shut = [use.key for use in _limits(other.passes) if asked.opens_at(use) > asked.now]
-    if not shut:
+    narrowest = _narrowest_shut(asked, other.passes)
+    if narrowest is None:
         return other if _is_awaited(asked, key, first) else None
     if first.startable_since:
         asked.put_first(key, msgspec.structs.replace(first, startable_since=0.0))
-    narrower = min(shut, key=lambda one: _width(asked, one))
-    return other if _width(asked, key) <= _width(asked, narrower) else None
+    return other if _width(asked, key) <= narrowest else None
 
 
 def _is_stopped(asked: Asked, passes: Sequence[Use]) -> bool:
@@ -170,6 +172,12 @@ def _is_awaited(asked: Asked, key: str, first: Waiter) -> bool:
         return True
     asked.put_first(key, None)
     return False
+
+
+def _narrowest_shut(asked: Asked, passes: Sequence[Use]) -> tuple[float, str] | None:
+    """Return the width of the narrowest limit that a job may not pass now; None where it may pass all."""
+    shut = (_width(asked, use.key) for use in _limits(passes) if asked.opens_at(use) > asked.now)
+    return min(shut, default=None)
 
 
 def _width(asked: Asked, key: str) -> tuple[float, str]:

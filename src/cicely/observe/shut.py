@@ -8,17 +8,18 @@ from cicely.core import breaker, valves
 from cicely.core.breaker import Phase
 from cicely.core.job import Job
 from cicely.core.limits import NEVER, Limit, Rate, ceiling, meters, opens_at
+from cicely.core.patience import is_aged
 from cicely.engines.contract import Holder, SettingRecord, Surroundings
 from cicely.observe.reasons import Details, Explanation, Reason
 from cicely.observe.words import by, limit_name, listed, span
 
 
 def shut(around: Surroundings) -> Explanation | None:
-    """Return the valve that opens last, of those that are shut; None where none is."""
+    """Return the valve that opens last, of those that are shut, or one that another job is to pass first."""
     opening = [(_opens_at(around, record), record) for record in around.valves]
     latest = max((at for at, _ in opening), default=around.now)
     if latest <= around.now:
-        return None
+        return next(filter(None, (_after_another(around, record) for record in around.valves)), None)
     record = next(record for at, record in opening if at == latest)
     if isinstance(record.setting, Limit):
         return _limited(around, record, record.setting)
@@ -87,6 +88,23 @@ def _limited(around: Surroundings, record: SettingRecord, limit: Limit) -> Expla
             Reason.LIMIT, text, {**details, "ceiling": most, "holders": [listed(one) for one in holders]}
         )
     return _rated(around, record, limit, details)
+
+
+def _after_another(around: Surroundings, record: SettingRecord) -> Explanation | None:
+    """Return for whom a limit may keep the room that is left; None where it keeps none, or has more."""
+    limit, first = record.setting, record.gauge.first
+    if not isinstance(limit, Limit) or first is None or first.job in ("", around.job.id):
+        return None
+    most = ceiling(limit, record.gauge, now=around.now)
+    if not is_aged(record.gauge, now=around.now) or (not limit.costs and record.held + 1 < most):
+        return None
+    text = (
+        f"{limit_name(limit.key)} may keep the room that it has for job {first.job}, "
+        f"which its limits have held back for {span(around.now - first.since)}: "
+        "until that starts, or is held back by something else"
+    )
+    details: Details = {"key": limit.key, "held": record.held, "for": first.job, "since": first.since}
+    return Explanation(Reason.LIMIT, text, details)
 
 
 def _rated(around: Surroundings, record: SettingRecord, limit: Limit, details: Details) -> Explanation:

@@ -47,7 +47,8 @@ class Waiters:
         row = next((row for row in self.live.values() if row.n == n), None)
         if row is None or row.state is not State.READY or row.new.queue in self.paused:
             return None
-        return standing_of(row)
+        is_late = row.expires_at is not None and row.expires_at <= self.now
+        return None if is_late else standing_of(row)
 
     def put_first(self, key: str, first: Waiter | None) -> None:
         """Note who waits for a limit."""

@@ -42,7 +42,7 @@ class Waiters:
 
     def standing(self, n: int) -> Standing | None:
         """Return a job that could be claimed but for what it passes; None for any other."""
-        row = self._txn.row(_SQL["waiter"], (n,))
+        row = self._txn.row(_SQL["waiter"], (n, self.now))
         return None if row is None else Standing(row[0], read_flow(row[1])[1])
 
     def put_first(self, key: str, first: Waiter | None) -> None:

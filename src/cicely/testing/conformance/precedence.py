@@ -231,19 +231,18 @@ def test_nothing_is_kept_for_a_job_for_which_its_worker_has_no_room(harness: Har
 def test_what_is_kept_for_a_job_that_nobody_starts_is_given_up(harness: Harness) -> None:
     crowd = _Crowd(harness, DISK_AND_API, session(id="s", queues=QUEUES, tasks=frozenset({"work"})))
     crowd.engine.join(session(id="t", worker="other", tasks=frozenset({"other"}), queues=QUEUES))
-    crowd.start(_use("disk0", "disk"), _use("api0", "api"), _use("api1", "api"))
+    crowd.start(_use("disk0", "disk"))
     crowd.engine.enqueue([job(id="both", task="other", flow=using("api", "disk"))])
     assert crowd.engine.claim("t", demand(1)).claims == ()
     crowd.engine.retire("t", [])
-    crowd.engine.enqueue([_use("disk1", "disk"), _use("api2", "api")])
+    crowd.engine.enqueue([_use("disk1", "disk")])
     harness.advance(LONG_S)
     crowd.end("disk0")
-    crowd.end("api0")
     assert crowd.take() == []
 
     harness.advance(LONG_S)
 
-    assert sorted(crowd.take()) == ["api2", "disk1"]
+    assert crowd.take() == ["disk1"]
 
 
 # --- costs --------------------------------------------------------------------------------

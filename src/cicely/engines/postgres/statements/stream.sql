@@ -246,7 +246,7 @@ UPDATE lane SET weight = %s FROM queue WHERE queue.name = %s AND lane.queue = qu
 -- :name waiter
 SELECT j.stream, j.flow FROM job j JOIN queue q ON q.id = j.queue AND NOT q.paused JOIN ready r
   ON r.queue = j.queue AND r.stream = coalesce(j.stream, 0) AND r.class = j.class AND r.rank = j.rank AND r.n = j.n
-WHERE j.n = %(n)s
+WHERE j.n = %(n)s AND coalesce(j.expires_at > %(now)s::float8, true)
 
 -- --- parks ---------------------------------------------------------------------------------------
 

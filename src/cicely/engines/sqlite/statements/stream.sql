@@ -176,7 +176,8 @@ SELECT s.id, s.queue, j.flow FROM (
 -- Who waits at a limit, if it could be claimed but for that.
 -- :name waiter
 SELECT j.stream, j.flow FROM job j JOIN queue q ON q.id = j.queue AND q.paused = 0
-JOIN gated g ON g.stream = j.stream AND g.rank = j.rank AND g.n = j.n WHERE j.n = ?1
+JOIN gated g ON g.stream = j.stream AND g.rank = j.rank AND g.n = j.n
+WHERE j.n = ?1 AND coalesce(j.expires_at > ?2, 1)
 
 -- Empty ones go.
 

@@ -59,6 +59,17 @@ local function is_narrower(one, other)
   return width < other_width or (width == other_width and one.key < other.key)
 end
 
+-- The narrowest limit that a job of these costs may not pass now; nothing where it may pass all.
+local function narrowest_shut(stream, costs)
+  local narrowest
+  for _, valve in ipairs(limits_of(stream)) do
+    if valves.opens_at(valve, costs[valve.key]) > now and not (narrowest and is_narrower(narrowest, valve)) then
+      narrowest = valve
+    end
+  end
+  return narrowest
+end
+
 local function is_awaited(valve, first)
   if first[3] == 0 then
     valves.put_first(valve, { first[1], first[2], now })
@@ -79,12 +90,8 @@ local function kept_for(valve, first)
     return nil
   end
   if is_stopped(stream) then return nil end
-  local costs, narrowest = row.flow and row.flow[3] or {}, nil
-  for _, other in ipairs(limits_of(stream)) do
-    if valves.opens_at(other, costs[other.key]) > now and not (narrowest and is_narrower(narrowest, other)) then
-      narrowest = other
-    end
-  end
+  local costs = row.flow and row.flow[3] or {}
+  local narrowest = narrowest_shut(stream, costs)
   if not narrowest then
     if is_awaited(valve, first) then return stream, costs end
     return nil
@@ -124,9 +131,12 @@ end
 function patience.note(stream, n)
   if not may_be_passed(stream, n) or is_stopped(stream) then return end
   local since = waits_since(stream, n) or now
-  for _, valve in ipairs(limits_of(stream)) do
+  local narrowest = narrowest_shut(stream, costs_of(n))
+  for _, valve in ipairs(narrowest and limits_of(stream) or {}) do
     local first = valve.gauge.first
-    if not first or (first[1] ~= n and is_before(n, since, valve, first)) then
+    local is_noted = first and first[1] == n
+    if not is_noted and not (narrowest ~= valve and is_narrower(narrowest, valve))
+      and (not first or is_before(n, since, valve, first)) then
       valves.put_first(valve, { n, since, 0 })
     end
   end
