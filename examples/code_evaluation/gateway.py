@@ -85,7 +85,10 @@ def _given(migration: Migration, submission: Submission) -> Which:
 
 @gateway.post("/batches", status_code=202)
 async def submit_batch(request: Request) -> dict[str, Any]:
-    """Accept a file with a submission per line (JSON), all or none, and answer how many there were."""
+    """Accept a file with a submission per line (JSON), of which a wrong one refuses all; answer how many.
+
+    It is stored in pages. Whoever got no answer sends it again: an id is stored once.
+    """
     lines = (await request.body()).splitlines()
     return await asyncio.to_thread(_submit_all, [line for line in lines if line.strip()])
 
