@@ -86,18 +86,18 @@ class Inline:
     def run(self, *, limit: int = MAX_ATTEMPTS) -> int:
         """Run all that is ready, and what that enqueues, until nothing is; return how many attempts.
 
-        Raises UsageError after `limit` attempts if more is ready: a job enqueues itself for ever.
+        Raises UsageError at `limit` attempts: a job enqueues itself for ever.
         """
         self._keep_schedules()
         count = 0
         while (claim := self._claim()) is not None:
-            if count == limit:
-                raise UsageError(
-                    f"{count:,} attempts at one instant, and one more of {claim.task} is ready: does it "
-                    "enqueue itself without a countdown? Where there are so many, call run(limit=...)"
-                )
             self._run(claim)
             count += 1
+            if count == limit:
+                raise UsageError(
+                    f"{count:,} attempts at one instant, the last of {claim.task}: does it enqueue itself "
+                    "without a countdown? Where there are so many, call run(limit=...)"
+                )
         return count
 
     def advance(self, seconds: Duration) -> int:
