@@ -67,9 +67,6 @@ class Functions:
             if package not in sys.modules and importable_name("__main__") != package:
                 _import(package)
         for name, module in sys.modules.copy().items():
-            # Of thousands of modules few are covered: all but one are told by their names alone.
-            if name != "__main__" and not self._covers(name):
-                continue
             importable = importable_name(name)
             if self._covers(importable) and isinstance(module, ModuleType):
                 yield importable, module

@@ -3,7 +3,7 @@
 -- all its limits are open for it (0: they are not).
 local valves, gates, rows = use('valves'), use('gates'), use('rows')
 local patience = {}
-local PATIENCE_S = 60
+local PATIENCE_S = valves.PATIENCE_S
 
 -- The costs of a job, by key.
 local function costs_of(n)

@@ -4,14 +4,13 @@
 -- `gauges` has where each stands: when its meters are full again, shut_until, ceiling, ceiling_at, failures, opened_at,
 -- probed_from, and who waits for it first (see the part `patience`); nothing while it stands as if it were new. `holders:<key>` has who holds it since when: n of a claim, and behind it
 -- ':' and the request of what a running job acquired. What a call changes is written once, by `write`.
-local valves = { NEVER = math.huge }
+local valves = { NEVER = math.huge, PATIENCE_S = 60 }
 local NEVER = math.huge
 local BREAKER = 'breaker%3A'
 local BURST_SHARE, CUT, CUT_COOLDOWN_S, REGROWTH = 0.03, 0.8, 15, 0.1
 -- What was rounded off is looked at again after so long.
 local LEAST_S = 0.001
 local NOW = string.format('%.17g', now)
-local PATIENCE_S = 60
 local known, noted = {}, {}
 
 function valves.is_breaker(key)
@@ -39,7 +38,7 @@ local function gauge_of(key)
   local kept = call('HGET', NS .. 'gauges', key)
   local full_at, shut_until, ceiling, ceiling_at, failures, opened_at, probed_from, first =
     unpack(kept and cmsgpack.unpack(kept) or {})
-  if first and now >= first[2] + PATIENCE_S then valves.may_keep_room = true end
+  if first and now >= first[2] + valves.PATIENCE_S then valves.may_keep_room = true end
   return {
     first = first, full_at = full_at or {}, shut_until = shut_until or 0, ceiling = ceiling or 0, ceiling_at = ceiling_at or 0,
     failures = failures or {}, opened_at = opened_at or 0, probed_from = probed_from or 0,
@@ -312,7 +311,7 @@ end
 -- Notes who waits for a limit; when it opens for others does not change with that.
 function valves.put_first(valve, first)
   valve.gauge.first = first
-  if first and now >= first[2] + PATIENCE_S then valves.may_keep_room = true end
+  if first and now >= first[2] + valves.PATIENCE_S then valves.may_keep_room = true end
   noted[#noted + 1] = valve
 end
 
