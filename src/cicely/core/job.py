@@ -17,6 +17,8 @@ from cicely.core.states import State
 
 DEFAULT_PRIORITY = 5
 DAY_S = 86_400.0
+#: A step of 2**52 µs is 142 years: no waiting time outweighs a priority.
+_STEP_BITS = 52
 
 
 class Kind(StrEnum):
@@ -248,5 +250,9 @@ def rank(priority: int, ready_at: float, *, ageing_s: float) -> int:
     ready_us = int(ready_at * 1e6)
     if ageing_s > 0:
         return ready_us - int(priority * ageing_s * 1e6)
-    # A step of 2**52 µs is 142 years: no waiting time outweighs a priority.
-    return ((9 - priority) << 52) + ready_us
+    return ((9 - priority) << _STEP_BITS) + ready_us
+
+
+def step(rank: int) -> int:
+    """Return which step of priority a rank stands on, from 0 on for the highest; one for all with ageing."""
+    return rank >> _STEP_BITS

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cicely.core import breaker, limits, patience, valves
 from cicely.core.event import kind_of_gauge
 from cicely.core.flow import BREAKER_PREFIX, NO_NEEDS, QUEUE_PREFIX, Needs, Use
-from cicely.core.job import Kind, NewJob
-from cicely.core.lanes import Lane, LaneWeight, charge, charged, corrected, start
+from cicely.core.job import Kind, NewJob, step
+from cicely.core.lanes import Lane, LaneWeight, charge, charged, corrected, start, turn
 from cicely.core.limits import FRESH, NEVER, Gauge, Limit
 from cicely.core.outcome import (
     Deferred,
@@ -26,7 +26,7 @@ from cicely.core.reservations import Reservation, drawn, place_drawing
 from cicely.core.resources import Amounts, free, is_kept, place
 from cicely.core.states import State
 from cicely.core.valves import Valve
-from cicely.engines.contract import Session, Setting
+from cicely.engines.contract import Ask, Session, Setting
 from cicely.engines.memory.patience import Waiters, standing_of
 from cicely.engines.memory.record import Record
 from cicely.engines.memory.reservations import Reservations
@@ -62,6 +62,8 @@ class FlowControl:
         self._gauges: dict[str, Gauge] = {}
         self._acquired: dict[bytes, Acquired] = {}
         self._clocks: dict[str, float] = {}
+        #: Whether the next job that is taken is the first one of its lane's turn.
+        self._begins_turn = False
         self._lanes: dict[str, dict[str, Lane]] = {}
         self._paused: set[str] = set()
         #: By worker, the job that it passed over first for want of resources, and when.
@@ -81,22 +83,35 @@ class FlowControl:
         self._has_kept_back = False
 
     # --- the order ------------------------------------------------------------------------
-    def _in_queue(self, queue: str, member: Member, kinds: Collection[Kind]) -> Iterator[Row]:
+    def _in_queue(self, queue: str, member: Member, ask: Ask) -> Iterator[Row]:
         """Yield the jobs of a queue that may pass, best first, each after the one before was taken or not."""
-        streams = self._streams(queue, member, kinds)
+        streams = self._streams(queue, member, ask.kinds)
         while streams:
             stream = min(streams, key=lambda rows: (self._clock_of(rows[-1]), rows[-1].rank, rows[-1].n))
+            self._begins_turn = True
+            if not (yield from self._turn(stream, member, self._turn_jobs(stream[-1], ask))):
+                streams.remove(stream)
+
+    def _turn_jobs(self, row: Row, ask: Ask) -> int:
+        is_shared = len(self._lanes[row.new.queue]) > 1
+        return turn(ask.pace.get(row.new.task)) if is_shared else 1
+
+    def _turn(self, stream: list[Row], member: Member, jobs: int) -> Generator[Row, None, bool]:
+        """Yield so many jobs of a stream and one priority; return whether more of it may be looked at."""
+        priority = step(stream[-1].rank)
+        while jobs:
             row = stream[-1]
             if self._may_pass(row, member):
                 yield row
             if row.state is State.READY:
                 # It may not pass, or was not wanted, and so are those behind it.
                 row.units, row.drawn = {}, frozenset()
-                streams.remove(stream)
-                continue
+                return False
+            jobs -= row.state is State.RUNNING
             _leave_out_at_the_end(stream)
-            if not stream:
-                streams.remove(stream)
+            if not stream or step(stream[-1].rank) != priority:
+                break
+        return bool(stream)
 
     def _streams(self, queue: str, member: Member, kinds: Collection[Kind]) -> list[list[Row]]:
         """Return the ready jobs that a session can run, by stream, the first at the end."""
@@ -328,7 +343,9 @@ class FlowControl:
             return
         lane, clock = self._lanes[queue][name], self._clocks.get(queue, 0.0)
         row.charged = charge(lane)
-        self._clocks[queue] = start(lane, clock)
+        if self._begins_turn:
+            self._begins_turn = False
+            self._clocks[queue] = start(lane, clock)
         self._lanes[queue][name] = charged(lane, clock, weight=self._weight(queue, name))
 
     def _weight(self, queue: str, lane: str) -> float:

@@ -114,7 +114,7 @@ class Life(Sessions):
         for queue in demand.queues:
             if queue in self._paused:
                 continue
-            for row in self._in_queue(queue, member, ask.kinds):
+            for row in self._in_queue(queue, member, ask):
                 if row.expires_at is not None and row.expires_at <= self._now():
                     row.units, row.drawn = {}, frozenset()
                     self._expire(row)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from cicely.core.job import Claim
+from cicely.core.lanes import turn
 from cicely.core.patience import LOOK_S
 from cicely.core.resources import Amounts
 from cicely.engines.contract import Ask, Demand, Intake
@@ -190,6 +191,7 @@ class _Taking:
             plain=queue.streams,
             room=self._room,
             wanted=_most(ask),
+            turn=max(map(turn, ask.pace.values()), default=1),
         )
         gated.hand_out(self, filling)
 
@@ -303,7 +305,7 @@ class _Filling:
         self._taking = taking
         self._ask = ask
         self._now = taking.now
-        self._taken = 0
+        self.taken = 0
         self._spent_s = 0.0
         self._is_over = False
 
@@ -325,15 +327,19 @@ class _Filling:
 
     def wants(self, task: str) -> bool:
         """Return whether the ask takes a job of `task`."""
-        return self._taken < self._ask.slots or self._may_take_beyond(task)
+        return self.taken < self._ask.slots or self._may_take_beyond(task)
+
+    def turn(self, task: str) -> int:
+        """Return how many jobs of `task` a lane gets in a row."""
+        return turn(self._ask.pace.get(task))
 
     def note(self, *, taken: bool) -> None:
         """Count a job."""
-        self._taken += taken
+        self.taken += taken
 
     def _is_full(self) -> bool:
         ask = self._ask
-        return self._taken >= ask.slots and (not ask.pace or self._taken >= ask.limit)
+        return self.taken >= ask.slots and (not ask.pace or self.taken >= ask.limit)
 
     def _merge(self, queue: str, streams: list[Stream]) -> None:
         heap = [(*stream.first, i) for i, stream in enumerate(streams)]
@@ -366,9 +372,9 @@ class _Filling:
             stream.take()
             self._is_over = self._taking.is_cut
             return not self._is_over
-        if self._taken >= self._ask.slots and not self._may_take_beyond(stream.task):
+        if self.taken >= self._ask.slots and not self._may_take_beyond(stream.task):
             return False
-        self._taken += self._taking.take(row, stream, queue)
+        self.taken += self._taking.take(row, stream, queue)
         stream.take()
         return True
 
@@ -377,7 +383,7 @@ class _Filling:
         if pace_s is None:
             return False
         self._spent_s += pace_s
-        self._is_over = self._taken >= self._ask.limit or self._spent_s > self._ask.buffer_s
+        self._is_over = self.taken >= self._ask.limit or self._spent_s > self._ask.buffer_s
         return not self._is_over
 
 

@@ -11,6 +11,8 @@ from typing import Any, Final, Protocol
 
 from cicely.core import patience
 from cicely.core.flow import Use
+from cicely.core.job import step
+from cicely.core.lanes import Lane
 from cicely.core.resources import Amounts
 from cicely.engines.sqlite.bands import Band
 from cicely.engines.sqlite.gates import Gates, gates_of
@@ -71,8 +73,15 @@ class Filling(Protocol):
     def is_done(self) -> bool:
         """Whether it wants nothing more."""
 
+    @property
+    def taken(self) -> int:
+        """How many it took so far."""
+
     def wants(self, task: str) -> bool:
         """Return whether it takes a job of `task`."""
+
+    def turn(self, task: str) -> int:
+        """Return how many jobs of `task` a lane gets in a row."""
 
     def note(self, *, taken: bool) -> None:
         """Count a job."""
@@ -93,6 +102,7 @@ class GatedQueue:
         plain: Sequence[Stream],
         room: Room,
         wanted: int,
+        turn: int,
     ) -> None:
         self._txn = txn
         self._gates: Gates = gates_of(txn)
@@ -100,8 +110,10 @@ class GatedQueue:
         self._queue, self._name = queue
         self._bands = {band.number: band for band in bands}
         self._room = room
-        self._page = min(max(wanted, _SMALLEST_PAGE), _LARGEST_PAGE)
         self._is_shared = self._gates.lanes.shares(self._queue).lanes > 1
+        #: Of streams, and of the jobs of one, so many are read at once.
+        self._page = min(max(wanted // (turn if self._is_shared else 1), _SMALLEST_PAGE), _LARGEST_PAGE)
+        self._turn = turn
         self._heap: list[tuple[float, int, int, int, _Thing]] = []
         self._pushed = 0
         self._parks: dict[int, Parked] = {}
@@ -163,15 +175,41 @@ class GatedQueue:
             if self._read_line(line):
                 self._push((_clock_of(line.lane), *line.rows[0][:2]), line)
             return
-        row = line.rows[line.at]
-        if line.band.is_out or not self._consider(line, row, taking, filling):
+        before = _standing(line.lane)
+        is_over = self._take_turn(line, taking, filling)
+        self._end_turn(line.lane, before)
+        if is_over:
             self._look_behind(line)
             return
-        line.at += 1
-        if line.at < len(line.rows):
-            row = line.rows[line.at]
         # What comes behind what was read is looked at when it is its turn.
+        row = line.rows[min(line.at, len(line.rows) - 1)]
         self._push((_clock_of(line.lane), row[0], row[1]), line)
+
+    def _take_turn(self, line: Line, taking: Taking, filling: Filling) -> bool:
+        """Take the first jobs of a stream that pass; return whether nothing more of it may be looked at."""
+        priority = step(line.rows[line.at][0])
+        until = filling.taken + self._turn_of(line.lane, line.band.task, filling)
+        while not line.band.is_out and self._consider(line, line.rows[line.at], taking, filling):
+            line.at += 1
+            if filling.taken == until or filling.is_done or not self._is_next(line, priority):
+                return not line.rows
+        return True
+
+    def _turn_of(self, lane: Kept | None, task: str, filling: Filling) -> int:
+        return 1 if lane is None else filling.turn(task)
+
+    def _end_turn(self, lane: Kept | None, before: Lane | None) -> None:
+        """Have the queue's clock follow a lane that had a turn, which stood so before."""
+        if lane is not None and before is not None and lane.lane is not before:
+            self._gates.lanes.end_turn(self._queue, before)
+
+    def _is_next(self, line: Line, priority: int) -> bool:
+        """Return whether there is a next job of a stream, with this priority."""
+        if line.at == len(line.rows):
+            self._look_behind(line)
+            if not self._read_line(line):
+                return False
+        return step(line.rows[line.at][0]) == priority
 
     def _look_behind(self, line: Line) -> None:
         """Have the other streams of a line's seat looked at, if they were not."""
@@ -233,23 +271,36 @@ class GatedQueue:
             taking.took(n, charged)
 
     def _visit_plain(self, plain: Plain, taking: Taking, filling: Filling) -> None:
-        stream = plain.stream
-        row = stream.head()
-        if row is None:
-            return
-        if row[4] is not None and row[4] <= self._txn.now:
-            taking.expire(row)
-        elif not filling.wants(stream.task):
-            return
-        else:
-            is_taken = taking.take(row, stream, self._name)
-            filling.note(taken=is_taken)
-            if is_taken and plain.lane is not None:
-                taking.took(row[1], self._gates.lanes.charge(self._queue, plain.lane))
-        stream.take()
-        head = stream.head()
+        before = _standing(plain.lane)
+        head = self._take_plain_turn(plain, taking, filling)
+        self._end_turn(plain.lane, before)
         if head is not None:
             self._push((_clock_of(plain.lane), *head[:2]), plain)
+
+    def _take_plain_turn(self, plain: Plain, taking: Taking, filling: Filling) -> Values | None:
+        """Take the first jobs of a class; return the next one, None where nothing more may be looked at."""
+        stream = plain.stream
+        head = stream.head()
+        priority = None if head is None else step(head[0])
+        until = filling.taken + self._turn_of(plain.lane, stream.task, filling)
+        while (
+            head is not None and step(head[0]) == priority and filling.taken < until and not filling.is_done
+        ):
+            if head[4] is not None and head[4] <= self._txn.now:
+                taking.expire(head)
+            elif not filling.wants(stream.task):
+                return None
+            else:
+                self._take_plain(plain, head, taking, filling)
+            stream.take()
+            head = stream.head()
+        return head
+
+    def _take_plain(self, plain: Plain, row: Values, taking: Taking, filling: Filling) -> None:
+        is_taken = taking.take(row, plain.stream, self._name)
+        filling.note(taken=is_taken)
+        if is_taken and plain.lane is not None:
+            taking.took(row[1], self._gates.lanes.charge(self._queue, plain.lane))
 
     # --- what is shut ---------------------------------------------------------------------
     def _is_blocked(self, line: Line, row: Values) -> bool:
@@ -375,7 +426,7 @@ class GatedQueue:
     def _read_line(self, line: Line) -> bool:
         """Read on in a stream; return whether there was more."""
         last = line.rows[-1]
-        line.page = min(_GROWTH * line.page, self._page)
+        line.page = min(max(_GROWTH * line.page, self._turn), _LARGEST_PAGE)
         wanted = (last[STREAM], *last[:2], line.page)
         try:
             rows = self._txn.rows(_SQL["heads"], wanted)
@@ -402,6 +453,10 @@ class GatedQueue:
         except UNREADABLE:
             keys = self._txn.row(_SQL["first_keys"], (n,))
             return None if keys is None else (keys[0], n, *([None] * (GATED_WIDTH - 3)), keys[1])
+
+
+def _standing(lane: Kept | None) -> Lane | None:
+    return None if lane is None else lane.lane
 
 
 def _clock_of(lane: Kept | None) -> float:

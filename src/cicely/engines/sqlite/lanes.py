@@ -112,12 +112,16 @@ class Lanes:
     # --- moving ---------------------------------------------------------------------------
     def charge(self, queue: int, kept: Kept) -> float:
         """Charge a lane for a job that was claimed; return what."""
-        shares, lane = self.shares(queue), kept.lane
-        queue_clock, shares.clock = shares.clock, start(lane, shares.clock)
-        shares.is_moved = shares.is_moved or queue_clock != shares.clock
-        kept.lane = charged(lane, queue_clock, weight=kept.weight)
+        lane = kept.lane
+        kept.lane = charged(lane, self.shares(queue).clock, weight=kept.weight)
         kept.is_moved = True
         return charge(lane)
+
+    def end_turn(self, queue: int, before: Lane) -> None:
+        """Have a queue's clock follow a lane that had a turn, by how it stood before."""
+        shares = self.shares(queue)
+        queue_clock, shares.clock = shares.clock, start(before, shares.clock)
+        shares.is_moved = shares.is_moved or queue_clock != shares.clock
 
     def correct(self, queue: int, name: str, *, was_charged: float, ran_s: float) -> None:
         """Correct a lane by how long its job ran."""

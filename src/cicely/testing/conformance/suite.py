@@ -17,6 +17,7 @@ BEHAVIOURS = (
     "ageing",
     "asks",
     "lanes",
+    "turns",
     "limits",
     "rates",
     "refusals",
