@@ -7,7 +7,7 @@ import time
 
 import apsw
 import pytest
-from bounds import DRAIN_S, LENIENCY
+from bounds import DRAIN_S, IS_EXACT, LENIENCY
 
 from cicely.core.job import Filter, Kind
 from cicely.core.outcome import Succeeded
@@ -169,7 +169,8 @@ def test_a_drain_by_two_processes_leaves_room_for_single_enqueues_beats_and_a_re
 
     spans = sorted(float(span) for span in site.words("spans"))
     assert len(spans) > 50
-    assert spans[int(len(spans) * 0.99)] < LENIENCY * 0.050
+    # A single enqueue waits for a few commits of theirs, and not for all that they have in hand.
+    assert spans[int(len(spans) * 0.99)] < (0.050 if IS_EXACT else 0.5)
     # A beat is due every second here, and may come a second late.
     assert max(gaps) < 1 + LENIENCY * 1.0
     assert max(sizes) < 256 << 20

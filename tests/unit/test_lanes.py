@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cicely.core.lanes import Lane, charge, charged, corrected, start
+from cicely.core.job import rank, step
+from cicely.core.lanes import Lane, charge, charged, corrected, start, turn
 
 durations = st.lists(st.floats(0.0, 30.0), min_size=20, max_size=120)
 weights = st.sampled_from([0.5, 1.0, 2.0, 3.0])
@@ -23,6 +24,16 @@ class Queue:
     def add(self, name: str) -> None:
         self.lanes[name] = Lane(self.clock)
         self.took[name] = 0.0
+
+    def take_turn(self, jobs: int) -> str:
+        """Claim and end so many short jobs in a row of the lane that is next; return which that is."""
+        name = min(self.lanes, key=lambda lane: (self.lanes[lane].clock, lane))
+        before = self.lanes[name]
+        for _ in range(jobs):
+            self.lanes[name] = charged(self.lanes[name], self.clock, weight=self.weights[name])
+            self.end(name, 1.0, 0.0)
+        self.clock = start(before, self.clock)
+        return name
 
     def claim(self) -> tuple[str, float]:
         """Return the lane whose job is claimed, and what it was charged."""
@@ -128,3 +139,42 @@ def test_no_lane_starts_before_its_queue() -> None:
     assert start(Lane(clock=3.0), 10.0) == 10.0
     assert start(Lane(clock=12.0), 10.0) == 12.0
     assert charged(Lane(clock=3.0), 10.0, weight=2.0).clock == 10.5
+
+
+def test_a_turn_is_one_job_unless_they_are_very_short() -> None:
+    assert [turn(None), turn(3600.0), turn(0.02), turn(0.0011)] == [1, 1, 1, 1]
+    assert [turn(0.001), turn(0.0005), turn(0.00025), turn(0.00005), turn(0.0)] == [2, 4, 8, 8, 8]
+
+
+@given(st.lists(st.integers(1, 8), min_size=30, max_size=60), st.integers(2, 6))
+def test_turns_of_any_length_leave_no_lane_behind_by_more_than_one_of_them(
+    jobs: list[int], lanes: int
+) -> None:
+    queue = Queue({str(n): 1.0 for n in range(lanes)})
+    for name in queue.weights:
+        queue.add(name)
+
+    for count in jobs:
+        queue.take_turn(count)
+        assert max(queue.took.values()) - min(queue.took.values()) <= 8
+
+
+def test_a_lane_that_comes_between_turns_waits_for_one_at_most() -> None:
+    queue = Queue({"many": 1.0, "one": 1.0})
+    queue.add("many")
+    for _ in range(1000):
+        queue.take_turn(8)
+
+    queue.add("one")
+
+    assert "one" in (queue.take_turn(8), queue.take_turn(8))
+
+
+@given(st.integers(0, 9), st.floats(1e9, 4e9))
+def test_without_ageing_a_rank_tells_its_priority(priority: int, ready_at: float) -> None:
+    assert step(rank(priority, ready_at, ageing_s=0.0)) == 9 - priority
+
+
+@given(st.integers(0, 9), st.floats(1e9, 4e9), st.floats(0.001, 1e5))
+def test_with_ageing_all_ranks_are_on_one_step(priority: int, ready_at: float, ageing_s: float) -> None:
+    assert step(rank(priority, ready_at, ageing_s=ageing_s)) == 0
