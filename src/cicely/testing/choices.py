@@ -49,15 +49,6 @@ ASKS: Final = st.one_of(
         st.just(1.0),
         st.integers(1, 3),
     ),
-    # Short enough for turns of several.
-    st.builds(
-        Ask,
-        st.just(SLOT_KINDS),
-        st.integers(0, 1),
-        st.just({"work": 0.0007, "other": 0.0002}),
-        st.just(1.0),
-        st.integers(2, 9),
-    ),
     st.just(Ask((Kind.MESSAGE,), 2)),
 )
 CLOCK_STEPS: Final = st.sampled_from([0.25, 1.0, 11.0, 21.0, 61.0, 310.0, -0.5, -3.0])

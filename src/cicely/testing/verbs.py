@@ -187,7 +187,8 @@ class EngineMachine(Invariants):
         """Claim jobs and settle each with an outcome of its own, as a healthy worker does."""
         session_id = self._session(back)
         before = len(self.claims)
-        asks = [Ask(SLOT_KINDS, len(outcomes))]
+        # Short enough for turns of several.
+        asks = [Ask(SLOT_KINDS, 1, {"work": 0.0007, "other": 0.0002}, 1.0, len(outcomes))]
         self._claim(session_id, self._demand(asks, QUEUES, None))
         endings = [Ending(h, o) for h, o in zip(self.claims[before:], outcomes, strict=False)]
         self._settle(session_id, endings)
