@@ -4,6 +4,8 @@
 -- known a lane with a name. `clocks` has the clocks of queues. With a single lane no clock moves.
 local lanes = {}
 local SMOOTHING = 8
+-- A turn is one job, or as many as take so long together, up to a number.
+local TURN_S, TURN_JOBS = 0.002, 8
 -- So many streams of a lane are put in their new place at once; of more, each when its turn comes.
 local MOST_MOVED = 64
 local STATES = { 'ready', 'scheduled', 'waiting', 'running', 'succeeded', 'failed', 'cancelled', 'expired' }
@@ -45,6 +47,12 @@ end
 function lanes.clock(queue, name)
   local known = of(queue)
   return known.count > 1 and lane_of(queue, known, name).clock or 0
+end
+
+-- How many jobs of one stream and priority are a turn, by how long an ask says that they take.
+function lanes.turn(queue, pace_s)
+  if not pace_s or not lanes.share(queue) then return 1 end
+  return math.min(math.max(1, math.floor(TURN_S / math.max(pace_s, 1e-9))), TURN_JOBS)
 end
 
 local function has_had_jobs(queue)
@@ -114,11 +122,16 @@ function lanes.charge(queue, name)
   if known.count < 2 then return 0 end
   local lane = lane_of(queue, known, name)
   local charged = math.max(1, math.floor(lane.mean_s + 0.5))
-  known.clock = math.max(lane.clock, clock_of(queue, known))
-  known.has_moved = true
-  lane.clock = known.clock + charged / weight_of(queue, known, name)
+  lane.clock = math.max(lane.clock, clock_of(queue, known)) + charged / weight_of(queue, known, name)
   lane.has_moved = true
   return charged
+end
+
+-- Has the clock of a queue follow a lane that had a turn, by its clock before that.
+function lanes.follow(queue, lane_clock)
+  local known = of(queue)
+  if known.count < 2 or lane_clock <= clock_of(queue, known) then return end
+  known.clock, known.has_moved = lane_clock, true
 end
 
 local function correct(queue, known, name, charged, ran_s, is_unused)

@@ -1,11 +1,14 @@
 -- Takes jobs of a queue that are not all plain: the lane whose clock is behind goes first, within a lane the job of
--- the lowest rank, of those that may pass. Streams that stand at shut gates are not looked at.
+-- the lowest rank, of those that may pass. It has a turn of so many jobs of that stream and priority as `lanes.turn`
+-- says. Streams that stand at shut gates are not looked at.
 local asks, gates, valves, lanes, streams = use('asks'), use('gates'), use('valves'), use('lanes'), use('streams')
 local abilities, resources, patience = use('abilities'), use('resources'), use('patience')
 local passing = {}
 local MOST_GATES, SMALLEST_PAGE, LARGEST_PAGE = 64, 4, 128
 -- So many streams that may not pass are looked at in a claim, and of a class that has no room.
 local MOST_VISITS, MOST_MISSES = 256, 64
+-- So much lies between the ranks of two priorities: the same as in core/job.py.
+local STEP = 2 ^ 52
 
 -- --- a heap of what is next, by clock, rank and n ----------------------------------------
 local function is_before(one, other)
@@ -56,10 +59,12 @@ local function sources_of(taking, queue, ask, from)
   for _, name in ipairs(call('ZRANGEBYLEX', NS .. 'classes', '[' .. queue .. '|', '(' .. queue .. '}')) do
     local class = gates.class(name)
     if suits(taking, class, ask) then
+      local turn = lanes.turn(queue, ask.pace[class.task])
+      local size = math.max(SMALLEST_PAGE, math.min(math.floor(ask.size / turn), LARGEST_PAGE))
       for _, gate in ipairs(gates.open(class, now, from, MOST_GATES)) do
         sources[#sources + 1] = {
-          class = class, gate = gate, read = 0, size = math.max(SMALLEST_PAGE, math.min(ask.size, LARGEST_PAGE)),
-          blocked = 0, min_at = valves.NEVER, waits = false,
+          class = class, gate = gate, read = 0, size = size, turn = turn, blocked = 0, min_at = valves.NEVER,
+          waits = false,
         }
       end
     end
@@ -79,7 +84,7 @@ local function read_on(heap, source)
   for i = 1, #page, 2 do
     local head, clock, stream = sub(page[i], 1, 29), tonumber(page[i + 1]), found[(i + 1) / 2]
     last = { stream = stream, source = source, clock = clock, rank = tonumber(sub(head, 1, 17)), n = sub(head, 18) }
-    stream.entry, stream.cut, stream.items, stream.item_at, stream.page = { head = head, gate = source.gate }, 0, {}, 1, 1
+    stream.entry, stream.cut, stream.items, stream.item_at, stream.page = { head = head, gate = source.gate }, 0, {}, 1, source.turn
     push(heap, last)
   end
   source.read = source.read + size
@@ -102,7 +107,7 @@ local function note(taking, n, class, passed)
 end
 
 -- What the job after one that was taken is.
-local function step(stream)
+local function next_of(stream)
   stream.cut = stream.cut + 1
   if stream.item_at > #stream.items then
     local last = stream.cut + stream.page - 1
@@ -112,37 +117,6 @@ local function step(stream)
   local n, rank = stream.items[stream.item_at], stream.items[stream.item_at + 1]
   stream.item_at = stream.item_at + 2
   return n, rank and tonumber(rank)
-end
-
-local function take(taking, heap, entry, costs, units, names)
-  local stream, session = entry.stream, taking.session
-  for _, key in ipairs(stream.keys) do
-    local valve = valves.of(key)
-    valves.reserve(valve, costs and costs[key])
-    valves.hold(valve, entry.n)
-  end
-  patience.went(stream, entry.n)
-  if units then resources.take(session, stream.class, units, names) end
-  local charged = lanes.charge(stream.queue, stream.lane)
-  note(taking, entry.n, stream.class, {
-    stream.lane, charged, units and session.worker or '', stream.named, costs or false, units or false,
-    names and {}, names and { stream.class.draws, unpack(names) },
-  })
-  if stream.cut == 0 then taking.cuts[#taking.cuts + 1] = stream end
-  local n, rank = step(stream)
-  stream.after, stream.after_rank = n, rank
-  if n then
-    entry.n, entry.rank, entry.clock = n, rank, lanes.clock(stream.queue, stream.lane)
-    push(heap, entry)
-  end
-end
-
-local function take_plain(taking, heap, queue, stream)
-  local charged = lanes.charge(queue, '')
-  note(taking, stream.n, stream.pair, charged > 0 and { '', charged, '', '', false, false } or nil)
-  if stream.taken == 0 then taking.streams[#taking.streams + 1] = stream end
-  streams.step(stream)
-  add_plain(heap, queue, stream)
 end
 
 -- Notes at its limits a job that only they hold back.
@@ -179,6 +153,67 @@ local function may_pass(taking, entry)
   stream.class.misses = (stream.class.misses or 0) + 1
   source.waits = true
   return false
+end
+
+local function take(taking, entry, costs, units, names)
+  local stream, session = entry.stream, taking.session
+  for _, key in ipairs(stream.keys) do
+    local valve = valves.of(key)
+    valves.reserve(valve, costs and costs[key])
+    valves.hold(valve, entry.n)
+  end
+  patience.went(stream, entry.n)
+  if units then resources.take(session, stream.class, units, names) end
+  local charged = lanes.charge(stream.queue, stream.lane)
+  note(taking, entry.n, stream.class, {
+    stream.lane, charged, units and session.worker or '', stream.named, costs or false, units or false,
+    names and {}, names and { stream.class.draws, unpack(names) },
+  })
+  if stream.cut == 0 then taking.cuts[#taking.cuts + 1] = stream end
+  entry.n, entry.rank = next_of(stream)
+  stream.after, stream.after_rank = entry.n, entry.rank
+end
+
+local function take_plain(taking, entry)
+  local stream = entry.plain
+  local charged = lanes.charge(stream.pair.queue, '')
+  note(taking, entry.n, stream.pair, charged > 0 and { '', charged, '', '', false, false } or nil)
+  if stream.taken == 0 then taking.streams[#taking.streams + 1] = stream end
+  streams.step(stream)
+  entry.n, entry.rank = stream.n, stream.n and streams.rank(stream)
+end
+
+-- Takes the first job of an entry; returns whether it was taken, and whether the ask goes on.
+local function take_first(taking, entry, ask)
+  local stream, plain = entry.stream, entry.plain
+  local may, costs, units, names = true, nil, nil, nil
+  if stream then may, costs, units, names = may_pass(taking, entry) end
+  if not may then return false, true end
+  local pace_s = ask.pace[plain and plain.pair.task or stream.class.task]
+  if ask.taken >= ask.slots and not pace_s then
+    if stream then entry.source.waits = true end
+    return false, true
+  end
+  if not asks.admit(ask, pace_s) then return false, false end
+  if plain then take_plain(taking, entry) else take(taking, entry, costs, units, names) end
+  return true, true
+end
+
+local function priority_of(entry)
+  return math.floor(math.max(0, entry.rank) / STEP)
+end
+
+-- Takes of an entry what is a turn; returns whether the next job may be looked at, and whether the ask goes on.
+local function take_turn(taking, queue, entry, ask)
+  local turn = lanes.turn(queue, ask.pace[entry.plain and entry.plain.pair.task or entry.stream.class.task])
+  local priority, left, is_taken, goes_on = priority_of(entry), turn, true, true
+  while left > 0 and entry.n and priority_of(entry) == priority and not asks.is_full(ask) do
+    is_taken, goes_on = take_first(taking, entry, ask)
+    if not is_taken then break end
+    left = left - 1
+  end
+  if left < turn then lanes.follow(queue, entry.clock) end
+  return is_taken, goes_on
 end
 
 -- Brings gates and streams in line with what was taken and found.
@@ -224,25 +259,15 @@ function passing.fill(taking, queue, ask)
     elseif clock ~= entry.clock then
       entry.clock = clock
       push(heap, entry)
-    elseif plain then
-      local pace_s = ask.pace[plain.pair.task]
-      if ask.taken < ask.slots or pace_s then
-        goes_on = asks.admit(ask, pace_s)
-        if not goes_on then break end
-        take_plain(taking, heap, queue, plain)
-      end
-    elseif not source.is_shut and (stream.class.misses or 0) < MOST_MISSES then
-      local may, costs, units, names = may_pass(taking, entry)
-      local pace_s = ask.pace[stream.class.task]
-      if not may then
-        visits = visits + 1
-      elseif ask.taken < ask.slots or pace_s then
-        goes_on = asks.admit(ask, pace_s)
-        if not goes_on then break end
-        take(taking, heap, entry, costs, units, names)
-      else
-        source.waits = true
-        visits = visits + 1
+    elseif plain or (not source.is_shut and (stream.class.misses or 0) < MOST_MISSES) then
+      local is_taken
+      is_taken, goes_on = take_turn(taking, queue, entry, ask)
+      if not goes_on then break end
+      if not is_taken then
+        visits = visits + (plain and 0 or 1)
+      elseif entry.n then
+        entry.clock = lanes.clock(queue, plain and '' or stream.lane)
+        push(heap, entry)
       end
     end
   end
