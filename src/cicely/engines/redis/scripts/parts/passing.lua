@@ -155,6 +155,19 @@ local function may_pass(taking, entry)
   return false
 end
 
+-- What a claim passes: of the jobs of a stream without costs and units one table, which is packed once.
+local function passed_of(stream, session, costs, units, names)
+  local charged, last = lanes.charge(stream.queue, stream.lane), stream.passed
+  local is_bare = not costs and not units
+  if is_bare and last and last[2] == charged then return last end
+  local passed = {
+    stream.lane, charged, units and session.worker or '', stream.named, costs or false, units or false,
+    names and {}, names and { stream.class.draws, unpack(names) },
+  }
+  if is_bare then stream.passed = passed end
+  return passed
+end
+
 local function take(taking, entry, costs, units, names)
   local stream, session = entry.stream, taking.session
   for _, key in ipairs(stream.keys) do
@@ -164,11 +177,7 @@ local function take(taking, entry, costs, units, names)
   end
   patience.went(stream, entry.n)
   if units then resources.take(session, stream.class, units, names) end
-  local charged = lanes.charge(stream.queue, stream.lane)
-  note(taking, entry.n, stream.class, {
-    stream.lane, charged, units and session.worker or '', stream.named, costs or false, units or false,
-    names and {}, names and { stream.class.draws, unpack(names) },
-  })
+  note(taking, entry.n, stream.class, passed_of(stream, session, costs, units, names))
   if stream.cut == 0 then taking.cuts[#taking.cuts + 1] = stream end
   entry.n, entry.rank = next_of(stream)
   stream.after, stream.after_rank = entry.n, entry.rank

@@ -241,16 +241,16 @@ local function take_one(taking, batch, i)
   end
 end
 
--- What a claim passed, as it is written.
-local said, numbers = {}, {}
+-- What claims passed, as it is written.
+local written = {}
 
 local function packed(passed)
-  if passed[5] or passed[6] or passed[7] or passed[8] then return pack(passed) end
-  local lane, charged, keys = passed[1], passed[2], passed[4]
-  said[keys] = said[keys] or pack(passed[3], keys, false, false)
-  numbers[charged] = numbers[charged] or pack(charged)
-  -- An array of six.
-  return '\150' .. pack(lane) .. numbers[charged] .. said[keys]
+  local text = written[passed]
+  if not text then
+    text = pack(passed)
+    written[passed] = text
+  end
+  return text
 end
 
 local function take_alike(batch, n, record, kept, passed)
