@@ -255,4 +255,4 @@ def rank(priority: int, ready_at: float, *, ageing_s: float) -> int:
 
 def step(rank: int) -> int:
     """Return which step of priority a rank stands on, from 0 on for the highest; one for all with ageing."""
-    return rank >> _STEP_BITS
+    return max(rank, 0) >> _STEP_BITS
