@@ -310,9 +310,9 @@ class _Filling:
 
     def __init__(self, taking: _Taking, ask: Ask) -> None:
         self._taking = taking
-        self._ask = ask
+        self.ask = ask
         self._now = taking.now
-        self._taken = 0
+        self.taken = 0
         self._spent_s = 0.0
         self._is_over = False
 
@@ -322,7 +322,7 @@ class _Filling:
             return
         for queue in queues:
             if queue.is_gated:
-                self._taking.hand_out_gated(queue, self._ask, self)
+                self._taking.hand_out_gated(queue, self.ask, self)
             else:
                 self._merge(queue.name, queue.streams)
                 self._taking.write(queue.number)
@@ -337,19 +337,19 @@ class _Filling:
     @property
     def wanted(self) -> int:
         """How many it may still take."""
-        return max(1, most_of(self._ask) - self._taken)
+        return max(1, most_of(self.ask) - self.taken)
 
     def wants(self, task: str) -> bool:
         """Return whether the ask takes a job of `task`."""
-        return self._taken < self._ask.slots or self._may_take_beyond(task)
+        return self.taken < self.ask.slots or self._may_take_beyond(task)
 
     def note(self) -> None:
         """Count a job that was taken."""
-        self._taken += 1
+        self.taken += 1
 
     def _is_full(self) -> bool:
-        ask = self._ask
-        return self._taken >= ask.slots and (not ask.pace or self._taken >= ask.limit)
+        ask = self.ask
+        return self.taken >= ask.slots and (not ask.pace or self.taken >= ask.limit)
 
     def _merge(self, queue: str, streams: list[Stream]) -> None:
         heap = [(*stream.first, i) for i, stream in enumerate(streams)]
@@ -377,17 +377,17 @@ class _Filling:
             self._taking.expire(row)
             stream.take()
             return True
-        if self._taken >= self._ask.slots and not self._may_take_beyond(stream.task):
+        if self.taken >= self.ask.slots and not self._may_take_beyond(stream.task):
             return False
-        self._taken += 1
+        self.taken += 1
         self._taking.take(row, stream, queue)
         stream.take()
         return True
 
     def _may_take_beyond(self, task: str) -> bool:
-        pace_s = self._ask.pace.get(task)
+        pace_s = self.ask.pace.get(task)
         if pace_s is None:
             return False
         self._spent_s += pace_s
-        self._is_over = self._taken >= self._ask.limit or self._spent_s > self._ask.buffer_s
+        self._is_over = self.taken >= self.ask.limit or self._spent_s > self.ask.buffer_s
         return not self._is_over

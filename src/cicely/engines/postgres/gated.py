@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from cicely.core import patience
+from cicely.core.job import step
+from cicely.core.lanes import turn
 from cicely.engines.postgres.arrays import bigints, ints
 from cicely.engines.postgres.bands import Band
 from cicely.engines.postgres.gates import Gates
@@ -59,8 +61,7 @@ class GatedQueue:
         self._pushed = 0
         self._read_to: Values = _FIRST
         self._is_all_read = not bands
-        self._pages = 0
-        self._plain_lane = 0
+        self._pages = self._fetches = 0
         self._lines: list[Line] = []
         #: Gates of which nothing more is looked at.
         self._out: set[int] = set()
@@ -84,17 +85,17 @@ class GatedQueue:
     # --- the order ------------------------------------------------------------------------
     def hand_out(self, taking: Taking, filling: Filling) -> None:
         """Take from the queue until the ask wants nothing more."""
-        if filling.is_done:
-            return
-        if self._plain and self._is_shared:
-            self._plain_lane = self._gates.lanes.number_of(self._queue, "")
         for stream in self._plain:
-            self._push((self._clock_of(self._plain_lane), *stream.first), stream)
+            if self._is_shared:
+                stream.lane = self._gates.lanes.number_of(self._queue, "")
+            self._push(stream)
         while not (filling.is_done or self.is_cut) and (thing := self._next(filling)) is not None:
+            before = self._gates.lanes.standing(thing.lane)
             if isinstance(thing, Line):
                 self._visit(thing, taking, filling)
             else:
                 self._visit_plain(thing, taking, filling)
+            self._gates.lanes.end_turn(self._queue, thing.lane, before)
 
     def _next(self, filling: Filling) -> Line | Plain | None:
         """Return what comes next, None where there is nothing more."""
@@ -103,11 +104,10 @@ class GatedQueue:
                 self._read_page(filling)
             if not self._heap:
                 return None
-            clock, order, n, _, thing = heapq.heappop(self._heap)
-            now_clock = self._clock_of(thing.lane if isinstance(thing, Line) else self._plain_lane)
-            if now_clock <= clock:
+            clock, *_, thing = heapq.heappop(self._heap)
+            if self._clock_of(thing.lane) <= clock:
                 return thing
-            self._push((now_clock, order, n), thing)
+            self._push(thing)
 
     def note_heads(self) -> None:
         """Note who stands first now in the streams that moved; where nobody knows, it is looked for."""
@@ -145,40 +145,62 @@ class GatedQueue:
     def _clock_of(self, lane: int) -> float:
         return self._gates.lanes.clock_of(lane) if self._is_shared else 0.0
 
-    def _push(self, key: Values, thing: Line | Plain) -> None:
+    def _push(self, thing: Line | Plain) -> None:
         self._pushed += 1
-        heapq.heappush(self._heap, (key[0], key[1], key[2], self._pushed, thing))
+        heapq.heappush(self._heap, (self._clock_of(thing.lane), *thing.first, self._pushed, thing))
 
     # --- one visit ------------------------------------------------------------------------
     def _visit(self, line: Line, taking: Taking, filling: Filling) -> None:
         if line.gate in self._out or line.band.is_out:
             return
-        is_open = False
         if not line.is_read:
             # Its head may be gone, but one with the same flow that does not pass needs no look.
             if self._is_blocked(line, line.flow):
                 self._note_waiter(line, line.first[1], line.flow)
                 return
-            is_open = True
             self._read_lines(line, filling)
         if line.at == len(line.rows) and not self._read_on(line):
             return
-        row = line.rows[line.at]
-        if tuple(row[:2]) != line.first:
-            line.first = tuple(row[:2])
+        if tuple(line.rows[line.at][:2]) != line.first:
             self._moved[line.number] = line
-            self._push((self._clock_of(line.lane), *line.first), line)
-        elif not (is_open and row[16] == line.flow) and self._is_blocked(line, row[16]):
-            self._note_waiter(line, row[1], row[16])
-        elif not self._is_kept_back(line, row) and self._consider(line, row, taking, filling):
+        elif not self._take_turn(line, taking, filling):
+            return
+        self._push_again(line)
+
+    def _take_turn(self, line: Line, taking: Taking, filling: Filling) -> bool:
+        """Take the first jobs of a stream that pass; return whether the next one may be looked at."""
+        priority = step(line.first[0])
+        until = filling.taken + self._turn_of(line.band.task, filling)
+        while self._consider(line, line.rows[line.at], taking, filling):
             line.at += 1
             self._moved[line.number] = line
-            following = line.rows[line.at] if line.at < len(line.rows) else row
-            line.first = tuple(following[:2])
-            self._push((self._clock_of(line.lane), *line.first), line)
+            if filling.taken == until or filling.is_done or not self._is_next(line, priority):
+                return True
+        return False
+
+    def _turn_of(self, task: str, filling: Filling) -> int:
+        return turn(filling.ask.pace.get(task)) if self._is_shared else 1
+
+    def _is_next(self, line: Line, priority: int) -> bool:
+        """Return whether there is a next job of a stream, with this priority."""
+        return (line.at < len(line.rows) or self._read_on(line)) and step(line.rows[line.at][0]) == priority
+
+    def _push_again(self, line: Line) -> None:
+        """Have a stream looked at again when it is its turn: then also what is behind what was read."""
+        if line.rows:
+            line.first = tuple(line.rows[min(line.at, len(line.rows) - 1)][:2])
+            self._push(line)
 
     def _consider(self, line: Line, row: Values, taking: Taking, filling: Filling) -> bool:
         """Take the head of a stream if it passes; return whether the next one may be looked at."""
+        if self._is_blocked(line, row[16]):
+            self._note_waiter(line, row[1], row[16])
+        elif not self._is_kept_back(line, row):
+            return self._take(line, row, taking, filling)
+        return False
+
+    def _take(self, line: Line, row: Values, taking: Taking, filling: Filling) -> bool:
+        """Take a job that its valves let pass; return whether the next one may be looked at."""
         band = line.band
         flow, uses = read_flow(row[16])
         if line.gate_park or line.park:
@@ -209,25 +231,36 @@ class GatedQueue:
 
     def _visit_plain(self, stream: Plain, taking: Taking, filling: Filling) -> None:
         row = stream.head()
-        if row is None:
-            return
-        if tuple(row[:2]) != tuple(stream.first):
-            pass
-        elif row[4] is not None and row[4] <= self._txn.now:
+        if row is not None and tuple(row[:2]) == tuple(stream.first):
+            row = self._plain_turn(stream, row, taking, filling)
+        if row is not None:
+            stream.first = row[:2]
+            self._push(stream)
+
+    def _plain_turn(self, stream: Plain, row: Values, taking: Taking, filling: Filling) -> Values | None:
+        """Take the first jobs of a class; return the next one, None where nothing more may be looked at."""
+        priority = step(row[0])
+        until = filling.taken + self._turn_of(stream.task, filling)
+        head: Values | None = row
+        while head is not None and step(head[0]) == priority and filling.taken < until:
+            if not self._consider_plain(stream, head, taking, filling):
+                return None
+            stream.take()
+            head = None if filling.is_done else stream.head()
+        return head
+
+    def _consider_plain(self, stream: Plain, row: Values, taking: Taking, filling: Filling) -> bool:
+        """Take the head of a class; return whether the next one may be looked at."""
+        if row[4] is not None and row[4] <= self._txn.now:
             taking.expire(row)
-            stream.take()
-        elif not filling.wants(stream.task):
-            return
-        else:
-            taking.take(row, stream, self._name)
-            filling.note()
-            self._handed_out += 1
-            taking.charge(self._gates.lanes.charge(self._queue, self._plain_lane))
-            stream.take()
-        head = None if filling.is_done else stream.head()
-        if head is not None:
-            stream.first = head[:2]
-            self._push((self._clock_of(self._plain_lane), *stream.first), stream)
+            return True
+        if not filling.wants(stream.task):
+            return False
+        taking.take(row, stream, self._name)
+        filling.note()
+        self._handed_out += 1
+        taking.charge(self._gates.lanes.charge(self._queue, stream.lane))
+        return True
 
     # --- what is shut ---------------------------------------------------------------------
     def _is_blocked(self, line: Line, flow: bytes | None) -> bool:
@@ -295,7 +328,8 @@ class GatedQueue:
     # --- reading --------------------------------------------------------------------------
     def _read_page(self, filling: Filling) -> None:
         """Read the next streams, the best first."""
-        size = min(max(filling.wanted, _SMALLEST_PAGE) << self._pages, _LARGEST_PAGE)
+        turn_jobs = max(self._turn_of(band.task, filling) for band in self._bands.values())
+        size = min(max(-(-filling.wanted // turn_jobs), _SMALLEST_PAGE) << self._pages, _LARGEST_PAGE)
         self._pages += 1
         clock, order, n = self._read_to
         bounds = {
@@ -314,19 +348,23 @@ class GatedQueue:
                 self._gates.lanes.know(row[2], row[3], row[10], row[11])
             line = Line(row, self._bands[row[7]])
             self._lines.append(line)
-            self._push((row[3], row[4], row[5]), line)
+            self._push(line)
             self._read_to = row[3:6]
         self._is_all_read = len(page) < size
 
     def _read_lines(self, line: Line, filling: Filling) -> None:
         """Read the first jobs of a stream, and of those that come next."""
+        most = min(self._turn_of(line.band.task, filling), filling.wanted)
+        wanted = min(-(-filling.wanted // most) << self._fetches, filling.wanted)
+        self._fetches += 1
         lines = [line]
         for other in self._lines:
-            if len(lines) >= filling.wanted:
+            if len(lines) >= wanted:
                 break
             if other is not line and not other.is_read and other.gate not in self._out:
                 lines.append(other)
-        most = 1 + 2 * filling.wanted // len(lines) if len(lines) < filling.wanted else 1
+        if len(lines) < wanted:
+            most = 1 + 2 * filling.wanted // len(lines)
         if len(lines) == 1:
             most = int(min(most, max(1.0, self._gates.valves.room(read_flow(line.flow)[1]))))
         self._fetch(lines, min(most, _MOST_OF_ONE))

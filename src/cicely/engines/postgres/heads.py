@@ -79,6 +79,7 @@ class Stream:
         "first",
         "key",
         "kind",
+        "lane",
         "task",
     )
 
@@ -87,6 +88,8 @@ class Stream:
         self.key = pair[:2]
         #: (rank, n) of its first job, which another claim may be taking.
         self.first = pair[2:]
+        #: The number of the lane of jobs without one, where it counts.
+        self.lane = 0
         self.task, self.kind = txn.class_of(pair[1])
         # Not from the very first entry: the remains of jobs that are gone may stand before it.
         self._read_to: Values = (pair[2], pair[3] - 1)

@@ -84,6 +84,11 @@ class Lanes:
         """Return the clock of a lane that is known."""
         return self._lanes[number].lane.clock
 
+    def standing(self, number: int) -> Lane | None:
+        """Return how a lane stands, None where it is not known."""
+        kept = self._lanes.get(number)
+        return None if kept is None else kept.lane
+
     # --- moving ---------------------------------------------------------------------------
     def charge(self, queue: int, number: int) -> float:
         """Charge a lane for a job that was claimed; return what, 0 where it has nobody to share with."""
@@ -92,10 +97,16 @@ class Lanes:
             return 0.0
         kept = self._lanes[number]
         amount = float(charge(kept.lane))
-        queue_clock, share.clock = share.clock, start(kept.lane, share.clock)
-        share.is_moved = share.is_moved or queue_clock != share.clock
-        self._put(kept, charged(kept.lane, queue_clock, weight=kept.weight))
+        self._put(kept, charged(kept.lane, share.clock, weight=kept.weight))
         return amount
+
+    def end_turn(self, queue: int, number: int, before: Lane | None) -> None:
+        """Have a queue's clock follow a lane, if it had a turn, by how it stood before."""
+        if before is None or self._lanes[number].lane is before:
+            return
+        share = self.share(queue)
+        queue_clock, share.clock = share.clock, start(before, share.clock)
+        share.is_moved = share.is_moved or queue_clock != share.clock
 
     def correct(self, number: int, *, was_charged: float, ran_s: float) -> None:
         """Correct a lane by how long its job ran."""

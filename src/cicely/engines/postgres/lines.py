@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from cicely.core.job import Kind
+from cicely.engines.contract import Ask
 from cicely.engines.postgres.bands import Band
 from cicely.engines.postgres.wire import Values
 
@@ -26,7 +27,10 @@ class Taking(Protocol):
 
 
 class Filling(Protocol):
-    """What an ask still wants."""
+    """What an ask still wants, and how many jobs it took."""
+
+    ask: Ask
+    taken: int
 
     @property
     def is_done(self) -> bool:
@@ -47,6 +51,7 @@ class Plain(Protocol):
     """The ready jobs of one class that nothing holds back."""
 
     first: Values
+    lane: int
     task: str
     kind: Kind
 
