@@ -178,13 +178,15 @@ class _Taking:
     def hand_out_gated(self, queue: _Queue, ask: Ask, filling: _Filling) -> None:
         """Take from a queue what flow control lets pass."""
         txn = self._txn
+        gates = gates_of(txn)
+        gates.lock()
+        outlook = txn.later(_OUTLOOK, {"queue": queue.number, "now": txn.now})
         if self.gates is None:
-            self.gates = gates_of(txn)
-            self.gates.lock()
-            self.is_behind = self.gates.fold()
+            self.gates = gates
+            self.is_behind = gates.fold()
         self._bands = self._bands or Bands(txn, self._member)
         self._room = self._room or Room(txn, self.gates, self._member.session)
-        [(clock, is_shared, parks, *bands)] = txn.rows(_OUTLOOK, {"queue": queue.number, "now": txn.now})
+        [(clock, is_shared, parks, *bands)] = txn.heard(outlook)
         self.gates.lanes.know_share(queue.number, clock, is_shared=is_shared)
         gated = GatedQueue(
             txn,

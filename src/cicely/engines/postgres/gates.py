@@ -94,7 +94,7 @@ class Gates:
     def lock(self) -> None:
         """Take the lock, unless this call has it, and give back what was noted."""
         if not self._is_locked:
-            self._txn.rows(_STREAM["lock"])
+            self._txn.execute(_STREAM["lock"])
             self._is_locked = True
         if self._ended:
             self._give_all_back()
@@ -136,11 +136,14 @@ class Gates:
         ended, self._ended = self._ended, []
         ns = [hold.n for hold, _ in ended]
         keys = {use.key for hold, _ in ended for use in read_flow(hold.flow)[1]}
-        self.valves.read(keys.union(*(o.slows for _, o in ended if isinstance(o, Deferred))))
-        self.lanes.read({hold.lane for hold, _ in ended if hold.lane is not None})
+        note_valves = self.valves.ask(keys.union(*(o.slows for _, o in ended if isinstance(o, Deferred))))
+        note_lanes = self.lanes.ask({hold.lane for hold, _ in ended if hold.lane is not None})
+        let_go = self._txn.rows(_SQL["let_go"], {"ns": ns})
+        note_valves()
+        note_lanes()
         gone: dict[int, list[Values]] = {}
         has_requests = False
-        for n, valve, at, request in self._txn.rows(_SQL["let_go"], {"ns": ns}):
+        for n, valve, at, request in let_go:
             gone.setdefault(n, []).append((valve, at))
             has_requests = has_requests or bool(request)
         for hold, outcome in ended:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from cicely.core.lanes import Lane, charge, charged, corrected, start
 from cicely.engines.postgres.arrays import floats, ints
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import Transaction
-from cicely.engines.postgres.wire import Values
+from cicely.engines.postgres.wire import Answer, Values
 
 _SQL: Final = statements("stream")
 
@@ -64,12 +64,15 @@ class Lanes:
         if number not in self._lanes:
             self._lanes[number] = _Kept(number, clock, mean_s, weight)
 
-    def read(self, numbers: Collection[int]) -> None:
-        """Read lanes that will be asked."""
+    def ask(self, numbers: Collection[int]) -> Callable[[], None]:
+        """Have lanes read with what is read next; return what takes note of them then."""
         wanted = [number for number in numbers if number not in self._lanes]
-        if wanted:
-            for row in self._txn.rows(_SQL["lanes_by_id"], {"ids": wanted}):
-                self.know(*row)
+        answer = self._txn.later(_SQL["lanes_by_id"], {"ids": wanted}) if wanted else None
+        return lambda: self._know_all(answer)
+
+    def _know_all(self, answer: Answer | None) -> None:
+        for row in () if answer is None else self._txn.heard(answer):
+            self.know(*row)
 
     def number_of(self, queue: int, name: str) -> int:
         """Return the number of a lane; 0 where nobody named it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +17,7 @@ from cicely.core.valves import Valve
 from cicely.engines.postgres.arrays import bigints, byteas, ints
 from cicely.engines.postgres.statements import statements
 from cicely.engines.postgres.transaction import Transaction
-from cicely.engines.postgres.wire import Values
+from cicely.engines.postgres.wire import Answer, Values
 
 _SQL: Final = statements("valve")
 
@@ -119,10 +119,16 @@ class Valves:
     # --- reading --------------------------------------------------------------------------
     def read(self, keys: Iterable[str]) -> None:
         """Read valves that will be asked, with how many hold them."""
+        self.ask(keys)()
+
+    def ask(self, keys: Iterable[str]) -> Callable[[], None]:
+        """Have valves read with what is read next; return what takes note of them then."""
         wanted = [key for key in keys if key not in self._guards]
-        if not wanted:
-            return
-        for *row, held in self._txn.rows(_SQL["guards"], {"keys": wanted}):
+        answer = self._txn.later(_SQL["guards"], {"keys": wanted}) if wanted else None
+        return lambda: self._know(wanted, answer)
+
+    def _know(self, wanted: Sequence[str], answer: Answer | None) -> None:
+        for *row, held in () if answer is None else self._txn.heard(answer):
             guard = self._guards[row[0]] = Guard(*row)
             guard.counts[0.0] = held + self._count_pending(guard)
             self.may_keep_room = self.may_keep_room or is_aged(guard.gauge, now=self.now)
