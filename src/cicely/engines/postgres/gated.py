@@ -31,9 +31,9 @@ _SQL: Final = statements("stream")
 _FIRST: Final = (-1e300, -(1 << 62), -1)
 _SMALLEST_PAGE: Final = 16
 _LARGEST_PAGE: Final = 256
-_MOST_OF_ONE: Final = 256
+_MOST_OF_ONE: Final = 400
 #: So many are handed out by one call, which has the lock meanwhile; who wants more asks again.
-_MOST_AT_ONCE: Final = 256
+_MOST_AT_ONCE: Final = 400
 
 
 class GatedQueue:
