@@ -89,6 +89,18 @@ def test_an_app_that_cannot_be_imported_shows_the_users_part_of_the_traceback(tm
     assert last == "Error: cannot import broken_shop:app: ZeroDivisionError: division by zero"
 
 
+def test_a_mistake_that_we_tell_of_shows_the_users_line_and_none_of_ours(tmp_path, monkeypatch):
+    written = "from cicely import Cicely\napp = Cicely('s', url='memory://')\napp.limit('k', concurrency=0)\n"
+    Path(tmp_path, "limitless_shop.py").write_text(written)
+    monkeypatch.chdir(tmp_path)
+
+    result = CliRunner().invoke(cli, ["jobs", "--app", "limitless_shop:app"])
+
+    assert result.exit_code == NOTHING
+    assert "app.limit('k', concurrency=0)" in result.stderr
+    assert "flow_control.py" not in result.stderr
+
+
 def test_a_missing_file_is_not_created_by_looking_at_it(tmp_path):
     result = CliRunner().invoke(cli, ["jobs", "--url", f"sqlite:///{tmp_path}/typo.db"])
 

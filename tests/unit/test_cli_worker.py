@@ -11,6 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from cicely import Cicely
 from cicely.cli.demand import flags, groups_of
 from cicely.cli.main import cli
 from cicely.cli.whereabouts import whereabouts
@@ -18,7 +19,7 @@ from cicely.engines.contract import Facts
 from cicely.errors import ConfigError, UnknownQueue
 from cicely.worker.hello import first_lines
 from cicely.worker.options import WorkerOptions
-from cicely.worker.preload import CannotImport, load
+from cicely.worker.preload import CannotImport, load, manifest_of
 from cicely.worker.queues import groups_to_serve, tags_to_accept
 
 
@@ -121,6 +122,15 @@ def test_the_only_app_of_a_module_is_found(tmp_path, monkeypatch):
         load("two_apps")
     with pytest.raises(CannotImport, match="holds no app"):
         load("no_app")
+
+
+def test_what_an_app_cannot_offer_is_said_without_our_traceback():
+    app = Cicely("shop", url="memory://")
+    app.lane("unheard-of", "premium", weight=2)
+
+    with pytest.raises(CannotImport, match="no queue is called unheard-of") as caught:
+        manifest_of(app)
+    assert caught.value.traceback == ""
 
 
 def test_dev_passes_a_workers_options_on():

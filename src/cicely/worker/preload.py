@@ -7,6 +7,7 @@ import os
 import threading
 import time
 import traceback
+from pathlib import Path
 
 import msgspec
 
@@ -14,6 +15,7 @@ from cicely.errors import CicelyError
 
 # A thread that was joined a moment ago may still be listed.
 _SETTLE_S = 0.2
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
 class CannotImport(CicelyError):
@@ -114,14 +116,21 @@ def _described(error: BaseException) -> str:
 
 
 def _users_part(error: BaseException) -> str:
-    report: traceback.TracebackException | None = traceback.TracebackException.from_exception(error)
-    whole = report
+    """Return the traceback without the import; of a mistake that we tell of, without any frame of ours."""
+    is_ours = _is_cicely if isinstance(error, CicelyError) else _is_import
+    whole = traceback.TracebackException.from_exception(error)
+    report: traceback.TracebackException | None = whole
     while report is not None:
-        kept = [frame for frame in report.stack if not _is_ours(frame.filename)]
+        kept = [frame for frame in report.stack if not is_ours(frame.filename)]
         report.stack = traceback.StackSummary.from_list(kept)
         report = report.__cause__ or report.__context__
-    return "".join(whole.format()) if whole else ""
+    # A sentence that nobody's line led to is said in the error itself.
+    return "".join(whole.format()) if whole.stack or is_ours is _is_import else ""
 
 
-def _is_ours(filename: str) -> bool:
+def _is_cicely(filename: str) -> bool:
+    return filename.startswith(_PACKAGE) or _is_import(filename)
+
+
+def _is_import(filename: str) -> bool:
     return filename in (__file__, importlib.__file__) or filename.startswith("<frozen importlib")
