@@ -35,6 +35,8 @@ job's ``except Exception`` does not swallow them, and are raised only inside a r
 from __future__ import annotations
 
 import math
+import time
+from datetime import UTC
 
 
 class CicelyError(Exception):
@@ -158,9 +160,9 @@ class ResultGone(JobEnded):
 class RateLimited(CicelyError):
     """Raised by a job's code: another side refused the call. The job runs again, at no cost.
 
-    Its limits let nobody pass for `retry_after` seconds, then fewer at once; a header's text and None,
-    for a second, do as well. `key` names one of them where the job has several, or none of its own. Raises
-    ConfigError for what is no number of seconds.
+    Its limits let nobody pass for `retry_after` seconds, then fewer at once; a header's text, be it a
+    number or a date, and None, for a second, do as well. `key` names one of them where the job has
+    several, or none of its own. Raises ConfigError for what is no time.
     """
 
     def __init__(self, message: str = "", *, retry_after: float | str | None = None, key: str = "") -> None:
@@ -177,10 +179,21 @@ def _seconds(retry_after: object) -> float:
     try:
         seconds = float(retry_after)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        seconds = math.nan
+        seconds = _seconds_until(retry_after)
     if not seconds < math.inf:
-        raise ConfigError(f"RateLimited(retry_after={retry_after!r}): a number of seconds, or None")
+        raise ConfigError(f"RateLimited(retry_after={retry_after!r}): a number of seconds, a date, or None")
     return max(0.0, seconds)
+
+
+def _seconds_until(date: object) -> float:
+    """Return how long it is until a date as headers have it; NaN for what is none."""
+    from email.utils import parsedate_to_datetime
+
+    try:
+        at = parsedate_to_datetime(date)  # type: ignore[arg-type]
+    except (TypeError, ValueError, AttributeError):
+        return math.nan
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - time.time()
 
 
 class SoftTimeout(BaseException):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from email.utils import formatdate
 
 import pytest
 
@@ -498,9 +500,18 @@ def test_a_refusal_takes_the_wait_as_libraries_have_it(given: float | str | None
     assert RateLimited(retry_after=given).retry_after == seconds
 
 
-@pytest.mark.parametrize("given", ["soon", float("inf"), float("nan"), [], "inf"], ids=str)
+def test_a_refusal_takes_the_date_of_a_header() -> None:
+    at = time.time() + 90
+
+    assert 85 < RateLimited(retry_after=formatdate(at, usegmt=True)).retry_after <= 90
+    assert RateLimited(retry_after="Wed, 21 Oct 2015 07:28:00 GMT").retry_after == 0.0
+
+
+@pytest.mark.parametrize(
+    "given", ["soon", "Wed, 41 Oct 2015 07:28:00 GMT", float("inf"), float("nan"), [], "inf"], ids=str
+)
 def test_a_refusal_without_an_end_is_no_wait(given: object) -> None:
-    with pytest.raises(ConfigError, match="a number of seconds, or None"):
+    with pytest.raises(ConfigError, match="a number of seconds, a date, or None"):
         RateLimited(retry_after=given)  # type: ignore[arg-type]
 
 
@@ -539,3 +550,19 @@ def test_a_librarys_refusal_without_a_sensible_wait_is_tried_again_soon(app: Cic
     world.run()
     world.advance(6)
     assert job.get() == "answered"
+
+
+def test_a_librarys_refusal_may_carry_the_date_of_a_header(app: Cicely, world: Inline) -> None:
+    class TooMany(Exception):
+        retry_after = "Wed, 21 Oct 2015 07:28:00 GMT"
+
+    @app.task(failures={TooMany: "rate limited"})
+    def call() -> int:
+        if current().fence == 1:
+            raise TooMany
+        return current().attempt
+
+    job = call.delay()
+    world.run()
+    world.advance(1)
+    assert job.get() == 1

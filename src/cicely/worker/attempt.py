@@ -43,7 +43,15 @@ from cicely.core.retry import RetryLater, Timeout
 from cicely.core.states import State
 from cicely.core.task import Task
 from cicely.core.text import storable
-from cicely.errors import Cancelled, EngineUnavailable, Malformed, NotStorable, SoftTimeout
+from cicely.errors import (
+    Cancelled,
+    ConfigError,
+    EngineUnavailable,
+    Malformed,
+    NotStorable,
+    RateLimited,
+    SoftTimeout,
+)
 from cicely.observe.log import shown
 from cicely.worker.allowance import limits_of, may_have_more_memory
 from cicely.worker.context import Context, enter, leave
@@ -335,10 +343,10 @@ def failed(claim: Claim, task: Task, error: BaseException) -> Outcome:
 def _rate_limited(claim: Claim, error: BaseException) -> Outcome:
     """Return the outcome of an attempt that another side refused; its error may say when to ask again."""
     key = getattr(error, "key", "")
-    retry_after = getattr(error, "retry_after", None)
+    after = getattr(error, "retry_after", None)
     try:
-        wait_s = float(retry_after)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+        wait_s = RETRY_AFTER_S if after is None else RateLimited(retry_after=after).retry_after
+    except ConfigError:
         wait_s = RETRY_AFTER_S
     if not 0 <= wait_s <= DAY_S:
         # What no provider means, a library's infinity among it.
