@@ -17,6 +17,7 @@ from cicely.core.limits import Limit, Rate
 from cicely.core.outcome import Deferred, Succeeded
 from cicely.engines.connect import connect
 from cicely.engines.contract import Ask, Demand, Session
+from cicely.upkeep.settings import declare
 
 
 class Flow(Shop):
@@ -179,6 +180,16 @@ def test_a_key_that_cannot_be_one_is_refused(shop: Flow, key: str) -> None:
 
     assert result.exit_code == 2
     assert "limit=" in result.stderr
+
+
+def test_what_is_set_before_the_first_worker_starts_stays_when_it_does(shop: Flow) -> None:
+    shop.module.app.limit("api", concurrency=3, rate="10/m")
+
+    result = shop.ask("limits", "set", "api", "--concurrency", "7")
+    declare(shop.engine, shop.module.app.declared_settings())
+
+    assert result.stdout == "Set api: concurrency 7, rate 10/m.\n"
+    assert shop.limit("api") == Limit(key="api", concurrency=7, rate=Rate(10, 60))
 
 
 def test_a_new_limit_that_looks_like_a_typo_is_told(shop: Flow) -> None:

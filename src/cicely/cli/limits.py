@@ -97,6 +97,7 @@ def set_(
         )
     given = wish.limit(key)
     with where.open() as target:
+        _declare(target, key)
         known = {one.key: one for one in _limits(target)}
         limit = wish.over(known.get(key), given)
         target.engine.configure([limit])
@@ -170,13 +171,26 @@ def _limits(target: Target) -> list[Limit]:
     return [one for one in settings if isinstance(one, Limit)]
 
 
-def _declared(target: Target) -> Iterator[str]:
-    """Yield the keys that the app declares or its tasks name; those made from arguments nobody can list."""
+def _declare(target: Target, key: str) -> None:
+    """Put a limit that only the code has yet into the engine, as a worker would: what is set stays then."""
+    from cicely.upkeep.settings import declare
+
+    if target.app is None or any(one.key == key for one in _limits(target)):
+        return
+    declare(target.engine, [one for one in _limits_of(target.app) if one.key == key])
+
+
+def _limits_of(app: Any) -> list[Limit]:
     from cicely.core.limits import Limit
 
+    return [one for one in app.declared_settings() if isinstance(one, Limit)]
+
+
+def _declared(target: Target) -> Iterator[str]:
+    """Yield the keys that the app declares or its tasks name; those made from arguments nobody can list."""
     if target.app is None:
         return
-    yield from (one.key for one in target.app.declared_settings() if isinstance(one, Limit))
+    yield from (one.key for one in _limits_of(target.app))
     yield from (f"{TAG_PREFIX}{name}=..." for name in target.app.registry.quota_by)
     yield from (QUEUE_PREFIX + queue for queue in target.app.registry.queues)
     for task in target.app.registry.tasks.values():
