@@ -40,6 +40,9 @@ proceses = 4
 [workers.nested]
 kind = "high"
 
+[workers.limited]
+limits = {"anthropic/opus" = 3}
+
 [workers.counted]
 resources = {gpu = 2}
 """
@@ -126,6 +129,7 @@ def test_a_kind_may_stand_in_another_file(tmp_path: Path) -> None:
         ("hihg", "did you mean high"),
         ("typo", "did you mean processes"),
         ("nested", "no option kind"),
+        ("limited", r"no option limits: its own are max-jobs, .* app.limit\(...\)"),
         ("counted", 'name its units, as gpu = "0,1"'),
         ("missing.toml:x", "needs the fleet file"),
         ("zzz", "it has high, batch, "),

@@ -28,6 +28,11 @@ FLEET_FILE: Final = "fleet.toml"
 
 #: How a kind's options may be called there beside their names on the command line.
 _OTHER_NAMES: Final = {"resources": "resource"}
+#: What may be meant by "limits" of a kind.
+_LIMITS: Final = (
+    ": its own are max-jobs, max-rss and threads; "
+    "those that all workers share are set by app.limit(...) or `cicely limits set`"
+)
 #: May be given several times; once needs no list.
 _REPEATED: Final = frozenset({"resource", "accept"})
 
@@ -43,9 +48,8 @@ def take_kind(ctx: click.Context, param: click.Parameter, kind: str) -> None:
     known = {one.name for one in ctx.command.params if one.name and one.name != "kind"}
     for name in options:
         if name not in known:
-            raise click.UsageError(
-                f"{safe(str(path))}: a worker has no option {safe(name)}{_nearest(name, known)}."
-            )
+            hint = _LIMITS if name == "limits" else _nearest(name, known)
+            raise click.UsageError(f"{safe(str(path))}: a worker has no option {safe(name)}{hint}.")
     ctx.default_map = {**(ctx.default_map or {}), **options}
 
 
