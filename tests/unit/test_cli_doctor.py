@@ -100,6 +100,28 @@ def test_jobs_of_a_paused_queue_are_a_note_and_no_problem(shop):
     assert any("cicely resume default" in note["remedy"] for note in report["notes"])
 
 
+def test_a_limit_that_a_task_names_and_that_looks_misspelt_is_a_note(shop):
+    shop.module.app.limit("anthropic/opus", concurrency=20)
+    shop.module.app.task(name="shop.ask", limits=["anthropic/opus", "openai/o9"])(len)
+    shop.module.app.task(name="shop.say", limits="antropic/opus")(len)
+
+    code, _, report = examined(shop)
+
+    [note] = [note for note in report["notes"] if "limit" in note["what"]]
+    assert (code, note["what"]) == (0, "shop.say names the limit antropic/opus, which bounds nothing")
+    assert note["remedy"] == "did you mean anthropic/opus? Else declare it: app.limit('antropic/opus', ...)"
+
+
+def test_what_keeps_a_worker_from_starting_is_a_problem(shop):
+    shop.module.app.cap(queue="unheard-of", running=3)
+
+    code, _, report = examined(shop)
+
+    assert code == 1
+    assert [p["what"].split(": ")[0] for p in report["problems"]] == ["no worker of the app starts"]
+    assert "no queue is called unheard-of" in report["problems"][0]["what"]
+
+
 def test_a_silent_session_is_a_problem(shop):
     shop.engine._now = lambda: time.time() - 100
     shop.join(Session(id="child-1", worker="w", name="box:1/1"))

@@ -33,6 +33,8 @@ _SKEW_S: Final = 2.0
 _LARGE_WAL_BYTES: Final = 256 << 20
 _LITTLE_SPACE_BYTES: Final = 1 << 30
 _LOOKED_AT: Final = 200
+#: Two names are one, misspelt, from this likeness on.
+_ALIKE: Final = 0.85
 _VARIABLES: Final = ("CICELY_APP", "CICELY_CGROUP", "CICELY_URL", "CICELY_WORKER")
 
 
@@ -85,6 +87,7 @@ def examine(target: Target) -> Report:
         *_clock_and_speed(measured),
         *_checked(checks, "bad"),
         *_file_problems(target),
+        *_app_problems(target),
         *_worker_problems(target, sessions),
         *_environment_problems(),
     ]
@@ -224,6 +227,25 @@ def _notes(target: Target, sessions: Sequence[SessionRecord], checks: Sequence[C
             f"{counted(failed, 'failed job')} kept for a person to look at",
             "`cicely jobs --state failed` lists them; `cicely revive --state failed` runs them again",
         )
+    yield from _misspelt_limits(target)
+
+
+def _misspelt_limits(target: Target) -> Iterator[Finding]:
+    """Yield what tasks name as a limit, bounds nothing and looks like a limit that there is."""
+    from cicely.core.limits import Limit
+
+    if target.app is None or any(_app_problems(target)):
+        return
+    settings = [*target.app.declared_settings(), *(one.setting for one in target.engine.settings("limit"))]
+    known = {one.key for one in settings if isinstance(one, Limit) and one != Limit(key=one.key)}
+    for task in target.app.registry.tasks.values():
+        named = {key for key in task.options.needs.limits if isinstance(key, str)} - known
+        for key in sorted(named):
+            for near in get_close_matches(key, known, n=1, cutoff=_ALIKE):
+                yield Finding(
+                    f"{task.name} names the limit {key}, which bounds nothing",
+                    f"did you mean {near}? Else declare it: app.limit({key!r}, ...)",
+                )
 
 
 def _checked(checks: Sequence[Check], verdict: str) -> Iterator[Finding]:
@@ -261,6 +283,14 @@ def _file_problems(target: Target) -> Iterator[Finding]:
             f"only {size(free)} are free in {file.parent}",
             "make room, shorten keep= and keep_failed= of large tasks, or discard what has ended",
         )
+
+
+def _app_problems(target: Target) -> Iterator[Finding]:
+    try:
+        if target.app is not None:
+            target.app.declared_settings()
+    except ConfigError as error:
+        yield Finding(f"no worker of the app starts: {error}")
 
 
 def _worker_problems(target: Target, sessions: Sequence[SessionRecord]) -> Iterator[Finding]:
