@@ -72,6 +72,12 @@ def test_without_limits_it_says_so(shop: Flow) -> None:
     assert "There are no limits. An app declares one with app.limit(...)." in result.stderr
 
 
+def test_without_limits_it_says_what_the_app_declares(shop: Flow) -> None:
+    shop.module.app.limit("api", concurrency=3)
+
+    assert "There are no limits yet. The app declares api: " in shop.ask("limits").stderr
+
+
 def test_limits_are_shown_with_who_holds_them(shop: Flow) -> None:
     shop.ask("limits", "set", "api", "--concurrency", "2", "--rate", "500/m", "--cost", "tokens=200k/m")
     shop.pack.options(limits="api").delay(1)

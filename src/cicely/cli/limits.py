@@ -60,10 +60,14 @@ def list_(*, where: Where, as_json: bool) -> None:
 def _list(where: Where, *, as_json: bool) -> None:
     with where.open() as target:
         records = target.engine.settings("limit")
+        declared = _limits_of(target.app) if target.app is not None else []
     if as_json:
         write_json_lines(map(_as_json, records))
     elif records:
         write_table(_COLUMNS, map(_row, records))
+    elif declared:
+        keys = ", ".join(limit.key for limit in declared)
+        note(f"There are no limits yet. The app declares {keys}: its first worker brings that here.")
     else:
         note("There are no limits. An app declares one with app.limit(...).")
 
