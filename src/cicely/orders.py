@@ -77,7 +77,7 @@ class Order:
             body=values.pack_call(job_id, args, kwargs=kwargs, where=task.name),
             options=self._limits,
             priority=self._priority,
-            lane=lane if isinstance(lane, str) else _answer(lane, args, kwargs, "lane"),
+            lane=lane if isinstance(lane, str) else self._answer(lane, args, kwargs, "lane"),
             tags=self._tags,
             delay_s=options.delay_s,
             due_at=options.due_at,
@@ -115,11 +115,19 @@ class Order:
             return self.stable_id(args, kwargs, version=self._id.version, values=values)
         return self._id
 
+    def _answer(self, function: Callable[..., str], args: Args, kwargs: Kwargs, option: str) -> str:
+        answer = function(*args, **kwargs)
+        if answer is None:
+            return ""
+        if not isinstance(answer, str) or storable(answer) != answer:
+            raise ConfigError(f"{option}= of {self.task.name} answered {answer!r}: a text, or None")
+        return answer
+
     def _unique(self, args: Args, kwargs: Kwargs, values: Values) -> str:
         """Return the key that one live job may hold; each task has keys of its own."""
         unique = self.task.options.unique
         if callable(unique):
-            key = _answer(unique, args, kwargs, "unique")
+            key = self._answer(unique, args, kwargs, "unique")
         elif unique == "args":
             key = self._digest(args, kwargs, values)
         else:
@@ -145,12 +153,3 @@ def _arity_of(signature: Signature) -> tuple[int, int] | None:
         return None
     needed = sum(parameter.default is Parameter.empty for parameter in parameters.values())
     return needed, len(parameters)
-
-
-def _answer(function: Callable[..., str], args: Args, kwargs: Kwargs, option: str) -> str:
-    answer = function(*args, **kwargs)
-    if answer is None:
-        return ""
-    if not isinstance(answer, str) or storable(answer) != answer:
-        raise ConfigError(f"{option}= answered {answer!r}: a text, or None")
-    return answer
