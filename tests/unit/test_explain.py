@@ -480,6 +480,15 @@ def test_lanes_that_go_first_are_the_reason() -> None:
     assert found.details["lanes_before"] == 2
 
 
+def test_one_lane_and_one_session_are_said_as_one() -> None:
+    found = explain(around(None, worker(held=1), ahead=2, lanes=2, lane_behind=1))
+
+    assert found.text == (
+        "1 lane of 2 is served before its own, which has 2 jobs before it; "
+        "1 session that could run it holds 1 job"
+    )
+
+
 def test_where_all_are_busy_its_place_in_line_is_named() -> None:
     found = explain(around(None, worker(held=3), worker("t", held=4), ahead=6, lanes=1))
 

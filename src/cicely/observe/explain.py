@@ -235,10 +235,12 @@ def _in_line(around: Surroundings) -> Explanation:
             f"it is about to start: {counted(around.ahead, 'job')} before it, and a worker has nothing to do"
         )
         return Explanation(Reason.STARTING, text, details)
-    busy = f"{counted(len(takers), 'session')} that could run it hold {counted(held, 'job')}"
+    holds = "holds" if len(takers) == 1 else "hold"
+    busy = f"{counted(len(takers), 'session')} that could run it {holds} {counted(held, 'job')}"
     if around.lane_behind:
+        served = "is" if around.lane_behind == 1 else "are"
         text = (
-            f"{counted(around.lane_behind, 'lane')} of {around.lanes} are served before its own, "
+            f"{counted(around.lane_behind, 'lane')} of {around.lanes} {served} served before its own, "
             f"which has {counted(around.ahead, 'job')} before it; {busy}"
         )
         return Explanation(Reason.LANE, text, details)
