@@ -93,10 +93,10 @@ def test_an_event_whose_writer_commits_late_is_not_passed_over(
 def test_a_call_hands_out_no_more_gated_jobs_than_it_can_in_a_short_time_and_says_that_there_are_more(
     engine: PostgresEngine,
 ) -> None:
-    engine.enqueue([job(id=f"{n}", lane=f"l{n % 7}", flow=using("api")) for n in range(300)])
+    engine.enqueue([job(id=f"{n}", lane=f"l{n % 7}", flow=using("api")) for n in range(500)])
 
-    first = engine.claim("s", demand(400))
-    second = engine.claim("s", demand(400))
+    first = engine.claim("s", demand(500))
+    second = engine.claim("s", demand(500))
 
-    assert (len(first.claims), first.next_due_in_s) == (256, 0.0)
-    assert (len(second.claims), second.next_due_in_s) == (44, None)
+    assert (len(first.claims), first.next_due_in_s) == (400, 0.0)
+    assert (len(second.claims), second.next_due_in_s) == (100, None)
