@@ -1,5 +1,6 @@
 """Facts about processes, asked of real ones."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -21,6 +22,14 @@ END_THE_MAIN_THREAD_ALONE = (
     "threading.Thread(target=lambda: (time.sleep(.2), print('up', flush=True), time.sleep(60)))"
     ".start();"
     "ctypes.CDLL(None).syscall(60 if os.uname().machine == 'x86_64' else 93, 0)"
+)
+
+
+LOCK_A_FILE_AND_HOLD_MUCH_MEMORY = (
+    "import fcntl, os, sys, time;"
+    "lock = open(os.environ['LOCKED']); fcntl.flock(lock, fcntl.LOCK_EX);"
+    "held = b'x' * (1 << 30);"
+    "print('up', flush=True); time.sleep(60)"
 )
 
 
@@ -160,3 +169,18 @@ def test_marked_processes_are_killed_in_other_sessions_too_and_the_spared_are_no
     assert marked.wait(1) == -9
     assert spared.poll() is None
     assert stranger.poll() is None
+
+
+def test_a_marked_process_that_is_ending_already_has_ended_with_its_locks_when_all_are_killed(run, tmp_path):
+    """It gives back its memory, its mark in it, before its locks: a gibibyte takes a while."""
+    mark, locked = os.urandom(8).hex(), tmp_path / "locked"
+    locked.touch()
+    process = run(LOCK_A_FILE_AND_HOLD_MUCH_MEMORY, CICELY_WORKER=mark, LOCKED=str(locked))
+    process.kill()
+    while processes.mark_of(process.pid) == mark:
+        pass
+
+    processes.kill_marked(mark)
+
+    with locked.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -49,6 +49,10 @@ MARK_VARIABLE = "CICELY_WORKER"
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _KILL_BOUND_S = 5.0
+_LEAVING_S = 0.001
+
+#: Of the flags in a thread's `stat`: it is ending.
+_PF_EXITING = 0x4
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
@@ -125,8 +129,9 @@ def kill_tree(pid: int) -> list[int]:
 def kill_marked(mark: str, *, spare: Collection[int] = ()) -> list[int]:
     """SIGKILL all processes of this user that carry a worker's mark, and return their pids.
 
-    Returns once they have ended and no process carries the mark; the caller itself is spared.
-    Raises TimeoutError when some are still there after 5 s.
+    Returns once they have ended and no process carries the mark; the caller itself is spared. Nor does
+    one hold its files and locks that was ending already, unless that takes longer than 5 s. Raises
+    TimeoutError when some that were killed are still there after 5 s.
     """
     spared = {os.getpid(), *spare}
     killed: set[int] = set()
@@ -140,6 +145,7 @@ def kill_marked(mark: str, *, spare: Collection[int] = ()) -> list[int]:
             for pidfd in held.values():
                 os.close(pidfd)
         killed.update(held)
+    _await_leaving(spared, give_up_at)
     return sorted(killed)
 
 
@@ -202,6 +208,34 @@ def _await_ends(held: dict[int, int], give_up_at: float) -> None:
         for pidfd, _ in poller.poll(remaining_s * 1000):
             poller.unregister(pidfd)
             del waiting[pidfd]
+
+
+def _await_leaving(spared: Collection[int], give_up_at: float) -> None:
+    """Wait for processes of this user in the midst of their end, whose mark cannot be read any more.
+
+    A process gives back its memory before its files and locks, and that may take a while.
+    """
+    leaving = [pid for pid in _pids() if pid not in spared and _is_ours(pid) and _is_leaving(pid)]
+    while leaving and boottime() < give_up_at:
+        time.sleep(_LEAVING_S)
+        leaving = [pid for pid in leaving if _is_leaving(pid)]
+
+
+def _is_leaving(pid: int) -> bool:
+    try:
+        threads = [] if _has_memory(pid) else os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return False
+    found = [stat_fields(int(thread)) for thread in threads]
+    return any(fields[0] not in (b"Z", b"X") and int(fields[6]) & _PF_EXITING for fields in found if fields)
+
+
+def _has_memory(pid: int) -> bool:
+    try:
+        return bool(read_kernel_file(f"/proc/{pid}/environ"))
+    except ProcessLookupError:
+        # The file is there, and nothing behind it.
+        return False
 
 
 def _sigkill_held(pidfd: int) -> None:
