@@ -25,9 +25,13 @@ class Queue:
         self.lanes[name] = Lane(self.clock)
         self.took[name] = 0.0
 
+    def next(self) -> str:
+        """Return the lane that is served next."""
+        return min(self.lanes, key=lambda lane: (self.lanes[lane].clock, lane))
+
     def take_turn(self, jobs: int) -> str:
         """Claim and end so many short jobs in a row of the lane that is next; return which that is."""
-        name = min(self.lanes, key=lambda lane: (self.lanes[lane].clock, lane))
+        name = self.next()
         before = self.lanes[name]
         for _ in range(jobs):
             self.lanes[name] = charged(self.lanes[name], self.clock, weight=self.weights[name])
@@ -37,7 +41,7 @@ class Queue:
 
     def claim(self) -> tuple[str, float]:
         """Return the lane whose job is claimed, and what it was charged."""
-        name = min(self.lanes, key=lambda lane: (self.lanes[lane].clock, lane))
+        name = self.next()
         lane = self.lanes[name]
         self.lanes[name] = charged(lane, self.clock, weight=self.weights[name])
         self.clock = start(lane, self.clock)

@@ -51,7 +51,8 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _KILL_BOUND_S = 5.0
 _LEAVING_S = 0.001
 
-#: Of the flags in a thread's `stat`: it is ending.
+#: In the `stat` of a thread: the states of one that has ended, and the flag of one that is ending.
+_ENDED = (b"Z", b"X")
 _PF_EXITING = 0x4
 
 _PR_SET_PDEATHSIG = 1
@@ -80,7 +81,7 @@ def is_alive(pid: int, started: int) -> bool:
     if not fields or started_in(fields) != started:
         return False
     # A zombie with more than one thread is a process whose main thread alone has ended.
-    return fields[0] not in (b"Z", b"X") or int(fields[17]) > 1
+    return fields[0] not in _ENDED or int(fields[17]) > 1
 
 
 def children(pid: int) -> list[int]:
@@ -227,7 +228,7 @@ def _is_leaving(pid: int) -> bool:
     except OSError:
         return False
     found = [stat_fields(int(thread)) for thread in threads]
-    return any(fields[0] not in (b"Z", b"X") and int(fields[6]) & _PF_EXITING for fields in found if fields)
+    return any(fields[0] not in _ENDED and int(fields[6]) & _PF_EXITING for fields in found if fields)
 
 
 def _has_memory(pid: int) -> bool:

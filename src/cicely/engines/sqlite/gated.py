@@ -152,7 +152,9 @@ class GatedQueue:
                 self._push((thing.lane.lane.clock, order, n), thing)
                 continue
             heapq.heappop(self._heap)
+            before = _standing(thing.lane)
             self._visit(thing, taking, filling)
+            self._end_turn(thing.lane, before)
         self._run.end()
         self._close_parks()
 
@@ -169,16 +171,18 @@ class GatedQueue:
             case Waiting():
                 self._visit_waiting(thing, taking, filling)
 
+    def _end_turn(self, lane: Kept | None, before: Lane | None) -> None:
+        """Have the queue's clock follow a lane that had a turn, which stood so before."""
+        if lane is not None and before is not None and lane.lane is not before:
+            self._gates.lanes.end_turn(self._queue, before)
+
     def _visit_line(self, line: Line, taking: Taking, filling: Filling) -> None:
         if line.at == len(line.rows):
             self._look_behind(line)
             if self._read_line(line):
                 self._push((_clock_of(line.lane), *line.rows[0][:2]), line)
             return
-        before = _standing(line.lane)
-        is_over = self._take_turn(line, taking, filling)
-        self._end_turn(line.lane, before)
-        if is_over:
+        if self._take_turn(line, taking, filling):
             self._look_behind(line)
             return
         # What comes behind what was read is looked at when it is its turn.
@@ -197,11 +201,6 @@ class GatedQueue:
 
     def _turn_of(self, lane: Kept | None, task: str, filling: Filling) -> int:
         return 1 if lane is None else filling.turn(task)
-
-    def _end_turn(self, lane: Kept | None, before: Lane | None) -> None:
-        """Have the queue's clock follow a lane that had a turn, which stood so before."""
-        if lane is not None and before is not None and lane.lane is not before:
-            self._gates.lanes.end_turn(self._queue, before)
 
     def _is_next(self, line: Line, priority: int) -> bool:
         """Return whether there is a next job of a stream, with this priority."""
@@ -271,9 +270,7 @@ class GatedQueue:
             taking.took(n, charged)
 
     def _visit_plain(self, plain: Plain, taking: Taking, filling: Filling) -> None:
-        before = _standing(plain.lane)
         head = self._take_plain_turn(plain, taking, filling)
-        self._end_turn(plain.lane, before)
         if head is not None:
             self._push((_clock_of(plain.lane), *head[:2]), plain)
 
